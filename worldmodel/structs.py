@@ -1,0 +1,145 @@
+"""The records that walk through the house, each field with its shape.
+
+One row of experience is *the action that was taken, and the image, reward and discount that came
+back*. Row 0 of an episode has a zero action and zero reward. ``Step`` is one row, ``Episode``
+stacks rows over time, ``Batch`` stacks windows of episodes. The environment aligns the row;
+nobody after it shifts time.
+
+Letters, the same everywhere::
+
+    B batch   T time   A action   L look-ahead   N candidates   K elites
+    H W C image        E embedding               D S latent parts   F features = D + S
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Score = Callable[[Tensor], Tensor]
+"""What a planner searches over: actions [B, N, L, A] -> returns [B, N]."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One row: what an environment answers to ``reset`` and ``step``."""
+
+    image: NDArray[np.uint8]  # [H, W, C]
+    reward: float = 0.0
+    discount: float = 1.0  # 0 where the task itself ended; a time limit leaves it at 1
+    is_last: bool = False
+    action: NDArray[np.float32] | None = None  # [A] what was done; None: exactly what was asked
+    env_steps: int = 1  # simulator steps that this row took; 0 in the first row
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Rows stacked over time, from the reset to the last row."""
+
+    image: NDArray[np.uint8]  # [T, H, W, C]
+    action: NDArray[np.float32]  # [T, A]
+    reward: NDArray[np.float32]  # [T]
+    discount: NDArray[np.float32]  # [T]
+    env_steps: NDArray[np.int64]  # [T]
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+    @property
+    def total_reward(self) -> float:
+        return float(self.reward.sum(dtype=np.float64))
+
+    @property
+    def total_env_steps(self) -> int:
+        return int(self.env_steps.sum())
+
+    @classmethod
+    def stack(cls, rows: Sequence[Step]) -> Episode:
+        return cls(
+            image=np.stack([row.image for row in rows]),
+            action=np.stack([np.asarray(row.action, np.float32) for row in rows]),
+            reward=np.array([row.reward for row in rows], np.float32),
+            discount=np.array([row.discount for row in rows], np.float32),
+            env_steps=np.array([row.env_steps for row in rows], np.int64),
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of episodes. Rows past the end of a short episode are padding: ``valid`` is False."""
+
+    image: Tensor  # [B, T, H, W, C] uint8
+    action: Tensor  # [B, T, A]
+    reward: Tensor  # [B, T]
+    discount: Tensor  # [B, T]
+    valid: Tensor  # [B, T] bool
+
+    def to(self, device: torch.device | str) -> Batch:
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self)}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Latent:
+    """The state of the world as the model holds it; a *belief* once somebody keeps it."""
+
+    deter: Tensor  # [..., D] what is remembered
+    stoch: Tensor  # [..., S] what was drawn
+    mean: Tensor  # [..., S] of the distribution that stoch was drawn from
+    std: Tensor  # [..., S]
+
+    @property
+    def features(self) -> Tensor:
+        """[..., F]"""
+        return torch.cat([self.deter, self.stoch], -1)
+
+    @property
+    def shape(self) -> torch.Size:
+        """The leading axes."""
+        return self.deter.shape[:-1]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Latent:
+        """The same change to every part: ``latent.map(lambda part: part[:, 0])``."""
+        return Latent(*(change(getattr(self, f.name)) for f in fields(self)))
+
+    def detach(self) -> Latent:
+        return self.map(Tensor.detach)
+
+    @staticmethod
+    def stack(latents: Iterable[Latent], dim: int) -> Latent:
+        rows = list(latents)
+        return Latent(
+            *(torch.stack([getattr(row, f.name) for row in rows], dim) for f in fields(Latent))
+        )
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a planner found, before the agent makes a plan of it."""
+
+    actions: Tensor  # [B, L, A]
+    value: Tensor  # [B] the mean return of the elites
+    elites: Tensor  # [B, K, L, A] best first
+    iterations: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a planner decided. One robot: as below; several: batch in front of every field."""
+
+    actions: Tensor  # [L, A]
+    value: Tensor  # [] the mean return of the elites, as the model imagines it
+    elites: Tensor  # [K, L, A] the best candidates of the last iteration, best first
+    iterations: int
+    milliseconds: float
+
+    @property
+    def first(self) -> NDArray[np.float32]:
+        """[A] the action to execute now."""
+        first: NDArray[np.float32] = self.actions[..., 0, :].float().cpu().numpy()
+        return first
