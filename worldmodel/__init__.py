@@ -1,1 +1,34 @@
-"""Agents that learn a latent world model from pixels and plan in it."""
+"""Agents that learn a latent world model from pixels and plan in it.
+
+::
+
+    import worldmodel
+
+    agent = worldmodel.load("runs/default-cartpole_swingup-0")
+    belief = agent.observe(agent.initial(), agent.no_action(), camera())
+    plan = agent.plan(belief)
+
+Importing this loads no simulator, no plotting, no video.
+"""
+
+from worldmodel.agent import Agent
+from worldmodel.config import Config, ConfigError
+from worldmodel.envs import make_env
+from worldmodel.loop import load, train
+from worldmodel.rollout import evaluate
+from worldmodel.structs import Batch, Episode, Latent, Plan, Step
+
+__all__ = [
+    "Agent",
+    "Batch",
+    "Config",
+    "ConfigError",
+    "Episode",
+    "Latent",
+    "Plan",
+    "Step",
+    "evaluate",
+    "load",
+    "make_env",
+    "train",
+]

@@ -59,8 +59,8 @@ class EnvConfig:
 class ReplayConfig:
     """Where experience waits, and the windows that leave it."""
 
-    batch: int = 16  # windows in a batch
-    length: int = 32  # rows in a window
+    batch: int = 12  # windows in a batch
+    length: int = 24  # rows in a window
     memory_gb: float = 4.0  # the oldest episodes leave memory (never the disk) beyond this
     disk_share: float = 0.5  # a run stops rather than take more of the free disk than this
 
@@ -123,6 +123,7 @@ class ModelConfig:
     value: HeadConfig = HeadConfig("twohot")
     policy: HeadConfig = HeadConfig("tanh_normal")
     image_bits: int = 8  # PlaNet: 5, with uniform noise inside a bin
+    mean_image: bool = True  # draw the difference from the seed episodes' mean image
 
     def check(self, path: str) -> None:
         allowed = {
@@ -173,7 +174,7 @@ class ObjectiveConfig:
 class ImaginationConfig:
     """How value and policy are learned from imagined returns."""
 
-    starts: int = 256  # posterior rows of the batch that imagination starts from
+    starts: int = 128  # posterior rows of the batch that imagination starts from
     horizon: int = 12
     trace: float = 0.95  # lambda of the returns
     entropy: float = 1e-3
@@ -215,7 +216,9 @@ class PlannerConfig:
     proposals: int = 16  # mppi: candidates that the policy draws
     temperature: float = 0.5  # mppi: how sharply returns weigh the elites
     min_std: float = 0.1  # mppi
-    max_std: float = 1.0  # mppi
+    max_std: float = 1.0  # where the search begins
+    warm_start: bool = True  # begin at the last plan, one step later
+    sampled: bool = False  # imagine draws from the prior, as PlaNet does, not its mean
 
     def check(self, path: str) -> None:
         for name in ("horizon", "iterations", "candidates", "elites"):

@@ -1,1 +1,56 @@
+"""Environments by task name, each a giver of rows; no simulator is loaded before one is made."""
 
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+from worldmodel.config import ConfigError, EnvConfig, nearest
+from worldmodel.envs.contract import Environment, adopt, check_env
+
+__all__ = ["Environment", "TaskInfo", "adopt", "check_env", "make_env", "tasks"]
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """A line of ``worldmodel tasks``."""
+
+    name: str
+    action_repeat: int
+    action_size: int
+
+
+_DEFAULTS = EnvConfig()
+
+
+def make_env(task: str, config: EnvConfig = _DEFAULTS, seed: int = 0) -> Environment:
+    """``toy``, or ``domain_task`` of dm_control; actions in [-1, 1]."""
+    if task == "toy":
+        from worldmodel.envs.toy import Toy
+
+        return adopt(Toy(config, seed))
+    if task.startswith("gym:"):
+        raise ConfigError(f"task: gymnasium environments are not known here, got {task}")
+    if importlib.util.find_spec("dm_control") is None:
+        raise ConfigError(
+            f"task: {task} needs dm_control, which is not installed (toy needs nothing);"
+            ' type: pip install "dm-control==1.0.50" "mujoco>=3.17,<4"'
+        )
+    from worldmodel.envs.suite import Suite, suite_tasks  # the simulator is heavy
+
+    known = suite_tasks()
+    if task not in known:
+        raise ConfigError(f"task: no task {task}{nearest(task, ['toy', *known])}")
+    return adopt(Suite(task, config, seed))
+
+
+def tasks() -> list[TaskInfo]:
+    """Every task known, without rendering one; the suite's are left out where it is missing."""
+    from worldmodel.envs.toy import ACTION_REPEAT, ACTION_SIZE
+
+    rows = [TaskInfo("toy", ACTION_REPEAT, ACTION_SIZE)]
+    if importlib.util.find_spec("dm_control") is not None:
+        from worldmodel.envs.suite import action_repeat, action_size, suite_tasks
+
+        rows += [TaskInfo(name, action_repeat(name), action_size(name)) for name in suite_tasks()]
+    return rows

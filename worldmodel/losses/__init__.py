@@ -1,1 +1,1 @@
-
+"""What is made small: the bound of the world model, and the imagined returns with a minus."""

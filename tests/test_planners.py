@@ -1,0 +1,826 @@
+"""Planners against scores whose best actions are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from worldmodel.config import PlannerConfig
+from worldmodel.planners import (
+    CEM,
+    ICEM,
+    MPPI,
+    CategoricalCEM,
+    Gradient,
+    Planner,
+    Refined,
+    Shooting,
+    box,
+    build,
+    ilqr,
+)
+from worldmodel.planners.candidates import draw
+from worldmodel.planners.icem import colouring
+from worldmodel.structs import Score, Search
+
+BATCH, LENGTH, ACTIONS = 4, 3, 2
+
+SAMPLERS: dict[str, Planner] = {
+    "cem": CEM(LENGTH, iterations=8, candidates=80, elites=10, initial_std=1.0),
+    "icem": ICEM(
+        LENGTH,
+        iterations=8,
+        candidates=80,
+        elites=10,
+        initial_std=0.5,
+        noise_exponent=0.5,
+        kept_share=0.5,
+        decay=0.9,
+        momentum=0.1,
+    ),
+    "mppi": MPPI(
+        LENGTH,
+        iterations=10,
+        candidates=80,
+        elites=16,
+        temperature=5.0,
+        min_std=0.05,
+        max_std=1.0,
+    ),
+    "shooting": Shooting(LENGTH, iterations=8, candidates=2000, elites=5),
+}
+CLIMB = Gradient(LENGTH, iterations=60, candidates=6, elites=3, initial_std=0.5, rate=0.2)
+PLANNERS = {
+    **SAMPLERS,
+    "gradient": CLIMB,
+    "refined": Refined(
+        dataclasses.replace(SAMPLERS["cem"], iterations=2),
+        dataclasses.replace(CLIMB, iterations=30),
+    ),
+}
+every_planner = pytest.mark.parametrize("planner", PLANNERS.values(), ids=PLANNERS)
+
+TOP = torch.tensor([[0.7, -0.4], [-0.1, 0.3], [0.5, 0.0]])  # [L, A]
+BLIND = torch.full((1, LENGTH, ACTIONS), 0.9)  # far from the top
+
+
+def parabola(actions: Tensor) -> Tensor:
+    """Falls in every direction from TOP, where it is 0."""
+    return -(actions - TOP).square().sum((-1, -2))
+
+
+def search(
+    planner: Planner,
+    score: Score,
+    start: Tensor | None = None,
+    *,
+    seed: int = 0,
+    proposals: Tensor | None = None,
+    project: Callable[[Tensor], Tensor] = box,
+    asks: float = math.inf,
+) -> Search:
+    """One search whose clock runs out after so many asks."""
+    start = torch.zeros(1, LENGTH, ACTIONS) if start is None else start
+    asked = 0
+
+    def out_of_time() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > asks
+
+    return planner.search(
+        score,
+        start,
+        proposals=proposals,
+        generators=[torch.Generator().manual_seed(seed + row) for row in range(len(start))],
+        project=project,
+        out_of_time=out_of_time,
+    )
+
+
+def farthest(actions: Tensor, goal: Tensor = TOP) -> float:
+    return float((actions - goal).abs().max())
+
+
+# What every planner does
+
+
+@every_planner
+def test_the_top_of_a_parabola_is_found(planner: Planner) -> None:
+    found = search(planner, parabola, torch.zeros(BATCH, LENGTH, ACTIONS))
+    tolerance = 0.4 if isinstance(planner, Shooting) else 0.06
+    assert farthest(found.actions) < tolerance
+    assert found.actions.shape == (BATCH, LENGTH, ACTIONS)
+    assert found.elites.shape[::2] == (BATCH, LENGTH)
+    torch.testing.assert_close(found.value, parabola(found.elites).mean(1))
+    best_first = parabola(found.elites)
+    assert (best_first.diff(dim=1) <= 0).all()
+
+
+@every_planner
+def test_a_score_with_its_sign_flipped_does_not_lead_to_the_top(planner: Planner) -> None:
+    assert farthest(search(planner, lambda actions: -parabola(actions)).actions) > 0.6
+
+
+@every_planner
+def test_four_rows_together_are_four_rows_alone(planner: Planner) -> None:
+    shake = torch.Generator().manual_seed(5)
+    tops = torch.rand(BATCH, 1, LENGTH, ACTIONS, generator=shake) - 0.5
+    start = torch.rand(BATCH, LENGTH, ACTIONS, generator=shake) - 0.5
+    proposals = torch.rand(BATCH, 2, LENGTH, ACTIONS, generator=shake) - 0.5
+
+    def score(row: slice) -> Score:
+        return lambda actions: -(actions - tops[row]).square().sum((-1, -2))
+
+    together = search(planner, score(slice(None)), start, proposals=proposals)
+    for number in range(BATCH):
+        row = slice(number, number + 1)
+        alone = search(planner, score(row), start[row], seed=number, proposals=proposals[row])
+        torch.testing.assert_close(together.actions[row], alone.actions, atol=1e-6, rtol=0)
+        torch.testing.assert_close(together.elites[row], alone.elites, atol=1e-6, rtol=0)
+        torch.testing.assert_close(together.value[row], alone.value, atol=1e-6, rtol=1e-6)
+
+
+@every_planner
+def test_a_proposal_wins_where_every_search_is_blind(planner: Planner) -> None:
+    def needle(actions: Tensor) -> Tensor:
+        returns = parabola(actions)
+        return returns.masked_fill(returns < -0.01, torch.nan)
+
+    blind = search(planner, needle, BLIND)
+    torch.testing.assert_close(blind.actions, BLIND)
+    proposals = torch.stack([BLIND[0], TOP + 0.01, -BLIND[0]])[None]
+    led = search(planner, needle, BLIND, proposals=proposals)
+    assert farthest(led.actions) < 0.05
+    assert farthest(led.elites) < 0.1  # nothing unseen is among the elites
+
+
+@every_planner
+def test_whatever_is_scored_or_returned_is_allowed(planner: Planner) -> None:
+    limit = torch.tensor([0.1, 0.2, 0.3, 0.4])[:, None, None, None]  # each row has its own
+    scored = 0
+
+    def project(candidates: Tensor) -> Tensor:
+        return candidates.clamp(-limit, limit)
+
+    def score(actions: Tensor) -> Tensor:
+        nonlocal scored
+        scored += 1
+        assert (actions.abs() <= limit).all()
+        return parabola(actions)
+
+    start = torch.ones(BATCH, LENGTH, ACTIONS)
+    proposals = torch.full((BATCH, 2, LENGTH, ACTIONS), -7.0)
+    found = search(planner, score, start, proposals=proposals, project=project)
+    assert scored
+    assert (found.actions.abs() <= limit[:, 0]).all()
+    assert (found.elites.abs() <= limit).all()
+    nothing = search(planner, score, start, project=project, asks=0)
+    assert (nothing.actions.abs() <= limit[:, 0]).all()
+    assert (nothing.elites.abs() <= limit).all()
+
+
+@every_planner
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_region_without_a_finite_return_is_avoided(planner: Planner, bad: float) -> None:
+    def fenced(actions: Tensor) -> Tensor:
+        """The top lies behind the fence: TOP[0, 0] is 0.7."""
+        return parabola(actions).masked_fill(actions[..., 0, 0] > 0.2, bad)
+
+    found = search(planner, fenced)
+    assert found.actions.isfinite().all()
+    assert found.actions[0, 0, 0] <= 0.2
+    assert (found.elites[..., 0, 0] <= 0.2).all()
+    assert found.value.isfinite().all()
+
+
+@every_planner
+def test_a_score_that_is_never_finite_leaves_the_plan_where_it_was(planner: Planner) -> None:
+    start = torch.full((BATCH, LENGTH, ACTIONS), 0.25)
+    found = search(planner, lambda actions: parabola(actions) * torch.nan, start)
+    torch.testing.assert_close(found.actions, start)
+    assert found.elites.isfinite().all()
+    assert (found.value == -torch.inf).all()
+
+
+@every_planner
+def test_one_row_without_returns_does_not_disturb_its_neighbour(planner: Planner) -> None:
+    def score(actions: Tensor) -> Tensor:
+        return parabola(actions) * torch.tensor([[torch.nan], [1.0]])
+
+    found = search(planner, score, torch.zeros(2, LENGTH, ACTIONS))
+    alone = search(planner, parabola, seed=1)
+    torch.testing.assert_close(found.actions[1:], alone.actions, atol=1e-6, rtol=0)
+    assert (found.actions[0] == 0).all()
+
+
+@every_planner
+def test_a_proposal_that_is_not_finite_poisons_nothing(planner: Planner) -> None:
+    proposals = torch.full((1, 2, LENGTH, ACTIONS), torch.nan)
+    found = search(planner, lambda a: parabola(a.nan_to_num()), proposals=proposals)
+    assert found.actions.isfinite().all()
+    assert found.elites.isfinite().all()
+
+
+@every_planner
+@pytest.mark.parametrize("asks", [0, 1, 2, 5])
+def test_a_clock_that_runs_out_after_so_many_asks_allows_so_many_iterations(
+    planner: Planner, asks: int
+) -> None:
+    if isinstance(planner, Refined):
+        planner = Refined(planner.first, dataclasses.replace(planner.then, iterations=3))
+        asks = min(asks, planner.first.iterations)  # once out, the clock is asked once more
+    scored = 0
+
+    def score(actions: Tensor) -> Tensor:
+        nonlocal scored
+        scored += 1
+        return parabola(actions)
+
+    start = torch.full((BATCH, LENGTH, ACTIONS), 0.25)
+    found = search(planner, score, start, asks=asks)
+    assert found.iterations == scored == asks
+    if asks == 0:
+        torch.testing.assert_close(found.actions, start)
+        torch.testing.assert_close(found.elites, start[:, None])
+        assert found.value.isnan().all()
+
+
+@every_planner
+def test_without_a_deadline_every_iteration_is_done(planner: Planner) -> None:
+    planned = (
+        planner.first.iterations + planner.then.iterations
+        if isinstance(planner, Refined)
+        else planner.iterations
+    )
+    assert search(planner, parabola).iterations == planned
+
+
+@pytest.mark.parametrize("name", ["icem", "shooting", "gradient"])
+def test_where_elites_are_kept_more_time_is_never_worse(name: str) -> None:
+    planner = PLANNERS[name]
+    if isinstance(planner, ICEM):
+        planner = dataclasses.replace(planner, kept_share=1.0)
+    values = [search(planner, parabola, asks=asks).value for asks in range(1, 9)]
+    assert all(later >= earlier for earlier, later in pairwise(values))
+    assert values[-1] > values[0]
+
+
+@pytest.mark.parametrize("name", ["cem", "mppi", "refined"])
+def test_the_last_iteration_is_far_better_than_the_first(name: str) -> None:
+    first, last = (search(PLANNERS[name], parabola, asks=asks).value for asks in (1, 99))
+    assert last > first / 4  # both are negative
+
+
+@every_planner
+def test_the_same_seed_gives_the_same_answer(planner: Planner) -> None:
+    one, same, other = (search(planner, parabola, seed=seed) for seed in (1, 1, 2))
+    torch.testing.assert_close(one.actions, same.actions, atol=0, rtol=0)
+    assert not torch.equal(one.elites, other.elites)
+
+
+@every_planner
+def test_the_global_seed_is_left_alone(planner: Planner) -> None:
+    before = torch.random.get_rng_state()
+    search(planner, parabola)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@every_planner
+def test_a_search_runs_in_inference_mode(planner: Planner) -> None:
+    with torch.inference_mode():
+        inside = search(planner, parabola, BLIND.clone(), proposals=torch.zeros(1, 1, 3, 2))
+    outside = search(planner, parabola, BLIND, proposals=torch.zeros(1, 1, 3, 2))
+    torch.testing.assert_close(inside.actions, outside.actions)
+    assert not outside.actions.requires_grad
+    assert not outside.elites.requires_grad
+
+
+@every_planner
+def test_the_dtype_follows_the_start(planner: Planner) -> None:
+    found = search(planner, parabola, torch.zeros(1, LENGTH, ACTIONS, dtype=torch.float64))
+    assert found.actions.dtype == found.elites.dtype == found.value.dtype == torch.float64
+
+
+@every_planner
+def test_what_does_not_fit_is_named(planner: Planner) -> None:
+    with pytest.raises(ValueError, match="proposals: expected fewer than"):
+        search(planner, parabola, proposals=torch.zeros(1, 5000, LENGTH, ACTIONS))
+    with pytest.raises(ValueError, match=r"proposals: expected \[B, any, L, A\]"):
+        search(planner, parabola, proposals=torch.zeros(1, LENGTH, ACTIONS))
+    with pytest.raises(ValueError, match="score: expected returns of shape"):
+        search(planner, lambda actions: parabola(actions).mean(1))
+    with pytest.raises(ValueError, match="generators: expected one for each of the 1 rows"):
+        planner.search(
+            parabola,
+            torch.zeros(1, LENGTH, ACTIONS),
+            proposals=None,
+            generators=[],
+            project=box,
+            out_of_time=lambda: False,
+        )
+
+
+# Linear-quadratic problems: x' = F x + G u, cost x'x + u'u / 2 at each step, x'x at the end
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearQuadratic:
+    carry: Tensor  # [S, S]
+    drive: Tensor  # [S, A]
+    state: Tensor  # [S]
+
+    def dynamics(self, state: Tensor, action: Tensor) -> Tensor:
+        return state @ self.carry.mT + action @ self.drive.mT
+
+    def cost(self, state: Tensor, action: Tensor) -> Tensor:
+        return state.square().sum(-1) + action.square().sum(-1) / 2
+
+    def final_cost(self, state: Tensor) -> Tensor:
+        return state.square().sum(-1)
+
+    def total(self, actions: Tensor) -> Tensor:
+        """[..., L, A] -> [...]"""
+        state, total = self.state, torch.zeros(())
+        for action in actions.unbind(-2):
+            total = total + self.cost(state, action)
+            state = self.dynamics(state, action)
+        return total + self.final_cost(state)
+
+    def riccati(self, length: int) -> Tensor:
+        """The best actions: [L, A]"""
+        value, gains = torch.eye(len(self.state), dtype=torch.float64), []
+        for _ in range(length):
+            ahead = self.drive.mT @ value
+            half = torch.eye(self.drive.shape[1], dtype=torch.float64) / 2
+            gains.append(torch.linalg.solve(half + ahead @ self.drive, ahead @ self.carry))
+            value = self.carry.mT @ value @ (self.carry - self.drive @ gains[-1])
+            value = value + torch.eye(len(self.state), dtype=torch.float64)
+        state, actions = self.state, []
+        for gain in reversed(gains):
+            actions.append(-gain @ state)
+            state = self.dynamics(state, actions[-1])
+        return torch.stack(actions)
+
+    @classmethod
+    def random(cls, state_size: int, action_size: int, seed: int) -> LinearQuadratic:
+        """Stable, and scaled so that the best actions reach 0.8."""
+        generator = torch.Generator().manual_seed(seed)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+        carry = normal(state_size, state_size)
+        carry = 0.9 * carry / torch.linalg.eigvals(carry).abs().max()
+        problem = cls(carry, normal(state_size, action_size), normal(state_size))
+        largest = problem.riccati(10).abs().max()
+        return dataclasses.replace(problem, state=0.8 * problem.state / largest)
+
+
+LOOK_AHEAD = 10
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("planner", "percent"),
+    [
+        (CEM(LOOK_AHEAD, iterations=10, candidates=200, elites=20, initial_std=1.0), 2),
+        (
+            MPPI(
+                LOOK_AHEAD,
+                iterations=15,
+                candidates=300,
+                elites=50,
+                temperature=0.5,
+                min_std=0.05,
+                max_std=1.0,
+            ),
+            2,
+        ),
+        (
+            ICEM(
+                LOOK_AHEAD,
+                iterations=10,
+                candidates=200,
+                elites=10,
+                initial_std=0.5,
+                noise_exponent=0.5,
+                kept_share=0.3,
+                decay=0.8,
+                momentum=0.1,
+            ),
+            2,
+        ),
+        (Gradient(LOOK_AHEAD, iterations=60, candidates=4, elites=2, initial_std=0.5, rate=0.1), 1),
+        (Shooting(LOOK_AHEAD, iterations=10, candidates=1000, elites=10), 20),
+    ],
+    ids=["cem", "mppi", "icem", "gradient", "shooting"],
+)
+def test_a_linear_quadratic_problem_is_solved_nearly(
+    planner: Planner, percent: float, seed: int
+) -> None:
+    problem = LinearQuadratic.random(2, 1, seed=1)
+    best = problem.total(problem.riccati(LOOK_AHEAD))
+    start = torch.zeros(1, LOOK_AHEAD, 1, dtype=torch.float64)
+    assert problem.total(start) > 1.4 * best  # doing nothing passes none of these checks
+    found = search(planner, lambda actions: -problem.total(actions), start, seed=seed)
+    assert best <= problem.total(found.actions) < (1 + percent / 100) * best
+
+
+def solve(problem: LinearQuadratic, start: Tensor, *, iterations: int = 1) -> Search:
+    """By iLQR, without limits."""
+    return ilqr(
+        problem.dynamics,
+        problem.cost,
+        problem.final_cost,
+        problem.state.expand(len(start), -1),
+        start,
+        iterations=iterations,
+        low=-math.inf,
+        high=math.inf,
+        out_of_time=lambda: False,
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    sizes=st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 12)),
+    seed=st.integers(0, 10_000),
+)
+def test_ilqr_equals_the_riccati_solution_in_one_iteration(
+    sizes: tuple[int, int, int], seed: int
+) -> None:
+    state_size, action_size, length = sizes
+    problem = LinearQuadratic.random(state_size, action_size, seed)
+    best = problem.riccati(length)
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randn(2, length, action_size, generator=generator, dtype=torch.float64)
+    found = solve(problem, start)
+    torch.testing.assert_close(found.actions, best.expand_as(start), atol=1e-6, rtol=1e-6)
+    total = problem.total(best).expand(2)
+    torch.testing.assert_close(found.value, -total, atol=1e-6, rtol=1e-6)
+
+
+def test_ilqr_within_limits_finds_what_projected_gradient_finds() -> None:
+    problem = LinearQuadratic.random(3, 2, seed=0)
+    limit = 0.3  # the free solution reaches 0.8
+
+    def within(candidates: Tensor) -> Tensor:
+        return candidates.clamp(-limit, limit)
+
+    start = torch.zeros(1, LOOK_AHEAD, 2, dtype=torch.float64)
+    climb = Gradient(LOOK_AHEAD, iterations=800, candidates=2, elites=1, initial_std=0.1, rate=0.05)
+    climbed = search(climb, lambda actions: -problem.total(actions), start, project=within)
+    found = ilqr(
+        problem.dynamics,
+        problem.cost,
+        problem.final_cost,
+        problem.state[None],
+        start,
+        iterations=20,
+        low=-limit,
+        high=limit,
+        out_of_time=lambda: False,
+    )
+    assert found.actions.abs().max() <= limit
+    assert (found.actions.abs() == limit).any()
+    torch.testing.assert_close(found.actions, climbed.actions, atol=2e-3, rtol=0)
+    assert -found.value <= problem.total(climbed.actions) + 1e-9
+
+
+def swing(state: Tensor, action: Tensor) -> Tensor:
+    """A pendulum that hangs at angle 0; its motor is too weak to lift it in one go."""
+    angle, speed = state.unbind(-1)
+    speed = speed + 0.15 * (1.2 * action[..., 0] - 2.0 * torch.sin(angle))
+    return torch.stack([angle + 0.15 * speed, speed], -1)
+
+
+def swing_up(iterations: int, start: Tensor, *, asks: float = math.inf) -> Search:
+    asked = 0
+
+    def out_of_time() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > asks
+
+    return ilqr(
+        swing,
+        lambda state, action: 0.01 * action.square().sum(-1) + 0.05 * torch.cos(state[0]),
+        lambda state: 20 * (1 + torch.cos(state[0])) + state[1].square(),
+        torch.zeros(len(start), 2),
+        start,
+        iterations=iterations,
+        low=-1.0,
+        high=1.0,
+        out_of_time=out_of_time,
+    )
+
+
+def test_ilqr_swings_a_pendulum_up_and_is_never_worse_for_more_iterations() -> None:
+    shake = torch.Generator().manual_seed(0)
+    start = 0.3 * torch.randn(BATCH, 40, 1, generator=shake)
+    found = [swing_up(iterations, start) for iterations in (1, 4, 16, 64)]
+    assert all((later.value >= earlier.value).all() for earlier, later in pairwise(found))
+    actions = found[-1].actions
+    assert actions.abs().max() <= 1
+
+    def heights(actions: Tensor) -> Tensor:
+        """Of the pendulum's end over time, from -1 to 1: [B, L]"""
+        state, seen = torch.zeros(len(actions), 2), []
+        for action in actions.unbind(1):
+            state = swing(state, action)
+            seen.append(-torch.cos(state[:, 0]))
+        return torch.stack(seen, 1)
+
+    assert (heights(actions)[:, -1] > 0.99).all()
+    assert heights(torch.ones(1, 40, 1)).max() < 0  # pushing one way alone does not lift it
+
+
+def test_four_rows_of_ilqr_are_four_alone() -> None:
+    start = 0.3 * torch.randn(BATCH, 20, 1, generator=torch.Generator().manual_seed(1))
+    together = swing_up(5, start)
+    for row in range(BATCH):
+        alone = swing_up(5, start[row : row + 1])
+        torch.testing.assert_close(together.actions[row], alone.actions[0], atol=1e-4, rtol=0)
+
+
+def test_ilqr_stops_when_the_clock_does() -> None:
+    start = torch.full((1, 5, 1), 2.0)
+    assert swing_up(9, start, asks=3).iterations == 3
+    nothing = swing_up(9, start, asks=0)
+    assert nothing.iterations == 0
+    assert (nothing.actions == 1).all()  # where it began, inside the limits
+    assert nothing.value.isnan().all()
+
+
+def test_ilqr_in_inference_mode_is_ilqr() -> None:
+    start = torch.full((1, 5, 1), 0.1)
+    with torch.inference_mode():
+        inside = swing_up(3, start.clone())
+    torch.testing.assert_close(inside.actions, swing_up(3, start).actions)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_ilqr_stays_where_it_was_if_the_model_breaks(bad: float) -> None:
+    start = torch.full((1, 5, 1), 0.1)
+    found = ilqr(
+        lambda state, action: state * bad + action,
+        lambda state, action: action.square().sum(-1),
+        lambda state: state.square().sum(-1),
+        torch.ones(1, 1),
+        start,
+        iterations=3,
+        low=-1.0,
+        high=1.0,
+        out_of_time=lambda: False,
+    )
+    torch.testing.assert_close(found.actions, start)
+    assert (found.value == -math.inf).all()
+
+
+def test_ilqr_leaves_a_saddle_downhill() -> None:
+    """The cost cos(3 u) bends down at 0.1: a Newton step would climb to the top at 0."""
+    found = ilqr(
+        lambda state, action: state,
+        lambda state, action: torch.cos(3 * action).sum(-1),
+        lambda state: state.sum(-1),
+        torch.zeros(1, 1),
+        torch.full((1, 1, 1), 0.1),
+        iterations=15,
+        low=-2.0,
+        high=2.0,
+        out_of_time=lambda: False,
+    )
+    torch.testing.assert_close(found.value, torch.ones(1), atol=1e-4, rtol=0)
+
+
+# What single planners promise
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
+def test_coloured_noise_has_the_stated_slope_and_unit_size(exponent: float) -> None:
+    length = 64
+    colour = colouring(torch.zeros(1, length, 1, dtype=torch.float64), exponent)
+    white = torch.zeros(1, 4000, length, 1, dtype=torch.float64)
+    noise = colour @ draw(white, [torch.Generator().manual_seed(0)])  # [1, N, L, 1]
+    assert noise.std(correction=0) == pytest.approx(1.0, abs=0.02)
+    power = torch.fft.rfft(noise[0, ..., 0]).abs().square().mean(0)[1:-1]
+    frequency = torch.fft.rfftfreq(length, dtype=torch.float64)[1:-1]
+    across, up = frequency.log(), power.log()
+    across, up = across - across.mean(), up - up.mean()
+    slope = (across @ up) / (across @ across)
+    assert slope == pytest.approx(-exponent, abs=0.03)
+
+
+def test_white_noise_stays_as_it_was_drawn() -> None:
+    for length in (1, 2, 5, 6):
+        colour = colouring(torch.zeros(1, length, 1, dtype=torch.float64), 0.0)
+        torch.testing.assert_close(colour, torch.eye(length, dtype=torch.float64))
+
+
+def test_noise_of_one_step_can_have_any_colour() -> None:
+    torch.testing.assert_close(colouring(torch.zeros(1, 1, 1), 2.0), torch.ones(1, 1))
+
+
+def test_icem_imagines_fewer_candidates_each_time_and_never_too_few() -> None:
+    planner = dataclasses.replace(SAMPLERS["icem"], decay=0.5, iterations=5)
+    sizes = []
+
+    def score(actions: Tensor) -> Tensor:
+        sizes.append(actions.shape[1])
+        return parabola(actions)
+
+    search(planner, score)
+    assert sizes == [80, 40, 20, 20, 20]
+
+
+@pytest.mark.parametrize(("iterations", "is_there"), [(2, True), (3, False)])
+def test_icem_tries_the_mean_of_its_elites_in_the_last_iteration(
+    iterations: int, is_there: bool
+) -> None:
+    planner = dataclasses.replace(SAMPLERS["icem"], iterations=iterations, momentum=0.0)
+    seen = []
+
+    def score(actions: Tensor) -> Tensor:
+        seen.append(actions)
+        return parabola(actions)
+
+    search(planner, score)
+    first = seen[0][0]
+    mean = first[parabola(first).topk(10).indices].mean(0)
+    assert torch.isclose(seen[1][0], mean).all(-1).all(-1).any() == is_there
+
+
+def test_cem_refits_by_mean_and_population_standard_deviation() -> None:
+    """Two proposals are all that is ever finite, so both numbers are known."""
+    planner = CEM(horizon=1, iterations=2, candidates=2000, elites=2, initial_std=1.0)
+    seen = []
+
+    def two_needles(actions: Tensor) -> Tensor:
+        seen.append(actions)
+        returns = -actions.abs().sum((-1, -2))
+        return returns.masked_fill((actions.abs() != 0.5).any(-1).any(-1), torch.nan)
+
+    proposals = torch.tensor([-0.5, 0.5])[None, :, None, None]
+    found = search(
+        planner,
+        two_needles,
+        torch.full((1, 1, 1), 0.3),
+        proposals=proposals,
+        project=torch.clone,
+    )
+    assert found.actions.abs().max() < 1e-6
+    fresh = seen[1][0, 2:]
+    assert fresh.mean() == pytest.approx(0.0, abs=0.05)
+    assert fresh.std() == pytest.approx(0.5, abs=0.05)  # unbiased, it would be 0.71
+
+
+def test_mppi_weighs_its_elites_by_their_returns() -> None:
+    """Two proposals are all that is finite; one is log(3) better, in units of the temperature."""
+    planner = MPPI(
+        horizon=1,
+        iterations=1,
+        candidates=50,
+        elites=2,
+        temperature=2.0,
+        min_std=0.1,
+        max_std=1.0,
+    )
+
+    def two_needles(actions: Tensor) -> Tensor:
+        place = actions[..., 0, 0]
+        returns = torch.where(place > 0, math.log(3) / 2, 0.0)
+        return returns.masked_fill(place.abs() != 0.5, torch.nan)
+
+    proposals = torch.tensor([-0.5, 0.5])[None, :, None, None]
+    found = search(planner, two_needles, torch.zeros(1, 1, 1), proposals=proposals)
+    assert found.actions.item() == pytest.approx(0.75 * 0.5 - 0.25 * 0.5)
+    better_by_1000 = search(
+        planner, lambda a: two_needles(a) * 2000, torch.zeros(1, 1, 1), proposals=proposals
+    )
+    assert better_by_1000.actions.item() == pytest.approx(0.5)
+
+
+def test_the_steps_of_the_gradient_planner_shrink_until_it_rests_on_a_ridge() -> None:
+    climb = Gradient(LENGTH, iterations=100, candidates=1, elites=1, initial_std=0.5, rate=0.2)
+    found = search(climb, lambda actions: -(actions - TOP).abs().sum((-1, -2)))
+    assert farthest(found.actions) < 0.01
+
+
+def test_an_action_without_a_finite_slope_rests_while_the_others_climb() -> None:
+    def broken_at_zero(actions: Tensor) -> Tensor:
+        return parabola(actions) + 0 * actions[..., 0, 0].sqrt()
+
+    found = search(dataclasses.replace(CLIMB, candidates=1, elites=1), broken_at_zero)
+    assert found.actions[0, 0, 0] == 0
+    assert farthest(found.actions[0, 1:], TOP[1:]) < 0.05
+
+
+def test_the_gradient_planner_says_who_needs_no_gradient() -> None:
+    with pytest.raises(ValueError, match="cem, icem and mppi do not"):
+        search(CLIMB, lambda actions: parabola(actions.detach()))
+
+
+def test_refining_is_never_worse_and_needs_time_of_its_own() -> None:
+    refined = PLANNERS["refined"]
+    assert isinstance(refined, Refined)
+    first = search(refined.first, parabola)
+    both = search(refined, parabola)
+    assert parabola(both.actions) > parabola(first.actions)
+    assert both.iterations == refined.first.iterations + refined.then.iterations
+    rushed = search(refined, parabola, asks=refined.first.iterations)
+    torch.testing.assert_close(rushed.actions, first.actions)
+    torch.testing.assert_close(rushed.value, first.value)
+
+
+def test_refining_over_another_horizon_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected one horizon, got 7 and 3"):
+        Refined(dataclasses.replace(SAMPLERS["cem"], horizon=7), CLIMB)
+
+
+CHOICES = torch.tensor([2, 0, 1, 1, 2, 0, 0, 2])  # [L] of three
+CHOOSER = CategoricalCEM(horizon=8, iterations=8, candidates=100, elites=10, floor=0.05)
+
+
+def matches(actions: Tensor) -> Tensor:
+    """How many steps choose as CHOICES does; every candidate must be one-hot."""
+    assert ((actions == 0) | (actions == 1)).all()
+    assert (actions.sum(-1) == 1).all()
+    return actions[..., torch.arange(8), CHOICES].sum(-1)
+
+
+def test_the_best_of_6561_sequences_of_choices_is_found() -> None:
+    found = search(CHOOSER, matches, torch.zeros(BATCH, 8, 3))
+    assert (found.actions.argmax(-1) == CHOICES).all()
+    flipped = search(CHOOSER, lambda actions: -matches(actions), torch.zeros(BATCH, 8, 3))
+    assert (flipped.actions.argmax(-1) != CHOICES).all()
+
+
+def test_choices_of_four_rows_are_those_of_four_alone() -> None:
+    short = dataclasses.replace(CHOOSER, iterations=2)
+    together = search(short, matches, torch.zeros(BATCH, 8, 3))
+    for row in range(BATCH):
+        alone = search(short, matches, torch.zeros(1, 8, 3), seed=row)
+        assert torch.equal(together.actions[row], alone.actions[0])
+
+
+def test_one_elite_does_not_end_the_search_among_choices() -> None:
+    seen = []
+
+    def score(actions: Tensor) -> Tensor:
+        seen.append(actions)
+        return matches(actions)
+
+    search(dataclasses.replace(CHOOSER, elites=1, iterations=2), score, torch.zeros(1, 8, 3))
+    elite = seen[0][0, matches(seen[0])[0].argmax()]
+    differs = (seen[1][0, 1:] != elite).any(-1).float().mean()
+    assert differs == pytest.approx(0.05 * 2 / 3, abs=0.02)
+
+
+def test_a_proposed_sequence_of_choices_wins_where_the_search_is_blind() -> None:
+    def all_or_nothing(actions: Tensor) -> Tensor:
+        count = matches(actions)
+        return count.masked_fill(count < 8, torch.nan)
+
+    start = torch.nn.functional.one_hot(torch.zeros(1, 8, dtype=torch.long), 3).float()
+    tiny = dataclasses.replace(CHOOSER, candidates=20, iterations=2)
+    assert torch.equal(search(tiny, all_or_nothing, start).actions, start)
+    proposals = torch.nn.functional.one_hot(CHOICES, 3).float()[None, None]
+    led = search(tiny, all_or_nothing, start, proposals=0.6 * proposals)
+    assert (led.actions.argmax(-1) == CHOICES).all()
+
+
+def test_without_time_the_choices_are_those_of_the_start() -> None:
+    start = torch.zeros(1, 8, 3)
+    start[..., 1] = 0.4
+    found = search(CHOOSER, matches, start, asks=0)
+    assert (found.actions.argmax(-1) == 1).all()
+    assert (found.actions.sum(-1) == 1).all()
+    assert found.value.isnan().all()
+
+
+def test_choices_that_are_ruled_out_are_never_made() -> None:
+    def never_two(candidates: Tensor) -> Tensor:
+        zero = candidates[..., :1] + candidates[..., 2:]
+        return torch.cat([zero, candidates[..., 1:2], torch.zeros_like(zero)], -1)
+
+    found = search(CHOOSER, matches, torch.zeros(1, 8, 3), project=never_two)
+    assert (found.actions[..., 2] == 0).all()
+    assert (found.elites[..., 2] == 0).all()
+    free = CHOICES != 2
+    assert (found.actions.argmax(-1)[:, free] == CHOICES[free]).all()
+
+
+def test_settings_become_the_planner_they_name() -> None:
+    config = PlannerConfig(kind="cem", horizon=5, iterations=4, candidates=30, elites=3)
+    assert build(config) == CEM(5, 4, 30, 3, initial_std=config.max_std)
+    mppi = build(dataclasses.replace(config, kind="mppi", temperature=0.7, min_std=0.2))
+    assert mppi == MPPI(5, 4, 30, 3, temperature=0.7, min_std=0.2, max_std=config.max_std)

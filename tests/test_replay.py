@@ -1,0 +1,348 @@
+import errno
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from worldmodel import replay as replay_room
+from worldmodel.replay import (
+    BrokenEpisodeError,
+    DiskFullError,
+    Replay,
+    bytes_per_row,
+    read_episode,
+    write_episode,
+)
+from worldmodel.structs import Batch, Episode
+
+H, W, C, A = 3, 5, 2, 4
+ROW = bytes_per_row((H, W, C), A)
+
+
+def paint(number: int, rows: int) -> Episode:
+    """Every field says (episode, time): nothing can be mixed up unseen."""
+    time = np.arange(rows)
+    image = np.zeros((rows, H, W, C), np.uint8)
+    image[..., 0] = number
+    image[..., 1] = time[:, None, None]
+    return Episode(
+        image=image,
+        action=np.repeat(number + time[:, None] / 64, A, axis=1).astype(np.float32),
+        reward=(100 * number + time).astype(np.float32),
+        discount=(time < rows - 1).astype(np.float32),
+        env_steps=np.where(time > 0, 2, 0).astype(np.int64),
+    )
+
+
+def open_replay(folder: Path | None, rows_in_memory: int = 1000, **other: float) -> Replay:
+    settings = {"batch": 7, "length": 4, "memory_bytes": ROW * rows_in_memory, **other}
+    return Replay(folder, **settings)
+
+
+def same_batch(a: Batch, b: Batch) -> bool:
+    names = ("image", "action", "reward", "discount", "valid")
+    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in names)
+
+
+def draws(replay: Replay, seed: int = 0, times: int = 5) -> list[Batch]:
+    generator = np.random.default_rng(seed)
+    return [replay.sample(generator) for _ in range(times)]
+
+
+def episodes_drawn(replay: Replay) -> set[int]:
+    generator = np.random.default_rng(0)
+    return {int(n) for _ in range(40) for n in replay.sample(generator).image[:, 0, 0, 0, 0]}
+
+
+@pytest.fixture(params=["memory", "disk"])
+def folder(request, tmp_path):
+    return tmp_path / "replay" if request.param == "disk" else None
+
+
+def test_a_window_is_consecutive_rows_of_one_episode(folder):
+    replay = open_replay(folder)
+    for number, rows in enumerate((6, 4, 9)):
+        replay.add(paint(number, rows))
+    for batch in draws(replay, times=20):
+        assert batch.image.shape == (7, 4, H, W, C)
+        assert batch.action.shape == (7, 4, A)
+        assert batch.valid.all()
+        number = batch.image[:, :, 0, 0, 0].float()
+        time = batch.image[:, :, 0, 0, 1].float()
+        assert (number == number[:, :1]).all()
+        assert (time == time[:, :1] + torch.arange(4)).all()
+        assert torch.equal(batch.reward, 100 * number + time)
+        assert torch.equal(batch.action, (number + time / 64)[..., None].expand(-1, -1, A))
+        last = torch.tensor([5.0, 3.0, 8.0])[number.long()]
+        assert torch.equal(batch.discount, (time != last).float())
+
+
+def test_every_window_is_as_likely_as_any_other():
+    replay = open_replay(None, batch=500)
+    replay.add(paint(0, 4))  # one window
+    replay.add(paint(1, 6))  # three
+    batches = draws(replay, times=24)
+    begins = torch.cat([batch.reward[:, 0] for batch in batches])
+    found, counts = begins.unique(return_counts=True)
+    assert found.tolist() == [0, 100, 101, 102]
+    assert (counts / len(begins) - 1 / 4).abs().max() < 0.02  # five standard deviations
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_short_episode_is_padded_at_its_end(folder, rows):
+    replay = open_replay(folder)
+    replay.add(paint(9, 8))
+    replay.sample(np.random.default_rng(0))  # leaves a buffer that is not zero
+    replay.keep_first(0)
+    replay.add(paint(5, rows))
+    batch = replay.sample(np.random.default_rng(0))
+    assert torch.equal(batch.valid, (torch.arange(4) < rows).expand(7, 4))
+    assert torch.equal(batch.reward[:, :rows], (500.0 + torch.arange(rows)).expand(7, rows))
+    assert (batch.image[:, :rows, :, :, 0] == 5).all()
+    assert (batch.image[:, rows:] == 0).all()
+    assert (batch.action[:, rows:] == 0).all()
+    assert (batch.reward[:, rows:] == 0).all()
+    assert (batch.discount[:, rows:] == 1).all()
+
+
+def test_a_kept_batch_never_changes(folder):
+    replay = open_replay(folder)
+    for number in range(5):
+        replay.add(paint(number, 12))
+    generator = np.random.default_rng(0)
+    slices, arrays, expected = [], [], []
+    for _ in range(6):
+        image = replay.sample(generator).image
+        expected.append(image.clone())
+        slices.append(image[2:3, 1:])  # holds the batch by a view only
+        arrays.append(replay.sample(generator).image.numpy()[:1])  # by numpy only
+        expected.append(torch.from_numpy(arrays[-1].copy()))
+    for number, (part, array) in enumerate(zip(slices, arrays, strict=True)):
+        assert torch.equal(part, expected[2 * number][2:3, 1:])
+        assert (array == expected[2 * number + 1].numpy()).all()
+
+
+def test_a_batch_that_nobody_holds_gives_its_pages_to_the_next():
+    replay = open_replay(None)
+    replay.add(paint(0, 12))
+    generator = np.random.default_rng(0)
+    addresses = set()
+    for _ in range(10):
+        addresses.add(replay.sample(generator).image.data_ptr())
+    held = replay.sample(generator)
+    assert len(addresses) == 1
+    assert replay.sample(generator).image.data_ptr() != held.image.data_ptr()
+
+
+def test_reopening_the_folder_changes_nothing(tmp_path):
+    replay = open_replay(tmp_path, rows_in_memory=20)
+    for number, rows in enumerate((3, 9, 5, 8, 4)):
+        replay.add(paint(number, rows))
+        again = open_replay(tmp_path, rows_in_memory=20)
+        for name in ("episodes", "rows", "env_steps", "disk_bytes", "episodes_in_memory"):
+            assert getattr(again, name) == getattr(replay, name), name
+        assert all(same_batch(*pair) for pair in zip(draws(replay), draws(again), strict=True))
+    assert (replay.episodes, replay.rows, replay.env_steps) == (5, 29, 2 * 24)
+    assert replay.episodes_in_memory == 3
+
+
+def test_the_oldest_leave_memory_but_never_the_disk(tmp_path):
+    replay = open_replay(tmp_path, rows_in_memory=10)
+    for number in range(4):
+        replay.add(paint(number, 5))
+    assert episodes_drawn(replay) == {2, 3}
+    assert replay.rows == 20
+    for number in range(4):
+        episode = read_episode(tmp_path / f"{number:06d}.npz")
+        assert (episode.image == paint(number, 5).image).all()
+
+
+def test_keeping_the_first_is_never_having_seen_the_rest(tmp_path):
+    kept, full = open_replay(tmp_path / "kept", 12), open_replay(tmp_path / "full", 12)
+    for number in range(3):
+        kept.add(paint(number, 5))
+    for number in range(6):
+        full.add(paint(number, 5))
+    full.keep_first(3)  # episodes 1 and 2 had left memory
+    for replay in (full, open_replay(tmp_path / "full", 12)):
+        assert (replay.episodes, replay.rows) == (3, 15)
+        assert all(same_batch(*pair) for pair in zip(draws(replay), draws(kept), strict=True))
+    full.add(paint(7, 5))
+    assert read_episode(tmp_path / "full" / "000003.npz").reward[0] == 700
+
+
+def test_keeping_all_is_no_change(folder):
+    replay = open_replay(folder, 12)
+    for number in range(4):
+        replay.add(paint(number, 5))
+    before = draws(replay)
+    replay.keep_first(4)
+    assert replay.episodes == 4
+    assert all(same_batch(*pair) for pair in zip(draws(replay), before, strict=True))
+
+
+@pytest.mark.parametrize("name", ["000001.npz", "000003.npz"])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "remove"])
+def test_a_broken_file_is_named_and_skipped_and_keeps_its_number(tmp_path, caplog, name, damage):
+    replay = open_replay(tmp_path)
+    for number in range(5):
+        replay.add(paint(number, 5))
+    path = tmp_path / name
+    content = bytearray(path.read_bytes())
+    if damage == "truncate":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "flip":
+        content[len("PK") + 60] ^= 16  # in the compressed images
+        path.write_bytes(content)
+    elif damage == "empty":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+    with caplog.at_level(logging.WARNING, logger="worldmodel"):
+        again = open_replay(tmp_path)
+    assert [message for message in again.broken if name in message] == again.broken
+    assert len(again.broken) == 1
+    assert name in caplog.text
+    assert (again.episodes, again.rows) == (5, 20)
+    assert episodes_drawn(again) == {0, 1, 2, 3, 4} - {int(path.stem)}
+    again.add(paint(5, 5))
+    assert (tmp_path / "000005.npz").exists()
+
+
+def test_files_that_vanished_before_the_checkpoint_are_named(tmp_path):
+    replay = open_replay(tmp_path)
+    for number in range(3):
+        replay.add(paint(number, 5))
+    (tmp_path / "000002.npz").unlink()
+    again = open_replay(tmp_path)
+    again.keep_first(3)
+    assert "000002.npz: missing" in again.broken[0]
+    again.add(paint(3, 5))
+    assert (tmp_path / "000003.npz").exists()
+
+
+def test_no_flipped_bit_is_believed(tmp_path):
+    path = tmp_path / "000000.npz"
+    episode = paint(1, 3)
+    write_episode(path, episode)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << (place % 8)
+        path.write_bytes(flipped)
+        try:
+            read = read_episode(path)
+        except BrokenEpisodeError as error:
+            assert "000000.npz" in str(error)  # noqa: PT017
+        else:  # the date of a file in the archive and the like
+            for name in ("image", "action", "reward", "discount", "env_steps"):
+                assert (getattr(read, name) == getattr(episode, name)).all()
+
+
+def test_what_a_kill_left_unfinished_is_ignored_and_goes(tmp_path):
+    replay = open_replay(tmp_path)
+    replay.add(paint(0, 5))
+    unfinished = tmp_path / ".000001.npz.writing"
+    for tidy in (lambda r: r.add(paint(1, 5)), lambda r: r.keep_first(1)):
+        unfinished.write_bytes(b"PK half")
+        again = open_replay(tmp_path)
+        assert again.broken == []
+        assert again.episodes == 1
+        tidy(again)
+        assert not unfinished.exists()
+        again.keep_first(1)
+
+
+def test_a_write_that_fails_changes_nothing(tmp_path, monkeypatch):
+    replay = open_replay(tmp_path)
+    replay.add(paint(0, 5))
+    before = draws(replay), sorted(os.listdir(tmp_path))
+
+    def fsync(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(DiskFullError, match=str(tmp_path)):
+            replay.add(paint(1, 5))
+    assert sorted(os.listdir(tmp_path)) == before[1]
+    assert replay.episodes == 1
+    assert all(same_batch(*pair) for pair in zip(draws(replay), before[0], strict=True))
+    replay.add(paint(1, 5))
+    assert replay.episodes == 2
+
+
+def test_the_run_takes_no_more_than_its_share_of_the_disk(tmp_path, monkeypatch):
+    disk = 10_000
+
+    def usage(folder: Path) -> shutil._ntuple_diskusage:
+        used = sum(path.stat().st_size for path in Path(folder).iterdir())
+        return shutil._ntuple_diskusage(disk, used, disk - used)
+
+    monkeypatch.setattr(replay_room.shutil, "disk_usage", usage)
+    replay = open_replay(tmp_path, disk_share=0.5)
+    with pytest.raises(DiskFullError, match="disk_share") as caught:
+        for number in range(20):
+            replay.add(paint(number, 5))
+    assert str(tmp_path) in str(caught.value)
+    assert replay.episodes > 0
+    assert replay.disk_bytes <= disk / 2 < replay.disk_bytes + 2000
+    again = open_replay(tmp_path, disk_share=0.5)
+    assert again.episodes == replay.episodes
+    with pytest.raises(DiskFullError):
+        again.add(paint(0, 5))
+
+
+def test_bytes_per_row_is_what_an_episode_takes():
+    episode = paint(0, 6)
+    fields = ("image", "action", "reward", "discount", "env_steps")
+    assert 6 * ROW == sum(getattr(episode, name).nbytes for name in fields)
+
+
+def test_an_episode_larger_than_memory_names_the_setting(folder):
+    replay = open_replay(folder, rows_in_memory=5)
+    replay.add(paint(0, 5))
+    with pytest.raises(ValueError, match=r"replay\.memory_gb"):
+        replay.add(paint(1, 6))
+    assert replay.episodes == 1
+    if folder is not None:
+        with pytest.raises(ValueError, match=r"replay\.memory_gb.*000000\.npz"):
+            open_replay(folder, rows_in_memory=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("image", np.zeros((5, H, W, C), np.float32), "image: expected uint8, got float32"),
+        ("image", np.zeros((5, H, W), np.uint8), "image: expected"),
+        ("action", np.zeros((4, A), np.float32), "action: expected a row for each of 5"),
+        ("reward", np.full(5, np.nan, np.float32), "reward: expected finite numbers, got nan"),
+        ("action", np.zeros((5, A + 1), np.float32), r"action: expected \[4\]"),
+        ("image", np.zeros((5, W, H, C), np.uint8), r"image: expected \[3, 5, 2\]"),
+    ],
+)
+def test_a_wrong_episode_is_refused_by_the_name_of_its_field(folder, name, value, complaint):
+    replay = open_replay(folder)
+    replay.add(paint(0, 5))
+    fields = {**vars(paint(1, 5)), name: value}
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        replay.add(Episode(**fields))
+    assert replay.episodes == 1
+    assert folder is None or len(os.listdir(folder)) == 1
+
+
+def test_an_empty_replay_says_so():
+    with pytest.raises(RuntimeError, match="replay: no episode"):
+        open_replay(None).sample(np.random.default_rng(0))
+
+
+def test_two_writers_do_not_overwrite_each_other(tmp_path):
+    one, two = open_replay(tmp_path), open_replay(tmp_path)
+    one.add(paint(1, 5))
+    with pytest.raises(RuntimeError, match=r"000000\.npz: exists already"):
+        two.add(paint(2, 5))
+    assert read_episode(tmp_path / "000000.npz").reward[0] == 100

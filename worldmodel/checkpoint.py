@@ -1,0 +1,328 @@
+"""What a run needs to go on exactly where it stopped, written so that no kill can spoil it.
+
+A checkpoint is a directory named after its step::
+
+    checkpoints/000001234/model.safetensors    one file for each group of tensors
+                          optimizer.safetensors
+                          state.json           all that is not a tensor
+                          manifest.json        size and sha256 of each of the others
+
+It is written in a hidden sibling, every byte of it reaches the disk, then it gets its name. The
+older ones go only after that. Nothing here is ever pickled, so reading one runs no code::
+
+    save(run / "checkpoints", step, {"model": model.state_dict()}, {"episodes": 12})
+    checkpoint = load(run / "checkpoints")
+    if checkpoint is not None:
+        model.load_state_dict(checkpoint.tensors["model"])
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+JSON = Any  # None, bool, int, float, str, and lists and dicts of these
+
+FORMAT = 1  # of the directory; a reader refuses what it does not know
+# A checkpoint's name. One that is about to be replaced by another of the same step steps aside.
+NAME = re.compile(r"(\d{9,})(\.replaced)?")
+UNFINISHED, DISCARDED = ".writing-", ".discarded-"  # begin the names of what nobody may read
+
+logger = logging.getLogger("worldmodel")
+
+
+class BrokenCheckpointError(RuntimeError):
+    """Files that are not what was written; the message names them."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    step: int
+    tensors: dict[str, dict[str, Tensor]]  # by group
+    state: dict[str, JSON]
+    path: Path
+
+
+def save(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, JSON],
+    keep: int = 2,
+) -> Path:
+    """A new checkpoint in ``folder``; then all but the newest ``keep`` whole ones go.
+
+    Those of a later step go too: a run that saves step 1000 has left its old step 2000 behind.
+    """
+    if keep < 1:
+        raise ValueError(f"keep: expected 1 or more, got {keep}")
+    for group in tensors:
+        if not re.fullmatch(r"\w+", group):
+            raise ValueError(f"tensors: expected groups named by letters, got {group!r}")
+    folder.mkdir(parents=True, exist_ok=True)
+    _clean(folder)
+    path = folder / f"{step:09d}"
+    beside = folder / f"{UNFINISHED}{path.name}"
+    try:
+        beside.mkdir()
+        sizes_and_sums = {}
+        for group, named in tensors.items():
+            snapshot = {name: _own(tensor) for name, tensor in named.items()}
+            content = safetensors.torch.save(snapshot)
+            sizes_and_sums[f"{group}.safetensors"] = _write(
+                beside / f"{group}.safetensors", content
+            )
+        content = json.dumps(dict(state), indent=1).encode()
+        sizes_and_sums["state.json"] = _write(beside / "state.json", content)
+        manifest = {"format": FORMAT, "step": step, "files": sizes_and_sums}
+        _write(beside / "manifest.json", json.dumps(manifest, indent=1).encode())
+        _sync_folder(beside)
+        if path.exists():
+            os.replace(path, folder / f"{path.name}.replaced")
+        os.replace(beside, path)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    _sync_folder(folder)
+    kept = 0
+    for old in _candidates(folder):
+        superseded = _step(old) > step or old.name == f"{path.name}.replaced"
+        if not superseded and kept < keep and _looks_whole(old):
+            kept += 1
+        else:  # renamed first: a kill in the middle leaves nothing that looks like a checkpoint
+            os.replace(old, folder / f"{DISCARDED}{old.name}")
+    _clean(folder)
+    return path
+
+
+def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint | None:
+    """The newest whole checkpoint of a run; None where none was ever written."""
+    return _read_newest(folder, None, device)
+
+
+def load_group(
+    folder: Path, group: str, device: torch.device | str = "cpu"
+) -> dict[str, Tensor] | None:
+    """One group of the newest checkpoint in which it is whole, and no other file read."""
+    checkpoint = _read_newest(folder, group, device)
+    return None if checkpoint is None else checkpoint.tensors[group]
+
+
+def verify(path: Path) -> list[str]:
+    """Complaints about one checkpoint, or about each one in a folder of them; empty when whole."""
+    complaints = []
+    for one in [path] if NAME.fullmatch(path.name) else _candidates(path):
+        try:
+            _read(one, None, "cpu")
+        except BrokenCheckpointError as error:
+            complaints.append(str(error))
+    return complaints
+
+
+def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Everything that its next step depends on, as tensors; ``unpack_optimizer`` undoes it.
+
+    What is no tensor (learning rates, betas) travels as JSON in the bytes of the tensor "rest".
+    """
+    packed = optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    rest: dict[str, JSON] = {"state": {}, "groups": []}
+    for index, values in packed["state"].items():
+        rest["state"][str(index)] = _take_tensors(values, f"state.{index}", tensors)
+    for index, group in enumerate(packed["param_groups"]):
+        rest["groups"].append(_take_tensors(group, f"groups.{index}", tensors))
+    tensors["rest"] = torch.tensor(list(json.dumps(rest).encode()), dtype=torch.uint8)
+    return tensors
+
+
+def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Into an optimizer that was built in the same way."""
+    rest = json.loads(bytes(tensors["rest"].tolist()))
+    state = {
+        int(index): _put_tensors(values, f"state.{index}", tensors)
+        for index, values in rest["state"].items()
+    }
+    groups = [
+        _put_tensors(group, f"groups.{index}", tensors)
+        for index, group in enumerate(rest["groups"])
+    ]
+    now = optimizer.state_dict()["param_groups"]
+    sizes, expected = ([len(group["params"]) for group in each] for each in (groups, now))
+    if sizes != expected:
+        raise ValueError(
+            f"optimizer: expected parameters in groups of {expected}, got groups of {sizes}"
+        )
+    for group, current in zip(groups, now, strict=True):
+        for name, value in group.items():  # JSON knows no tuples
+            if isinstance(current.get(name), tuple):
+                group[name] = tuple(value)
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, values in state.items():  # torch has cast them to the parameter's dtype
+        loaded = optimizer.state[parameters[index]]
+        for name, value in values.items():
+            if isinstance(value, Tensor) and loaded[name].dtype != value.dtype:
+                loaded[name] = value.to(loaded[name].device)
+
+
+def numpy_state(generator: np.random.Generator) -> JSON:
+    """Where a generator stands."""
+    return _listed(generator.bit_generator.state)
+
+
+def set_numpy_state(generator: np.random.Generator, state: JSON) -> None:
+    kind = generator.bit_generator.state["bit_generator"]
+    if state["bit_generator"] != kind:
+        raise ValueError(f"random state: expected {kind}, got {state['bit_generator']}")
+    generator.bit_generator.state = state
+
+
+def _read_newest(folder: Path, group: str | None, device: torch.device | str) -> Checkpoint | None:
+    """Past broken ones, each named; and past those that a run at work removes meanwhile."""
+    looked_at: list[Path] = []
+    while (candidates := _candidates(folder)) != looked_at:
+        for path in candidates:
+            try:
+                return _read(path, group, device)
+            except BrokenCheckpointError as error:
+                if path.exists():
+                    logger.warning("%s; trying the one before", error)
+        looked_at = candidates
+    if looked_at:
+        raise RuntimeError(
+            f"{folder}: there are checkpoints, but none is whole; restore one from a backup, or"
+            " remove the run to start anew"
+        )
+    return None
+
+
+def _read(path: Path, group: str | None, device: torch.device | str) -> Checkpoint:
+    """All of it, or one group; every byte is checked before it is used."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_bytes())
+        if manifest["format"] != FORMAT:
+            raise BrokenCheckpointError(
+                f"{path}: written in format {manifest['format']}, this worldmodel reads {FORMAT}"
+            )
+        if manifest["step"] != _step(path):
+            raise BrokenCheckpointError(f"{path}: manifest.json is of step {manifest['step']}")
+        names = list(manifest["files"])
+        if group is not None:
+            if f"{group}.safetensors" not in names:
+                raise RuntimeError(f"{path}: no group {group}; its files: {', '.join(names)}")
+            names = [f"{group}.safetensors"]
+        state: dict[str, JSON] = {}
+        tensors: dict[str, dict[str, Tensor]] = {}
+        for name in names:
+            expected = manifest["files"][name]
+            content = (path / name).read_bytes()
+            if len(content) != expected["bytes"]:
+                raise BrokenCheckpointError(
+                    f"{path}: {name}: expected {expected['bytes']} bytes, got {len(content)}"
+                )
+            if hashlib.sha256(content).hexdigest() != expected["sha256"]:
+                raise BrokenCheckpointError(f"{path}: {name}: its content has changed (sha256)")
+            if name == "state.json":
+                state = json.loads(content)
+            else:
+                loaded = safetensors.torch.load(content)
+                tensors[Path(name).stem] = {key: t.to(device) for key, t in loaded.items()}
+    except OSError as error:
+        raise BrokenCheckpointError(f"{path}: {error.strerror}: {error.filename}") from error
+    except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        raise BrokenCheckpointError(f"{path}: manifest.json: {error!r}") from error
+    return Checkpoint(step=_step(path), tensors=tensors, state=state, path=path)
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """Checkpoints, the newest first, the one that was being replaced after its successor."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: (-_step(path), path.suffix))
+
+
+def _step(path: Path) -> int:
+    match = NAME.fullmatch(path.name)
+    if match is None:
+        raise ValueError(f"{path}: expected a checkpoint, a directory named by its step")
+    return int(match[1])
+
+
+def _looks_whole(path: Path) -> bool:
+    """Sizes only: reading every old checkpoint at every save would be slow."""
+    try:
+        files = json.loads((path / "manifest.json").read_bytes())["files"]
+        return all((path / name).stat().st_size == files[name]["bytes"] for name in files)
+    except (OSError, KeyError, TypeError, ValueError):
+        return False
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A copy in memory of its own: safetensors refuses views and shared memory."""
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+
+
+def _write(path: Path, content: bytes) -> dict[str, JSON]:
+    """The file's line in the manifest."""
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _sync_folder(folder: Path) -> None:
+    """A rename is safe from a power cut once its folder is written."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _clean(folder: Path) -> None:
+    """What a kill left behind."""
+    for path in folder.iterdir():
+        if path.name.startswith((UNFINISHED, DISCARDED)):
+            shutil.rmtree(path)
+
+
+def _take_tensors(
+    values: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor]
+) -> dict[str, JSON]:
+    """Moves the tensors of a flat dictionary into ``tensors``; returns what remains."""
+    tensors |= {f"{prefix}.{k}": v for k, v in values.items() if isinstance(v, Tensor)}
+    return {k: v for k, v in values.items() if not isinstance(v, Tensor)}
+
+
+def _put_tensors(
+    rest: Mapping[str, JSON], prefix: str, tensors: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """The dictionary that ``_take_tensors`` took apart, with tensors of its own."""
+    taken = {
+        key.removeprefix(f"{prefix}."): tensor.clone()
+        for key, tensor in tensors.items()
+        if key.startswith(f"{prefix}.")
+    }
+    return {**rest, **taken}
+
+
+def _listed(state: Any) -> JSON:
+    if isinstance(state, dict):
+        return {name: _listed(value) for name, value in state.items()}
+    return state.tolist() if isinstance(state, (np.ndarray, np.generic)) else state

@@ -1,0 +1,104 @@
+"""Pixels as published: dm_control's own OpenGL renderer, with a backend that works here."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.config import ConfigError
+from worldmodel.envs.render import INSTALL_GL
+
+BACKENDS = ("egl", "osmesa", "glfw")  # Mesa 25.1 dropped OSMesa, so EGL comes first
+OFF = ("off", "disable", "disabled", "false", "0")
+
+_PROBE = "from dm_control import mujoco; mujoco.Physics.from_xml_string('<mujoco/>').render(8, 8)"
+
+
+@functools.cache
+def backend() -> str:
+    """``MUJOCO_GL`` where it is set, else the first backend that draws in a process of its own.
+
+    A broken driver ends the process that asks it, so the process that asks is not ours.
+    """
+    wished = os.environ.get("MUJOCO_GL", "").lower()
+    if wished in OFF:
+        raise ConfigError(
+            f"env.renderer: gl: MUJOCO_GL={wished} switches OpenGL off; type: unset MUJOCO_GL"
+        )
+    failures = []
+    for name in (wished,) if wished else BACKENDS:
+        failure = _probe(name)
+        if not failure:
+            return name
+        failures.append(f"{name}: {failure}")
+    raise ConfigError(
+        f"env.renderer: gl: no OpenGL works here ({'; '.join(failures)}); type: {INSTALL_GL}"
+    )
+
+
+def _probe(name: str) -> str:
+    """Empty where the backend draws, else the last thing that it said."""
+    surroundings = {k: v for k, v in os.environ.items() if k != "PYOPENGL_PLATFORM"}
+    surroundings["MUJOCO_GL"] = name
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", _PROBE],
+            env=surroundings,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    except subprocess.TimeoutExpired:
+        return "no answer in 60 s"
+    if answer.returncode == 0:
+        return ""
+    said = answer.stderr.strip().splitlines()
+    return said[-1] if said else f"ended with {answer.returncode}"
+
+
+class Gl:
+    name = "gl"
+
+    def __init__(self, physics: Any, camera: int, image_size: int) -> None:
+        _point_dm_control_at(backend())
+        self._physics = physics
+        self._view = {"height": image_size, "width": image_size, "camera_id": camera}
+
+    def start(self) -> None:
+        """dm_control looks at the model anew for every image."""
+
+    def render(self) -> NDArray[np.uint8]:
+        """[H, W, 3]"""
+        image: NDArray[np.uint8] = self._physics.render(**self._view)
+        return image
+
+    def close(self) -> None:
+        self._physics.free()
+
+
+def _point_dm_control_at(name: str) -> None:
+    """dm_control settles its backend when it is first imported, which may have been without one."""
+    os.environ["MUJOCO_GL"] = name  # for whoever imports mujoco in a child process
+    from dm_control import _render
+
+    if name == _render.BACKEND:
+        return
+    if name == "egl":
+        from dm_control._render.pyopengl import egl_renderer
+
+        context = egl_renderer.EGLContext
+    elif name == "osmesa":
+        from dm_control._render.pyopengl import osmesa_renderer
+
+        context = osmesa_renderer.OSMesaContext
+    else:
+        from dm_control._render import glfw_renderer
+
+        context = glfw_renderer.GLFWContext
+    _render.Renderer, _render.BACKEND = context, name

@@ -1,0 +1,74 @@
+"""The renderers' one small interface, and which of them this machine can use."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.config import ConfigError
+
+INSTALL_WARP = 'pip install "mujoco-warp>=3.17,<4" "warp-lang>=1.11"'
+INSTALL_GL = "apt-get install -y libegl1 libgl1-mesa-dri"
+
+log = logging.getLogger("worldmodel")
+
+
+class Renderer(Protocol):
+    """Draws the physics that it was made for."""
+
+    name: str
+
+    def start(self) -> None:
+        """An episode begins: colours, sizes and terrain may have changed."""
+        ...
+
+    def render(self) -> NDArray[np.uint8]:
+        """[H, W, 3]"""
+        ...
+
+    def close(self) -> None: ...
+
+
+def choose(kind: Literal["auto", "warp", "gl"]) -> Literal["warp", "gl"]:
+    """The renderer to use; ``ConfigError`` with the line to type where none can be."""
+    if kind != "gl":
+        missing = _warp_missing()
+        if not missing:
+            return "warp"
+        if kind == "warp":
+            raise ConfigError(f"env.renderer: warp: {missing}; type: {INSTALL_WARP}")
+    from worldmodel.envs.gl import backend
+
+    try:
+        backend()
+    except ConfigError as error:
+        if kind == "gl":
+            raise
+        raise ConfigError(
+            f"env.renderer: nothing here can draw images: {missing}; {error}. Type: {INSTALL_WARP}"
+        ) from error
+    return "gl"
+
+
+def _warp_missing() -> str:
+    """Empty where mujoco-warp can be imported."""
+    for module, package in (("warp", "warp-lang"), ("mujoco_warp", "mujoco-warp")):
+        if importlib.util.find_spec(module) is None:
+            return f"{package} is not installed"
+    return ""
+
+
+def make_renderer(
+    kind: Literal["warp", "gl"], physics: Any, camera: int, image_size: int, samples: int
+) -> Renderer:
+    if kind == "warp":
+        from worldmodel.envs.warp import Warp
+
+        return Warp(physics, camera, image_size, samples)
+    from worldmodel.envs.gl import Gl
+
+    return Gl(physics, camera, image_size)

@@ -1,0 +1,136 @@
+"""How near the rays come to the published look, and what they cost: assets/render_study.csv.
+
+    python -m worldmodel.envs.study [FILE]
+
+Needs OpenGL beside warp. Both draw the same states, reached by random actions; times are medians
+of one process and comparable only within a file.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.envs.gl import Gl
+from worldmodel.envs.render import Renderer
+from worldmodel.envs.suite import load
+from worldmodel.envs.warp import PUBLISHED, Look, Warp
+
+TASKS = (
+    "cartpole_swingup",
+    "ball_in_cup_catch",
+    "walker_walk",
+    "finger_spin",
+    "cheetah_run",
+    "reacher_easy",
+)
+STATES = 20
+STEPS_BETWEEN = 10  # simulator steps from one state to the next
+IMAGE_SIZE = 64
+
+PLAIN = Look(sky_pixels=0, floor_texels=1, least_pixels=0, glints=True)
+SETTINGS: dict[str, tuple[int, Look]] = {
+    "samples=1 (default)": (1, PUBLISHED),
+    "samples=2": (2, PUBLISHED),
+    "samples=3": (3, PUBLISHED),
+    "samples=4": (4, PUBLISHED),
+    "samples=1, no shadows": (1, replace(PUBLISHED, shadows=False)),
+    "samples=1, no sky": (1, replace(PUBLISHED, sky=False)),
+    "samples=1, sky not averaged": (1, replace(PUBLISHED, sky_pixels=0)),
+    "samples=1, floor not averaged": (1, replace(PUBLISHED, floor_texels=1)),
+    "samples=1, rods not widened": (1, replace(PUBLISHED, least_pixels=0)),
+    "samples=1, glints on the floor": (1, replace(PUBLISHED, glints=True)),
+    "samples=1, nothing prepared": (1, PLAIN),
+    "samples=2, nothing prepared": (2, PLAIN),
+    "samples=3, nothing prepared": (3, PLAIN),
+    "samples=4, nothing prepared": (4, PLAIN),
+}
+
+Make = Callable[[Any], Renderer]  # physics -> renderer
+
+
+def study(task: str) -> list[dict[str, str]]:
+    """A row for OpenGL and one for each of the settings of warp."""
+    states = _visit(task)
+    published, reference_ms = _draw(task, states, lambda physics: Gl(physics, 0, IMAGE_SIZE))
+    rows = [_row(task, "gl", "as published", np.inf, reference_ms, reference_ms)]
+    for name, (samples, look) in SETTINGS.items():
+
+        def warp(physics: Any, samples: int = samples, look: Look = look) -> Renderer:
+            return Warp(physics, 0, IMAGE_SIZE, samples, look)
+
+        images, ms = _draw(task, states, warp)
+        rows.append(_row(task, "warp", name, psnr(images, published), ms, reference_ms))
+    return rows
+
+
+def psnr(images: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
+    """Decibels between [B, H, W, 3] and [B, H, W, 3], averaged over B."""
+    error = np.square(images.astype(np.float64) - reference).mean((1, 2, 3))
+    return float(np.mean(10 * np.log10(255**2 / error)))
+
+
+def _visit(task: str) -> list[NDArray[np.float64]]:
+    env = load(task, np.random.RandomState(0))
+    random = np.random.default_rng(0)
+    spec = env.action_spec()
+    env.reset()
+    states = []
+    for _ in range(STATES):
+        for _ in range(STEPS_BETWEEN):
+            env.step(random.uniform(spec.minimum, spec.maximum))
+        states.append(env.physics.get_state().copy())
+    return states
+
+
+def _draw(
+    task: str, states: list[NDArray[np.float64]], make: Make
+) -> tuple[NDArray[np.uint8], float]:
+    """[B, H, W, 3] and the median milliseconds of one."""
+    env = load(task, np.random.RandomState(0))
+    renderer = make(env.physics)
+    env.reset()
+    renderer.start()
+    renderer.render()  # the first one compiles
+    images, times = [], []
+    for state in states:
+        with env.physics.reset_context():
+            env.physics.set_state(state)
+        begin = time.perf_counter()
+        images.append(renderer.render())
+        times.append(time.perf_counter() - begin)
+    renderer.close()
+    return np.stack(images), float(np.median(times)) * 1e3
+
+
+def _row(
+    task: str, renderer: str, settings: str, decibels: float, ms: float, reference_ms: float
+) -> dict[str, str]:
+    return {
+        "task": task,
+        "renderer": renderer,
+        "settings": settings,
+        "psnr_db": f"{decibels:.2f}",
+        "ms_per_frame": f"{ms:.2f}",
+        "times_as_fast_as_gl": f"{reference_ms / ms:.1f}",
+    }
+
+
+def main(file: Path) -> None:
+    rows = [row for task in TASKS for row in study(task)]
+    with file.open("w", newline="") as out:
+        writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "assets/render_study.csv"))

@@ -1,0 +1,209 @@
+"""dm_control's suite, seen through one camera."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import logging
+import os
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.config import ConfigError, EnvConfig
+from worldmodel.envs.images import ImageStack
+from worldmodel.envs.render import choose, make_renderer
+from worldmodel.structs import Step
+
+# PlaNet, Table 1 of the appendix; its successors take 2 everywhere
+ACTION_REPEATS = {
+    "cartpole": 8,
+    "reacher": 4,
+    "cheetah": 4,
+    "ball_in_cup": 4,
+    "finger": 2,
+    "walker": 2,
+}
+OTHER_ACTION_REPEAT = 2
+
+# lqr alone has no time limit and no limits of its actions; it gets what the others have
+TIME_LIMIT = 1000  # simulator steps
+UNLIMITED = 1e9
+
+
+@functools.cache
+def import_suite() -> Any:
+    """dm_control.suite, after a look at the version that it would break on.
+
+    OpenGL is kept out of the import: asking for it on a machine without a display warns or fails,
+    and ``gl`` chooses its backend later, when somebody wants it.
+    """
+    version = importlib.metadata.version("mujoco")
+    if int(version.split(".")[0]) >= 4:
+        raise ConfigError(
+            f"mujoco: dm-control {importlib.metadata.version('dm-control')} breaks on mujoco 4"
+            f' and later, found {version}; type: pip install --force-reinstall "mujoco>=3.17,<4"'
+        )
+    wished = os.environ.get("MUJOCO_GL")
+    os.environ["MUJOCO_GL"] = "disabled"
+    try:
+        from dm_control import suite
+    finally:
+        if wished is None:
+            del os.environ["MUJOCO_GL"]
+        else:
+            os.environ["MUJOCO_GL"] = wished
+    return suite
+
+
+@functools.cache
+def suite_tasks() -> dict[str, tuple[str, str]]:
+    """``domain_task`` -> (domain, task)"""
+    return {f"{domain}_{task}": (domain, task) for domain, task in import_suite().ALL_TASKS}
+
+
+def action_repeat(task: str) -> int:
+    return ACTION_REPEATS.get(suite_tasks()[task][0], OTHER_ACTION_REPEAT)
+
+
+def action_size(task: str) -> int:
+    size: int = load(task, np.random.RandomState(0)).action_spec().shape[0]
+    return size
+
+
+def load(task: str, random: np.random.RandomState) -> Any:
+    """dm_control's own environment; the task draws from ``random``."""
+    with _quiet_absl():
+        return import_suite().load(*suite_tasks()[task], task_kwargs={"random": random})
+
+
+@contextlib.contextmanager
+def _quiet_absl() -> Iterator[None]:
+    """Some of the suite's model files use a compiler attribute that mujoco is about to retire."""
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        absl.setLevel(level)
+
+
+class Suite:
+    """A task of the suite. One step repeats the action; its reward is the sum."""
+
+    def __init__(self, task: str, config: EnvConfig, seed: int) -> None:
+        self._task = task
+        self._random = np.random.RandomState(0)  # the task's own; seeded anew for each episode
+        self._seeds = np.random.default_rng(seed)
+        renderer = choose(config.renderer)
+        self._env = load(task, self._random)
+        self._physics = self._env.physics
+        model = self._physics.model
+        cameras = [model.camera(index).name for index in range(model.ncam)]
+        if config.camera >= len(cameras):
+            listed = ", ".join(f"{index} {name}" for index, name in enumerate(cameras))
+            raise ConfigError(f"env.camera: {task} has no camera {config.camera}; it has: {listed}")
+        if renderer == "warp":
+            self._physics._contexts = _NO_OPENGL
+        self._renderer = make_renderer(
+            renderer, self._physics, config.camera, config.image_size, config.samples
+        )
+        spec = self._env.action_spec()
+        self.action_low = _limited(spec.minimum, -1)
+        self.action_high = _limited(spec.maximum, 1)
+        self._repeat = config.action_repeat or action_repeat(task)
+        self._images = ImageStack(config.frames)
+        self._steps = 0
+        self._over = True
+        self._observed: dict[str, Any] = {}
+
+    def reset(self, seed: int | None = None) -> Step:
+        self._random.seed(self._seeds.integers(2**31) if seed is None else seed)
+        with self._physics_errors():
+            start = self._env.reset()
+        self._steps = 0
+        self._over = False
+        self._observed = start.observation
+        self._renderer.start()
+        return Step(image=self._images.start(self._renderer.render()), env_steps=0)
+
+    def step(self, action: NDArray[np.float32]) -> Step:
+        if self._over:
+            raise RuntimeError(f"{self._task}: the episode is over; call reset() first")
+        push = np.asarray(action, np.float64)
+        reward = 0.0
+        taken = 0
+        is_last = False
+        with self._physics_errors():
+            while taken < self._repeat and not is_last:
+                moment = self._env.step(push)
+                taken += 1
+                reward += float(moment.reward)
+                is_last = moment.last() or self._steps + taken >= TIME_LIMIT
+        if not np.isfinite(reward):
+            self._over = True
+            raise RuntimeError(f"{self._task}: the reward became {reward}")
+        self._steps += taken
+        self._over = is_last
+        self._observed = moment.observation
+        return Step(
+            image=self._images.push(self._renderer.render()),
+            reward=reward,
+            discount=float(moment.discount),
+            is_last=is_last,
+            env_steps=taken,
+        )
+
+    def close(self) -> None:
+        self._renderer.close()
+
+    def describe(self) -> dict[str, str]:
+        packages = ["mujoco", "dm-control"]
+        described = {"task": self._task, "renderer": self._renderer.name}
+        if self._renderer.name == "warp":
+            packages += ["mujoco-warp", "warp-lang"]
+        else:
+            described["opengl"] = os.environ["MUJOCO_GL"]
+        return described | {name: importlib.metadata.version(name) for name in packages}
+
+    def state(self) -> dict[str, NDArray[np.float32]]:
+        return {
+            name: np.ravel(np.asarray(value, np.float32)) for name, value in self._observed.items()
+        }
+
+    @contextlib.contextmanager
+    def _physics_errors(self) -> Iterator[None]:
+        from dm_control.rl.control import PhysicsError
+
+        try:
+            yield
+        except PhysicsError as error:
+            self._over = True
+            raise RuntimeError(f"{self._task}: the physics diverged: {error}") from error
+
+
+def _limited(bound: NDArray[np.float64], otherwise: float) -> NDArray[np.float32]:
+    return np.where(np.abs(bound) < UNLIMITED, bound, otherwise).astype(np.float32)
+
+
+class _NoOpenGL:
+    """Stands where quadruped_escape would upload its terrain to a graphics card."""
+
+    ptr = None
+
+    @contextlib.contextmanager
+    def make_current(self) -> Iterator[_NoOpenGL]:
+        yield self
+
+    def call(self, function: Any, *arguments: Any) -> None:
+        """There is no card."""
+
+    def free(self) -> None: ...
+
+
+_NO_OPENGL = SimpleNamespace(gl=_NoOpenGL(), mujoco=_NoOpenGL())

@@ -1,0 +1,222 @@
+"""Pixels without OpenGL: mujoco-warp casts rays, on the processor too."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.envs.marks import Marks
+from worldmodel.envs.render import log
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the rays meet, chosen by measurement: ``python -m worldmodel.envs.study``.
+
+    One ray a pixel meets one point of a texture where OpenGL averages, so stars flicker and edges
+    crawl. Averaging the textures themselves once, before the first image, brings more than four
+    rays a pixel do, and costs nothing later.
+    """
+
+    sky_pixels: float = 2.0  # that the sky is averaged over
+    floor_texels: int = 8  # of the 300 of a floor's square; flat between 4 and 16
+    # rays miss what is thinner than their spacing: cartpole's rail, a string. At exactly one
+    # pixel rounding makes dashes of the rail, at 1.25 it takes two rows and is too bright
+    least_pixels: float = 1.02
+    # OpenGL lights a floor at the corners of its squares, where a lamp's glint is never seen
+    glints: bool = False
+    shadows: bool = True
+    sky: bool = True
+
+
+PUBLISHED = Look()
+
+_MOVING = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat", "light_xpos", "light_xdir")
+
+
+class Warp:
+    """Draws from the positions that dm_control's physics holds; it never steps.
+
+    The arrays of warp are seen through numpy, so a frame costs a copy of the positions, a refit
+    of the tree that the rays walk through, and the rays. What is not drawn: reflections, a dog's
+    skin. A rod that rays could miss is drawn wider.
+    """
+
+    name = "warp"
+
+    def __init__(
+        self, physics: Any, camera: int, image_size: int, samples: int, look: Look = PUBLISHED
+    ) -> None:
+        self._warp, self._mujoco_warp = _import_warp()
+        self._physics = physics
+        self._camera, self._size, self._samples = camera, image_size, samples
+        self._look = look
+        self._marks = Marks(physics)
+        self._terrain = physics.model.hfield_data.copy()
+        if physics.model.nskin:
+            log.warning("warp draws bones, not the skin; env.renderer=gl draws both")
+        _announce_compiling(self._warp)
+        self._build()
+
+    def _build(self) -> None:
+        model = copy.copy(self._marks.model)
+        model.hfield_data[:] = self._terrain
+        sky_texels = _sky_texels_a_pixel(model, self._camera, self._size)
+        sky_span = round(self._look.sky_pixels * sky_texels)
+        _soften_textures(model, sky_span, self._look.floor_texels)
+        if not self._look.glints:
+            model.mat_specular[model.mat_reflectance > 0] = 0
+        with self._warp.ScopedDevice("cpu"):
+            import mujoco
+
+            self._model = self._mujoco_warp.put_model(model)
+            self._data = self._mujoco_warp.put_data(model, mujoco.MjData(model))
+            self._context = self._mujoco_warp.create_render_context(
+                model,
+                cam_res=(self._size, self._size),
+                render_rgb=True,
+                cam_active=[self._camera],
+                use_shadows=self._look.shadows,
+                render_skybox=self._look.sky,
+                samples_per_pixel=self._samples,
+            )
+        self._moving = {name: getattr(self._data, name).numpy()[0] for name in _MOVING}
+        self._geom_size = self._model.geom_size.numpy()[0]  # [geoms, 3]
+        self._geom_rgba = self._model.geom_rgba.numpy()[0]  # [geoms, 4]
+        self._mat_rgba = self._model.mat_rgba.numpy()[0]  # [materials, 4]
+        packed = self._context.rgb_data.numpy().view(np.uint8)  # B, G, R, A
+        self._pixels = packed.reshape(self._size, self._size, 4)[..., 2::-1]
+
+    def start(self) -> None:
+        """An episode begins: colours, sizes and terrain may have changed."""
+        model = self._physics.model
+        if not np.array_equal(self._terrain, model.hfield_data):
+            self._terrain = model.hfield_data.copy()
+            self._build()
+        self._mat_rgba[...] = model.mat_rgba
+        self._geom_rgba[: model.ngeom] = model.geom_rgba
+        self._geom_size[: model.ngeom] = self._widened(model.geom_size)
+        if self._marks.count:
+            self._geom_rgba[model.ngeom :] = self._marks.colours()
+
+    def render(self) -> NDArray[np.uint8]:
+        """[H, W, 3]"""
+        data = self._physics.data
+        for name, there in self._moving.items():
+            here = getattr(data, name)
+            there[: len(here)] = here.reshape(len(here), *there.shape[1:])
+        if self._marks.count:
+            place = self._moving["geom_xpos"], self._moving["geom_xmat"], self._geom_size
+            centre = self._physics.model.stat.center
+            self._marks.place(*place, least_width=self._least_width(centre))
+        with self._warp.ScopedDevice("cpu"):
+            self._mujoco_warp.refit_bvh(self._model, self._data, self._context)
+            self._mujoco_warp.render(self._model, self._data, self._context)
+        image: NDArray[np.uint8] = self._pixels.copy()
+        return image
+
+    def close(self) -> None:
+        """What warp holds is freed with this object."""
+
+    def _least_width(self, point: NDArray[np.float64]) -> Any:
+        """The least width in metres that no ray misses at a point [..., 3]."""
+        distance = np.linalg.norm(point - self._physics.data.cam_xpos[self._camera], axis=-1)
+        slope = np.tan(np.radians(self._physics.model.cam_fovy[self._camera]) / 2)
+        pixel = 2 * distance * slope / (self._size * self._samples)
+        return self._look.least_pixels * pixel
+
+    def _widened(self, size: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[geoms, 3] with every rod wide enough where it is now."""
+        import mujoco
+
+        rods = (mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER)
+        is_rod = np.isin(self._physics.model.geom_type, rods)
+        least = self._least_width(self._physics.data.geom_xpos) / 2
+        widened = np.array(size)
+        widened[:, 0] = np.where(is_rod, np.maximum(widened[:, 0], least), widened[:, 0])
+        return widened
+
+
+def _sky_texels_a_pixel(model: Any, camera: int, image_size: int) -> float:
+    """Side by side in the middle of the picture; 0 without a sky."""
+    import mujoco
+
+    sky = np.flatnonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)
+    if not len(sky):
+        return 0.0
+    return float(model.tex_width[sky[0]] / 90 * model.cam_fovy[camera] / image_size)
+
+
+def _soften_textures(model: Any, sky_texels: int, floor_texels: int) -> None:
+    """Averages each texel of the sky's six faces, and of flat textures, over a square of them."""
+    import mujoco
+
+    for index in range(model.ntex):
+        start = model.tex_adr[index]
+        height, width = model.tex_height[index], model.tex_width[index]
+        texels = model.tex_data[start : start + height * width * model.tex_nchannel[index]]
+        if model.tex_type[index] == mujoco.mjtTexture.mjTEXTURE_2D:
+            faces, span = texels.reshape(1, height, width, -1), floor_texels
+        else:
+            faces, span = texels.reshape(-1, width, width, model.tex_nchannel[index]), sky_texels
+        if span > 1:
+            softer = _average(_average(faces.astype(np.float32), span, axis=1), span, axis=2)
+            texels[:] = (softer + 0.5).astype(np.uint8).ravel()
+
+
+def _average(values: NDArray[np.float32], span: int, axis: int) -> NDArray[np.float32]:
+    """Over ``span`` neighbours along an axis; the edges are repeated."""
+    widths = [(0, 0)] * values.ndim
+    widths[axis] = (span // 2 + 1, span - 1 - span // 2)
+    total = np.pad(values, widths, mode="edge").cumsum(axis, dtype=np.float64)
+    length = values.shape[axis]
+    upper = np.take(total, range(span, span + length), axis)
+    lower = np.take(total, range(length), axis)
+    average: NDArray[np.float32] = ((upper - lower) / span).astype(np.float32)
+    return average
+
+
+def _import_warp() -> tuple[Any, Any]:
+    """Both modules, silenced: warp greets on stdout, and on stderr where there is no CUDA."""
+    import warp
+
+    warp.config.log_level = max(warp.config.log_level, warp.LOG_WARNING)
+    with _silent_stderr():
+        warp.init()
+    import mujoco_warp
+
+    return warp, mujoco_warp
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """For what compiled code writes past Python."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _announce_compiling(warp: Any) -> None:
+    """Once a process, and only while the cache holds no kernel that draws."""
+    folder = Path(warp.config.kernel_cache_dir)
+    if not any(folder.glob("*render_megakernel*")) and not _announced:
+        _announced.append(True)
+        log.warning("warp compiles its kernels on first use, some seconds each; kept in %s", folder)
+
+
+_announced: list[bool] = []

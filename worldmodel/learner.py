@@ -1,0 +1,139 @@
+"""The learner: one batch in, every parameter a step better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.config import Config
+from worldmodel.losses.imagined import dream
+from worldmodel.losses.joint import joint_terms, mean_over_valid
+from worldmodel.models import WorldModel
+from worldmodel.structs import Batch, Latent
+
+
+class Learner:
+    """Holds what learning needs between two batches: optimizers, random state, scale of returns."""
+
+    def __init__(self, model: WorldModel, config: Config) -> None:
+        self.model = model
+        self.config = config
+        self.device = next(model.parameters()).device
+        self.generator = torch.Generator(self.device).manual_seed(config.seed)
+        self.return_range = torch.zeros(2, device=self.device)  # moving 5th, 95th percentile
+        self.precision = choose_precision(config.learner.precision, self.device)
+        rates = config.learner
+        behaviour = [*model.value.parameters()]
+        behaviour += [] if model.policy is None else [*model.policy.parameters()]
+        behaviour_ids = {id(parameter) for parameter in behaviour}
+        self.world_parameters = [
+            parameter
+            for parameter in model.parameters()
+            if parameter.requires_grad and id(parameter) not in behaviour_ids
+        ]
+        groups = [(self.world_parameters, rates.model_rate)]
+        if model.policy is not None:
+            groups.append(([*model.value.parameters()], rates.value_rate))
+            groups.append(([*model.policy.parameters()], rates.policy_rate))
+        self.optimizer = torch.optim.Adam(
+            [{"params": parameters, "lr": rate} for parameters, rate in groups],
+            eps=rates.epsilon,
+            fused=True,
+        )
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """One gradient step for the model, and one for value and policy in its imagination."""
+        batch = batch.to(self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms, posterior = joint_terms(
+            self.model, batch, self.config.objective, self.generator, self.precision
+        )
+        losses = {name: mean_over_valid(term, batch.valid) for name, term in terms.items()}
+        torch.stack(list(losses.values())).sum().backward()
+        metrics = dict(losses)
+        if self.model.policy is not None:
+            metrics |= self._learn_behaviour(posterior.detach(), batch.valid)
+        for group in self.optimizer.param_groups:
+            nn.utils.clip_grad_norm_(group["params"], self.config.learner.clip)
+        self.optimizer.step()
+        if self.model.policy is not None:
+            self.model.follow_value(self.config.imagination.target_rate)
+        return {name: float(value.detach()) for name, value in metrics.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """What the optimizer and the model do not hold."""
+        return {"generator": self.generator.get_state(), "return_range": self.return_range}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.generator.set_state(state["generator"].cpu())
+        self.return_range.copy_(state["return_range"])
+
+    def _learn_behaviour(self, posterior: Latent, valid: Tensor) -> dict[str, Tensor]:
+        """Gradients of value and policy, from futures imagined at rows of the batch."""
+        model, config, policy = self.model, self.config.imagination, self.model.policy
+        assert policy is not None
+        rows = valid.flatten().nonzero().squeeze(-1)
+        order = torch.randperm(len(rows), generator=self.generator, device=self.device)
+        rows = rows[order[: config.starts]]
+        starts = posterior.map(lambda part: part.flatten(0, 1)[rows])
+        with frozen(self.world_parameters), self.precision():
+            dreamed = dream(
+                model,
+                policy,
+                starts,
+                horizon=config.horizon,
+                trace=config.trace,
+                discount_rate=self.config.discount_rate,
+                generator=self.generator,
+            )
+        returns = dreamed.returns.detach()
+        percentiles = torch.quantile(returns, torch.tensor([0.05, 0.95], device=self.device))
+        first = bool((self.return_range == 0).all())
+        self.return_range.lerp_(percentiles, 1.0 if first else 0.01)
+        scale = (self.return_range[1] - self.return_range[0]).clamp(min=1.0)
+
+        entropy = policy.entropy(dreamed.std)
+        gain = dreamed.returns / scale + config.entropy * entropy
+        policy_loss = -(dreamed.weights * gain).mean()
+        with self.precision():
+            log_prob = model.value.log_prob(dreamed.features[:, :-1].detach(), returns)
+        value_loss = -(dreamed.weights * log_prob).mean()
+        (policy_loss + value_loss).backward()
+        return {
+            "policy": policy_loss.detach(),
+            "value": value_loss.detach(),
+            "entropy": entropy.detach().mean(),
+            "imagined_return": returns.mean(),
+            "return_scale": scale,
+        }
+
+
+@contextmanager
+def frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
+    """Gradients pass through, and none is kept for these parameters."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def choose_precision(
+    wanted: str, device: torch.device
+) -> Callable[[], AbstractContextManager[None]]:
+    """bfloat16 where the machine multiplies it faster than float32: asked, not assumed."""
+    if wanted == "auto":
+        if device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported()
+        else:
+            features = torch.cpu.get_capabilities()
+            fast = bool(features.get("amx_bf16") or features.get("avx512_bf16"))
+        wanted = "bfloat16" if fast else "float32"
+    if wanted == "float32":
+        return nullcontext
+    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)

@@ -1,0 +1,433 @@
+"""The outer loop: seed episodes, then learn and collect, round after round, until told to stop.
+
+One round: the planner plays an episode with the weights from before the round, while the learner
+makes the updates that the steps so far have earned; then both join. A checkpoint holds the whole
+round, the acting weights included, so a run may stop between any two updates and go on as if it
+had not.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+import logging
+import os
+import platform
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from worldmodel import checkpoint, config as settings
+from worldmodel.agent import Agent
+from worldmodel.config import Config, ConfigError
+from worldmodel.envs import Environment, adopt, check_env, make_env
+from worldmodel.learner import Learner
+from worldmodel.log import Journal, Progress
+from worldmodel.models import WorldModel
+from worldmodel.replay import Replay, bytes_per_row, write_episode
+from worldmodel.rollout import Collector, Evaluated, InlineCollector, Job, JobDone, ProcessCollector
+
+CHECKPOINT_SECONDS = 60.0  # at the end of a round, if the last one is older
+REPORT_SECONDS = 2.0  # between two looks at the losses while learning
+
+logger = logging.getLogger("worldmodel")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of ``train`` ended."""
+
+    run: Path
+    env_steps: int
+    updates: int
+    wall_clock_s: float
+    returns: list[float]  # of the last evaluation; empty before the first
+    interrupted: bool
+
+
+def train(
+    config: Config,
+    run: Path | str | None = None,
+    *,
+    steps: int | None = None,
+    minutes: float | None = None,
+    device: str = "cpu",
+    env: Any = None,
+) -> Outcome:
+    """Begin a run, or go on with it: the same call again resumes.
+
+    ``steps`` and ``minutes`` are totals over all sittings. ``env``: an object of your own in place
+    of ``config.task``; it plays in this process. SIGINT and SIGTERM write a checkpoint and return.
+    """
+    run = Path(run) if run is not None else default_run("default", config)
+    refuse_other_settings(run, config)
+    if env is not None:
+        check_env(env)
+        env = adopt(env)
+    shown = env or make_env(config.task, config.env, config.seed)  # complaints come before files
+    training = Training(config, run, shown, own_env=env is not None, device=device)
+    try:
+        with Progress(f"{config.task} seed {config.seed} -> {run}", steps, minutes) as progress:
+            return training.go_on(steps, minutes, progress)
+    finally:
+        training.close()
+
+
+def default_run(preset: str, config: Config) -> Path:
+    return Path("runs") / f"{Path(preset).stem}-{config.task.replace(':', '_')}-{config.seed}"
+
+
+def refuse_other_settings(run: Path, config: Config) -> None:
+    path = run / "config.yaml"
+    if not path.exists():
+        if run.exists() and (not run.is_dir() or any(run.iterdir())):
+            raise ConfigError(f"run: {run} exists and is not a run; choose another with --run")
+        return
+    differing = settings.differences(read_run(run), config)
+    if differing:
+        raise ConfigError(
+            f"run: {run} was made with other settings; choose another folder with --run, or these"
+            " settings (run -> asked):\n  " + "\n  ".join(differing)
+        )
+
+
+def read_run(run: Path) -> Config:
+    """The settings of a run, as they were used."""
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"run: {run} holds no config.yaml, so it is not a run")
+    written = yaml.safe_load(path.read_text())
+    return settings.read(Config(), written["settings"])
+
+
+class Training:
+    """Everything between two rounds of one run."""
+
+    def __init__(
+        self, config: Config, run: Path, env: Environment, *, own_env: bool, device: str
+    ) -> None:
+        self.config = config
+        self.run = run
+        torch.manual_seed(config.seed)
+        first = env.reset(0)
+        self.model = WorldModel(
+            config.model, first.image.shape[0], first.image.shape[2], len(env.action_low)
+        ).to(device)
+        self.acting = copy.deepcopy(self.model).to("cpu").requires_grad_(False)
+        _create(run, config, env)
+        self.row_bytes = bytes_per_row(first.image.shape, len(env.action_low))
+        self.replay = Replay(
+            run / "replay",
+            batch=config.replay.batch,
+            length=config.replay.length,
+            memory_bytes=int(config.replay.memory_gb * 1e9),
+            disk_share=config.replay.disk_share,
+        )
+        self.journal = Journal(run)
+        self.learner = Learner(self.model, config)
+        self.data_random = np.random.default_rng(config.seed)
+        self.updates = 0
+        self.seed_env_steps = 0
+        self.next_evaluation = 0  # env_steps
+        self.seconds_before = 0.0  # of earlier sittings
+        self.begun = time.monotonic()
+        self.saved_at = -np.inf
+        self.returns: list[float] = []
+        self.dropped = 0
+        self._restore()
+        self.collector: Collector
+        if own_env or _cores() < 2:
+            self.collector = InlineCollector(env, self.acting, config)
+        else:
+            env.close()
+            self.collector = ProcessCollector(self.acting, config)
+            if device == "cpu":
+                torch.set_num_threads(max(1, _cores() - 1))
+
+    @property
+    def wall_clock_s(self) -> float:
+        return self.seconds_before + time.monotonic() - self.begun
+
+    def go_on(self, steps: int | None, minutes: float | None, progress: Progress) -> Outcome:
+        need = self.row_bytes * (steps or 100_000)
+        progress.event(
+            f"replay needs {need / 1e9:.2f} GB for {steps or 100_000:,} rows at most; memory holds"
+            f" {self.config.replay.memory_gb:g} GB of it, the disk"
+            f" {shutil.disk_usage(self.run).free / 1e9:.0f} GB"
+        )
+        with _signals() as stopped:
+
+            def ended() -> bool:
+                return bool(stopped) or (minutes is not None and self.wall_clock_s >= minutes * 60)
+
+            self._seed(ended, progress)
+            while not ended() and (steps is None or self.replay.env_steps < steps):
+                self._round(ended, progress)
+            if self.replay.episodes >= self.config.loop.seed_episodes:
+                self.save()
+                progress.event(f"checkpoint at {self.replay.env_steps:,} env steps")
+        return Outcome(
+            self.run,
+            self.replay.env_steps,
+            self.updates,
+            self.wall_clock_s,
+            self.returns,
+            interrupted=bool(stopped),
+        )
+
+    def _seed(self, ended: Callable[[], bool], progress: Progress) -> None:
+        """Random episodes, and the first updates on them, before anything is planned."""
+        loop = self.config.loop
+        while self.replay.episodes < loop.seed_episodes and not ended():
+            self.collector.begin(Job(self.replay.episodes, random=True))
+            self._keep(self.collector.end(), progress)
+        if self.replay.episodes < loop.seed_episodes or self.updates >= loop.seed_updates:
+            return
+        if self.updates == 0:
+            self.seed_env_steps = self.replay.env_steps
+            if self.config.model.mean_image:
+                self.model.pixels.fit(self.replay.images(limit=2000))
+        self._learn(loop.seed_updates, ended, progress)
+        if self.updates >= loop.seed_updates:
+            self._act_with_learned()
+
+    def _round(self, ended: Callable[[], bool], progress: Progress) -> None:
+        loop = self.config.loop
+        steps = self.replay.env_steps
+        evaluate = steps >= self.next_evaluation
+        self.collector.begin(
+            Job(
+                self.replay.episodes,
+                evaluation_episodes=loop.evaluate_episodes if evaluate else 0,
+            )
+        )
+        self._learn(self._earned(), ended, progress)
+        if ended():
+            return  # the episode under way is played again, from the acting weights
+        done = self.collector.end()
+        if done.evaluated is not None:
+            self._record(done.evaluated, progress)
+            self.next_evaluation = steps - steps % loop.evaluate_every + loop.evaluate_every
+        self._keep(done, progress)
+        self._act_with_learned()
+        if time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
+            self.save()
+
+    def _earned(self) -> int:
+        """Updates that the collected steps have earned so far."""
+        loop = self.config.loop
+        collected = self.replay.env_steps - self.seed_env_steps
+        return loop.seed_updates + int(loop.updates * collected / 1000)
+
+    def _learn(self, until: int, ended: Callable[[], bool], progress: Progress) -> None:
+        begun, first, reported = time.monotonic(), self.updates, time.monotonic()
+        sums: dict[str, float] = {}
+        while self.updates < until and not ended():
+            losses = self.learner.update(self.replay.sample(self.data_random))
+            self.updates += 1
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value
+            if not np.isfinite(losses["image"]):
+                raise RuntimeError(
+                    f"learner: the image loss became {losses['image']} at update {self.updates};"
+                    f" the last checkpoint is whole; try a smaller --learner.model_rate"
+                )
+            now = time.monotonic()
+            if now - reported > REPORT_SECONDS or self.updates == until:
+                reported = now
+                count = self.updates - first
+                progress.update(
+                    {
+                        "env_steps": self.replay.env_steps,
+                        "updates_per_s": count / (now - begun),
+                        **{f"loss/{name}": value / count for name, value in sums.items()},
+                    }
+                )
+        count = self.updates - first
+        if count:
+            self.journal.metrics(
+                {
+                    "env_steps": self.replay.env_steps,
+                    "wall_clock_s": self.wall_clock_s,
+                    "updates": self.updates,
+                    "updates_per_s": count / (time.monotonic() - begun),
+                    **{f"loss/{name}": value / count for name, value in sums.items()},
+                }
+            )
+
+    def _keep(self, done: JobDone, progress: Progress) -> None:
+        """A collected episode becomes experience."""
+        for reason in done.dropped:
+            self.dropped += 1
+            progress.event(f"episode dropped ({self.dropped} so far): {reason}")
+        self.replay.add(done.played.episode)
+        row: dict[str, float | int] = {
+            "env_steps": self.replay.env_steps,
+            "wall_clock_s": self.wall_clock_s,
+            "episodes": self.replay.episodes,
+            "train_return": done.played.episode.total_reward,
+            "dropped_episodes": self.dropped,
+            "frames_per_s": len(done.played.episode) / done.played.seconds,
+        }
+        if len(done.played.plan_milliseconds):
+            row["plan_ms"] = float(np.median(done.played.plan_milliseconds))
+        self.journal.metrics(row)
+        progress.update(row)
+
+    def _record(self, evaluated: Evaluated, progress: Progress) -> None:
+        """Scores to the files, episodes to the held-out folder: they are never trained on."""
+        self.returns = evaluated.returns.tolist()
+        self.journal.evaluation(
+            self.replay.env_steps, self.wall_clock_s, self.returns, evaluated.seeds
+        )
+        keep_heldout(self.run, evaluated)
+        score = float(np.mean(self.returns))
+        progress.update({"score": score})
+        progress.event(
+            f"score {score:.1f} ± {np.std(self.returns):.1f} over {len(self.returns)} episodes"
+            f" at {self.replay.env_steps:,} env steps"
+        )
+
+    def _act_with_learned(self) -> None:
+        self.acting.load_state_dict(self.model.state_dict())
+
+    def save(self) -> None:
+        model = self.model.state_dict()
+        checkpoint.save(
+            self.run / "checkpoints",
+            self.updates,
+            {
+                "model": model,
+                "acting": self.acting.state_dict(),
+                "optimizer": checkpoint.pack_optimizer(self.learner.optimizer),
+                "learner": self.learner.state(),
+            },
+            {
+                "updates": self.updates,
+                "episodes": self.replay.episodes,
+                "seed_env_steps": self.seed_env_steps,
+                "next_evaluation": self.next_evaluation,
+                "wall_clock_s": self.wall_clock_s,
+                "returns": self.returns,
+                "dropped": self.dropped,
+                "data_random": checkpoint.numpy_state(self.data_random),
+                "journal": self.journal.position(),
+            },
+        )
+        self.saved_at = time.monotonic()
+
+    def _restore(self) -> None:
+        saved = checkpoint.load(self.run / "checkpoints", next(self.model.parameters()).device)
+        if saved is None:
+            # nothing was learned yet; the seed episodes that are there follow from their numbers
+            self.replay.keep_first(min(self.replay.episodes, self.config.loop.seed_episodes))
+            self.journal.rewind({})
+            return
+        self.model.load_state_dict(saved.tensors["model"])
+        self.acting.load_state_dict(saved.tensors["acting"])
+        checkpoint.unpack_optimizer(self.learner.optimizer, saved.tensors["optimizer"])
+        self.learner.restore(saved.tensors["learner"])
+        state = saved.state
+        self.updates = state["updates"]
+        self.seed_env_steps = state["seed_env_steps"]
+        self.next_evaluation = state["next_evaluation"]
+        self.seconds_before = state["wall_clock_s"]
+        self.returns = state["returns"]
+        self.dropped = state["dropped"]
+        checkpoint.set_numpy_state(self.data_random, state["data_random"])
+        self.replay.keep_first(state["episodes"])
+        self.journal.rewind(state["journal"])
+
+    def close(self) -> None:
+        self.collector.close()
+
+
+def keep_heldout(run: Path, evaluated: Evaluated) -> None:
+    """The last evaluation's episodes, one file each."""
+    folder = run / "heldout"
+    folder.mkdir(exist_ok=True)
+    for number, episode in enumerate(evaluated.episodes):
+        write_episode(folder / f"{number:06d}.npz", episode)
+
+
+def load(run: Path | str, device: str = "cpu") -> Agent:
+    """The agent of a run. Reads weights; never runs code from a file."""
+    run = Path(run)
+    config = read_run(run)
+    written = yaml.safe_load((run / "config.yaml").read_text())
+    size, _, channels = written["image"]
+    model = WorldModel(config.model, size, channels, written["action_size"])
+    weights = checkpoint.load_group(run / "checkpoints", "model", device)
+    if weights is None:
+        raise ConfigError(f"run: {run} has no checkpoint yet; train it a little longer")
+    model.load_state_dict(weights)
+    return Agent(model.to(device).requires_grad_(False), config)
+
+
+def _create(run: Path, config: Config, env: Environment) -> None:
+    """The folder, and what the run is: settings, versions, renderer."""
+    path = run / "config.yaml"
+    if path.exists():
+        return
+    first = env.reset(0)
+    packages = ("worldmodel", "torch", "numpy")
+    about = {
+        "settings": settings.to_dict(config),
+        "settings_hash": settings.settings_hash(config),
+        "image": list(first.image.shape),
+        "action_size": len(env.action_low),
+        "environment": env.describe(),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "machine": f"{platform.machine()}, {_cores()} cores, {torch.backends.cpu.get_cpu_capability()}",
+        "python": platform.python_version(),
+    }
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        beside = run / ".config.yaml.writing"
+        beside.write_text(yaml.safe_dump(_plain(about), sort_keys=False))
+        os.replace(beside, path)
+    except OSError as error:
+        raise ConfigError(f"run: cannot write {run}: {error.strerror}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Without tuples, which YAML would tag as Python's."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The signals that came: the first asks to leave in order, the second leaves at once."""
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: whoever runs it there handles signals
+        yield came
+        return
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,75 @@
+"""The bound that trains the world model: draw the image, name the reward, expect the next latent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from worldmodel.config import ObjectiveConfig
+from worldmodel.models import WorldModel
+from worldmodel.models.dynamics.recurrent import divergence
+from worldmodel.structs import Batch, Latent
+
+
+def joint_terms(
+    model: WorldModel,
+    batch: Batch,
+    config: ObjectiveConfig,
+    generator: torch.Generator,
+    precision: Callable[[], AbstractContextManager[None]],
+) -> tuple[dict[str, Tensor], Latent]:
+    """Every term [B, T], weighted, lower is better; and the posterior [B, T].
+
+    ``precision`` surrounds the convolutions; the sequence itself stays in float32.
+    """
+    device = batch.action.device
+    rows, steps = batch.action.shape[:2]
+    pixels = model.pixels(batch.image)  # [B, T, C, H, W]
+    if model.pixels.bits < 8:
+        uniform = torch.rand(pixels.shape, generator=generator, device=device)
+        pixels = model.pixels.dither(pixels, uniform)
+    with precision():
+        embed = model.encoder(pixels).float()  # [B, T, E]
+    noise_shape = (rows, steps, model.dynamics.stoch_size)
+    noise = torch.randn(noise_shape, generator=generator, device=device)
+    posterior = model.dynamics.observe(model.dynamics.initial(rows), batch.action, embed, noise)
+    prior = model.dynamics.prior_of(posterior.deter)
+
+    terms = {
+        **kl_terms(posterior, prior, config),
+        "reward": -config.reward * model.reward.log_prob(posterior.features, batch.reward),
+        "discount": -config.discount * model.discount.log_prob(posterior.features, batch.discount),
+    }
+
+    # A share of the rows is decoded, drawn anew each time: the same gradient on average.
+    count = max(1, round(config.decoded_share * rows * steps))
+    chosen = torch.randperm(rows * steps, generator=generator, device=device)[:count]
+    features = posterior.features.flatten(0, 1)[chosen]
+    target = pixels.flatten(0, 1)[chosen]
+    with precision():
+        drawn = model.decoder(features).float()
+    error = 0.5 * (drawn - target).square().sum((-3, -2, -1))  # [chosen]
+    image = torch.zeros(rows * steps, device=device)
+    image = image.index_put((chosen,), error * (config.image * rows * steps / count))
+    terms["image"] = image.reshape(rows, steps)
+    return terms, posterior
+
+
+def kl_terms(posterior: Latent, prior: Latent, config: ObjectiveConfig) -> dict[str, Tensor]:
+    """Balanced: the prior is pulled harder than the posterior; a few nats are free for each."""
+    dynamics = divergence(posterior.detach(), prior)
+    representation = divergence(posterior, prior.detach())
+    return {
+        "kl_dynamics": config.kl_dynamics * dynamics.clamp(min=config.free_nats),
+        "kl_representation": config.kl_representation * representation.clamp(min=config.free_nats),
+    }
+
+
+def mean_over_valid(term: Tensor, valid: Tensor) -> Tensor:
+    """[B, T] -> []; padding does not count."""
+    return (term * valid).sum() / valid.sum()
+
+

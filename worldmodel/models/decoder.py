@@ -1,0 +1,53 @@
+"""From features back to an image: the mean of a unit Gaussian over pixels."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from worldmodel.models.layers import ChannelNorm
+
+
+class SlimDecoder(nn.Module):
+    """A product, then overlapping transposed convolutions: they draw thin things, where patches
+    that do not overlap leave them out."""
+
+    def __init__(self, feature_size: int, size: int, channels: int, width: int) -> None:
+        super().__init__()
+        self.grid = size // 16
+        self.shape = (channels, size, size)
+        widths = (8 * width, 4 * width, 2 * width, width)
+        self.start = nn.Linear(feature_size, widths[0] * self.grid**2)
+        self.net = nn.Sequential(
+            ChannelNorm(widths[0]), nn.SiLU(),
+            nn.ConvTranspose2d(widths[0], widths[1], 4, 2, 1), ChannelNorm(widths[1]), nn.SiLU(),
+            nn.ConvTranspose2d(widths[1], widths[2], 4, 2, 1), ChannelNorm(widths[2]), nn.SiLU(),
+            nn.ConvTranspose2d(widths[2], widths[3], 4, 2, 1), nn.SiLU(),
+            nn.ConvTranspose2d(widths[3], channels, 4, 2, 1),
+        )  # fmt: skip
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[..., F] -> [..., C, H, W]"""
+        hidden: Tensor = self.start(features.reshape(-1, features.shape[-1]))
+        hidden = self.net(hidden.reshape(hidden.shape[0], -1, self.grid, self.grid))
+        return hidden.reshape(*features.shape[:-1], *self.shape)
+
+
+class PlanetDecoder(nn.Module):
+    """1 -> 5 -> 13 -> 30 -> 64 (PlaNet's, 64x64 only)."""
+
+    def __init__(self, feature_size: int, size: int, channels: int, width: int) -> None:
+        super().__init__()
+        self.shape = (channels, size, size)
+        self.start = nn.Linear(feature_size, 32 * width)
+        self.net = nn.Sequential(
+            nn.ConvTranspose2d(32 * width, 4 * width, 5, 2), nn.ReLU(),
+            nn.ConvTranspose2d(4 * width, 2 * width, 5, 2), nn.ReLU(),
+            nn.ConvTranspose2d(2 * width, width, 6, 2), nn.ReLU(),
+            nn.ConvTranspose2d(width, channels, 6, 2),
+        )  # fmt: skip
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[..., F] -> [..., C, H, W]"""
+        hidden: Tensor = self.start(features.reshape(-1, features.shape[-1]))
+        hidden = self.net(hidden[:, :, None, None])
+        return hidden.reshape(*features.shape[:-1], *self.shape)

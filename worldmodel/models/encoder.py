@@ -1,0 +1,53 @@
+"""From an image to an embedding."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from worldmodel.models.layers import ChannelNorm
+
+
+class SlimEncoder(nn.Module):
+    """Three normalised convolutions; the first one takes strides of four.
+
+    No activation is ever larger than a quarter of the image's side: on a CPU the wide, thin
+    first layers of the usual four-layer stack cost more than all others together.
+    """
+
+    multiple = 16  # of the image's side
+    embed_size = 256
+
+    def __init__(self, size: int, channels: int, width: int) -> None:
+        super().__init__()
+        widths = (2 * width, 4 * width, 8 * width)
+        self.net = nn.Sequential(
+            nn.Conv2d(channels, widths[0], 8, 4, 2), ChannelNorm(widths[0]), nn.SiLU(),
+            nn.Conv2d(widths[0], widths[1], 4, 2, 1), ChannelNorm(widths[1]), nn.SiLU(),
+            nn.Conv2d(widths[1], widths[2], 4, 2, 1), ChannelNorm(widths[2]), nn.SiLU(),
+            nn.Flatten(), nn.Linear(widths[2] * (size // 16) ** 2, self.embed_size),
+        )  # fmt: skip
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[..., C, H, W] -> [..., E]"""
+        embed: Tensor = self.net(pixels.reshape(-1, *pixels.shape[-3:]))
+        return embed.reshape(*pixels.shape[:-3], self.embed_size)
+
+
+class PlanetEncoder(nn.Module):
+    """Four bare convolutions without padding: 64 -> 31 -> 14 -> 6 -> 2 (PlaNet's, 64x64 only)."""
+
+    multiple = 64
+
+    def __init__(self, size: int, channels: int, width: int) -> None:
+        super().__init__()
+        widths = (channels, width, 2 * width, 4 * width, 8 * width)
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip(widths, widths[1:], strict=False):
+            layers += [nn.Conv2d(inputs, outputs, 4, 2), nn.ReLU()]
+        self.net = nn.Sequential(*layers)
+        self.embed_size = widths[-1] * 2 * 2
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[..., C, H, W] -> [..., E]"""
+        hidden: Tensor = self.net(pixels.reshape(-1, *pixels.shape[-3:]))
+        return hidden.reshape(*pixels.shape[:-3], self.embed_size)

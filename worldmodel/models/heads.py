@@ -1,0 +1,131 @@
+"""Small networks on the features, each a distribution over one number.
+
+Calling a head gives its mean; ``log_prob`` scores a target. All of them do both.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from worldmodel.models.layers import Layer, mlp
+
+
+class Head(Protocol):
+    def __call__(self, features: Tensor) -> Tensor: ...  # [..., F] -> [...]
+
+    def log_prob(self, features: Tensor, target: Tensor) -> Tensor: ...  # [..., F], [...] -> [...]
+
+
+def symlog(x: Tensor) -> Tensor:
+    return torch.sign(x) * torch.log1p(torch.abs(x))
+
+
+def symexp(x: Tensor) -> Tensor:
+    return torch.sign(x) * torch.expm1(torch.abs(x))
+
+
+class TwoHot(nn.Module):
+    """A histogram over symlog values: a number lies between two bins and weighs both.
+
+    Its scale never depends on the targets', so rewards of 0.01 and of 1000 learn alike. The last
+    layer starts at zero: the first prediction is exactly 0. Bins as in TD-MPC2: 101 over [-10, 10].
+    """
+
+    bins = 101
+    limit = 10.0
+
+    def __init__(self, inputs: int, layers: int, size: int, layer: Layer) -> None:
+        super().__init__()
+        self.net = mlp(inputs, size, layers, layer)
+        self.last = nn.Linear(size, self.bins)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+        centers = torch.linspace(-self.limit, self.limit, self.bins)
+        self.register_buffer("centers", (centers - centers.flip(0)) / 2, persistent=False)
+
+    centers: Tensor
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[..., F] -> [...]"""
+        return self.decode(self.last(self.net(features)).float())
+
+    def log_prob(self, features: Tensor, target: Tensor) -> Tensor:
+        """[..., F], [...] -> [...]"""
+        logits = self.last(self.net(features)).float()
+        return (self.encode(target) * functional.log_softmax(logits, -1)).sum(-1)
+
+    def encode(self, target: Tensor) -> Tensor:
+        """[...] -> [..., bins], which sums to one"""
+        x = symlog(target).clamp(-self.limit, self.limit)
+        position = (x + self.limit) * (self.bins - 1) / (2 * self.limit)
+        lower = position.floor().clamp(0, self.bins - 2).long()
+        share = (position - lower)[..., None]
+        first = functional.one_hot(lower, self.bins)
+        second = functional.one_hot(lower + 1, self.bins)
+        return first * (1 - share) + second * share
+
+    def decode(self, logits: Tensor) -> Tensor:
+        """[..., bins] -> [...]"""
+        return symexp((torch.softmax(logits, -1) * self.centers).sum(-1))
+
+
+class Normal(nn.Module):
+    """A Gaussian of unit variance: its log-probability is the squared error."""
+
+    def __init__(self, inputs: int, layers: int, size: int, layer: Layer) -> None:
+        super().__init__()
+        self.net = mlp(inputs, size, layers, layer)
+        self.last = nn.Linear(size, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[..., F] -> [...]"""
+        mean: Tensor = self.last(self.net(features)).float()
+        return mean.squeeze(-1)
+
+    def log_prob(self, features: Tensor, target: Tensor) -> Tensor:
+        """[..., F], [...] -> [...]"""
+        return -0.5 * (self(features) - target).square() - 0.5 * math.log(2 * math.pi)
+
+
+class Bernoulli(nn.Module):
+    """The probability that the task goes on."""
+
+    def __init__(self, inputs: int, layers: int, size: int, layer: Layer) -> None:
+        super().__init__()
+        self.net = mlp(inputs, size, layers, layer)
+        self.last = nn.Linear(size, 1)
+
+    def logits(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.last(self.net(features)).float()
+        return logits.squeeze(-1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[..., F] -> [...]"""
+        return torch.sigmoid(self.logits(features))
+
+    def log_prob(self, features: Tensor, target: Tensor) -> Tensor:
+        """[..., F], [...] -> [...]"""
+        return -functional.binary_cross_entropy_with_logits(
+            self.logits(features), target, reduction="none"
+        )
+
+
+class Constant(nn.Module):
+    """A head that knows the answer: nothing to learn."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[..., F] -> [...]"""
+        return torch.full_like(features[..., 0], self.value, dtype=torch.float32)
+
+    def log_prob(self, features: Tensor, target: Tensor) -> Tensor:
+        """[..., F], [...] -> [...]"""
+        return torch.zeros_like(target)

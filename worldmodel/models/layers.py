@@ -1,0 +1,76 @@
+"""The two ways to build a layer: with normalisation, and bare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Layer = Callable[[int, int], nn.Module]
+"""(inputs, outputs) -> one dense layer with its activation."""
+
+
+def normed(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(inputs, outputs, bias=False), nn.LayerNorm(outputs, eps=1e-3), nn.SiLU()
+    )
+
+
+def plain(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU())
+
+
+def mlp(inputs: int, size: int, layers: int, layer: Layer) -> nn.Sequential:
+    return nn.Sequential(*(layer(inputs if i == 0 else size, size) for i in range(layers)))
+
+
+class ChannelNorm(nn.Module):
+    """LayerNorm over the channels of each pixel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels, eps=1e-3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[M, C, H, W] -> [M, C, H, W]"""
+        normed: Tensor = self.norm(x.permute(0, 2, 3, 1))
+        return normed.permute(0, 3, 1, 2)
+
+
+class GRUCell(nn.Module):
+    """The gated recurrent unit as first published: the reset gate acts before the product.
+
+    r, z = sigmoid(W [x, h]);  c = tanh(U [x, r h]);  h' = z h + (1 - z) c
+    """
+
+    def __init__(self, inputs: int, size: int) -> None:
+        super().__init__()
+        self.gates = nn.Linear(inputs + size, 2 * size)
+        self.candidate = nn.Linear(inputs + size, size)
+        nn.init.ones_(self.gates.bias)  # start by remembering
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        """[..., I], [..., D] -> [..., D]"""
+        reset, update = torch.sigmoid(self.gates(torch.cat([x, h], -1))).chunk(2, -1)
+        candidate = torch.tanh(self.candidate(torch.cat([x, reset * h], -1)))
+        return update * h + (1 - update) * candidate
+
+
+class NormedGRUCell(nn.Module):
+    """One product, normalised, for all three gates; the update gate starts at remembering.
+
+    r, c, z = LayerNorm(W [x, h]);  c = tanh(sigmoid(r) c);  h' = z c + (1 - z) h
+    """
+
+    def __init__(self, inputs: int, size: int) -> None:
+        super().__init__()
+        self.gates = nn.Linear(inputs + size, 3 * size, bias=False)
+        self.norm = nn.LayerNorm(3 * size, eps=1e-3)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        """[..., I], [..., D] -> [..., D]"""
+        gates = self.norm(self.gates(torch.cat([x, h], -1)))
+        reset, candidate, update = gates.chunk(3, -1)
+        candidate = torch.tanh(torch.sigmoid(reset) * candidate)
+        return h + torch.sigmoid(update - 1.0) * (candidate - h)

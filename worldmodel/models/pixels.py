@@ -1,0 +1,53 @@
+"""Bytes become floats here, and floats become bytes, and nowhere else."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+# What it costs, in nats, to draw the mean image in place of the right one. Fixing it for every
+# task makes a thin pole as loud as a large walker. Not studied carefully.
+ENERGY = 400.0
+
+
+class Pixels(nn.Module):
+    """Images as the networks see them: ``(x - mean) * scale``, x in [0, 1].
+
+    ``mean`` and ``scale`` start as PlaNet's (one half, one). ``fit`` replaces them by the mean
+    image of the seed episodes and a scale at which the mean image costs ENERGY: what is left to
+    draw is what moves.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, size: int, channels: int, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+        self.register_buffer("mean", torch.full((size, size, channels), 0.5))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """[..., H, W, C] uint8 -> [..., C, H, W], whose memory stays as it came"""
+        levels = image.float()
+        if self.bits < 8:
+            levels = torch.floor(levels / 2 ** (8 - self.bits)) * (255 / (2**self.bits - 1))
+        pixels = levels.mul_(self.scale / 255).sub_(self.mean * self.scale)
+        return rearrange(pixels, "... h w c -> ... c h w")
+
+    def dither(self, pixels: Tensor, uniform: Tensor) -> Tensor:
+        """Spread each level evenly over its bin, so that a density over it makes sense."""
+        return pixels + (uniform - 0.5) * (self.scale / 2**self.bits)
+
+    def to_bytes(self, pixels: Tensor) -> Tensor:
+        """[..., C, H, W] -> [..., H, W, C] uint8"""
+        levels = rearrange(pixels.float(), "... c h w -> ... h w c") / self.scale + self.mean
+        return (levels * 255).round().clamp(0, 255).byte()
+
+    def fit(self, images: Tensor) -> None:
+        """Learn mean and scale from [M, H, W, C] bytes."""
+        x = images.float() / 255
+        self.mean.copy_(x.mean(0))
+        energy = (x - self.mean).square().sum((1, 2, 3)).mean()
+        self.scale.copy_((ENERGY / energy.clamp(min=1e-3)).sqrt())

@@ -1,0 +1,71 @@
+"""The cross-entropy method where an action is one of A choices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worldmodel.planners.candidates import admit, draw, elect, judge
+from worldmodel.planners.planner import Project, unsearched
+from worldmodel.structs import Score, Search
+
+
+@dataclass(frozen=True)
+class CategoricalCEM:
+    """A distribution over the choices of each time step, fitted again and again to the best.
+
+    Actions are one-hot [B, L, A]; of ``start`` and the proposals, the largest entry counts.
+    Begins uniform; ``floor`` is the share of the uniform distribution that stays, so that no choice
+    dies by accident. The best so far, at first ``start``, competes in every iteration, and is the
+    answer. ``project`` may rule choices out, by giving other one-hot actions instead.
+    """
+
+    horizon: int
+    iterations: int
+    candidates: int
+    elites: int
+    floor: float
+
+    def search(
+        self,
+        score: Score,
+        start: Tensor,
+        *,
+        proposals: Tensor | None,
+        generators: Sequence[torch.Generator],
+        project: Project,
+        out_of_time: Callable[[], bool],
+    ) -> Search:
+        start = largest(start)
+        given = torch.cat([start[:, None], admit(proposals, start, self.candidates)], 1)
+        given = largest(given)  # [B, 1 + M, L, A] the best so far, then the proposals
+        uniform = 1 / start.shape[-1]
+        probabilities = torch.full_like(start, uniform)  # [B, L, A]
+        noise = start.new_empty(len(start), self.candidates, *start.shape[1:])  # [B, N, L, A]
+        done = 0
+        for _ in range(self.iterations):
+            if out_of_time():
+                break
+            draw(noise, generators, Tensor.exponential_)
+            pool = largest(probabilities[:, None] / noise)  # exactly a draw from the categorical
+            pool[:, : given.shape[1]] = given
+            candidates = project(pool)
+            elites, returns = elect(candidates, judge(score, candidates), self.elites)  # [B, K, ..]
+
+            found = returns[:, :1, None].isfinite()  # [B, 1, 1]
+            fitted = elites.mean(1).lerp(torch.full_like(start, uniform), self.floor)
+            probabilities = torch.where(found, fitted, probabilities)
+            given[:, 0] = torch.where(found, elites[:, 0], given[:, 0])
+            done += 1
+        if not done:
+            return unsearched(start, project)
+        return Search(project(given[:, :1])[:, 0], returns.mean(1), elites, done)
+
+
+def largest(weights: Tensor) -> Tensor:
+    """[..., A] -> one-hot [..., A]"""
+    place = weights.argmax(-1, keepdim=True)
+    return torch.zeros_like(weights).scatter_(-1, place, 1.0)

@@ -1,0 +1,89 @@
+"""iCEM: a cross-entropy method for few samples, with noise that lasts over time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worldmodel.planners.candidates import admit, draw, elect, judge
+from worldmodel.planners.planner import Project, unsearched
+from worldmodel.structs import Score, Search
+
+
+@dataclass(frozen=True)
+class ICEM:
+    """CEM with the five changes of Pinneri et al. 2020 (arXiv 2008.06389).
+
+    - Noise has power 1 / frequency ** noise_exponent along the look-ahead: 0 is white, 2 wanders.
+    - ``kept_share`` of the elites compete again; being scored anew, luck does not last.
+    - Each iteration draws ``decay`` times as many candidates, but never fewer than two an elite.
+    - The mean itself is a candidate in the last iteration.
+    - The answer is the best candidate. Proposals compete in the first iteration and stay if elite;
+      hand in the shifted elites of the last decision to keep them between decisions too.
+
+    ``momentum`` is the share of the old mean and standard deviation in the new ones.
+    """
+
+    horizon: int
+    iterations: int
+    candidates: int
+    elites: int
+    initial_std: float
+    noise_exponent: float
+    kept_share: float
+    decay: float
+    momentum: float
+
+    def search(
+        self,
+        score: Score,
+        start: Tensor,
+        *,
+        proposals: Tensor | None,
+        generators: Sequence[torch.Generator],
+        project: Project,
+        out_of_time: Callable[[], bool],
+    ) -> Search:
+        given = admit(proposals, start, self.candidates)  # [B, .., L, A] those that are not drawn
+        kept = round(self.kept_share * self.elites)
+        colour = colouring(start, self.noise_exponent)  # [L, L]
+        mean, std = start, torch.full_like(start, self.initial_std)  # [B, L, A]
+        noise = start.new_empty(len(start), self.candidates, *start.shape[1:])  # [B, N, L, A]
+        done = 0
+        for iteration in range(self.iterations):
+            if out_of_time():
+                break
+            if 0 < iteration == self.iterations - 1:
+                given = torch.cat([given, mean[:, None]], 1)
+            size = max(int(self.candidates * self.decay**iteration), 2 * self.elites)
+            fresh = noise[:, given.shape[1] : min(size, self.candidates)]
+            fresh = colour @ draw(fresh, generators)
+            fresh = fresh.mul_(std[:, None]).add_(mean[:, None])
+            candidates = project(torch.cat([given, fresh], 1))
+            elites, returns = elect(candidates, judge(score, candidates), self.elites)  # [B, K, ..]
+
+            found = returns[:, :1, None].isfinite()  # [B, 1, 1]
+            std = torch.where(found, elites.std(1, correction=0).lerp(std, self.momentum), std)
+            mean = torch.where(found, elites.mean(1).lerp(mean, self.momentum), mean)
+            given = elites[:, :kept]
+            done += 1
+        if not done:
+            return unsearched(start, project)
+        actions = torch.where(found, elites[:, 0], project(mean[:, None])[:, 0])
+        return Search(actions, returns.mean(1), elites, done)
+
+
+def colouring(start: Tensor, exponent: float) -> Tensor:
+    """[L, L] that makes unit white noise of length L into unit noise of power 1 / f ** exponent.
+
+    The zero frequency gets the power of the lowest other one (Timmer and König 1995).
+    """
+    length = start.shape[-2]
+    frequency = torch.fft.rfftfreq(length, dtype=start.dtype, device=start.device)  # [L // 2 + 1]
+    amplitude = frequency.clamp(min=1 / length).pow(-exponent / 2)
+    white = torch.eye(length, dtype=start.dtype, device=start.device)
+    colour: Tensor = torch.fft.irfft(amplitude * torch.fft.rfft(white), n=length)
+    return colour / colour.square().sum(1, keepdim=True).sqrt()

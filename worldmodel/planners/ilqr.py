@@ -1,0 +1,162 @@
+"""The iterative linear-quadratic regulator, for a model that can be differentiated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.func import grad, jacrev, vmap
+
+from worldmodel.structs import Search
+
+# Step lengths of the line search, all tried at once.
+STEPS = tuple(0.5**k for k in range(8))
+# Damping, as a share of the largest curvature: none at first, so that a linear-quadratic problem is
+# solved in one iteration; where no step helps it begins here and grows, where one does it falls.
+DAMPING, DAMPING_FACTOR = 1e-2, 8.0
+# The smallest curvature that an action is believed to have, as a share of the largest.
+LEAST_CURVATURE = 1e-9
+
+
+def ilqr(
+    dynamics: Callable[[Tensor, Tensor], Tensor],
+    cost: Callable[[Tensor, Tensor], Tensor],
+    final_cost: Callable[[Tensor], Tensor],
+    state: Tensor,
+    start: Tensor,
+    *,
+    iterations: int,
+    low: float,
+    high: float,
+    out_of_time: Callable[[], bool],
+) -> Search:
+    """Minimise sum_t cost(x_t, u_t) + final_cost(x_L) over actions within [low, high].
+
+        dynamics(x [S], u [A]) -> next x [S]      cost(x, u) -> []      final_cost(x) -> []
+
+    are written for one state and mapped over the batch: ``state`` [B, S], ``start`` [B, L, A]. Each
+    iteration expands the cost to second order and the dynamics to first order along the trajectory,
+    solves that problem backwards (Riccati), and rolls the true dynamics forward with the resulting
+    feedback for several step lengths; a row moves only if it gets better. Actions that lean on a
+    limit are held there while the others are solved for. The dynamics must not be random.
+
+    ``value`` is minus the cost, ``elites`` is the one trajectory.
+    """
+    with torch.inference_mode(mode=False), torch.no_grad():
+        state, start = state.clone(), start.clone()  # out of a caller's inference mode
+        batch, length, action_size = start.shape
+        state_size = state.shape[-1]
+        step_all = vmap(vmap(dynamics))  # over [B, N]
+        cost_all = vmap(vmap(vmap(cost)))  # over [B, N, L]
+        final_all = vmap(vmap(final_cost))  # over [B, N]
+
+        def joint_cost(joint: Tensor) -> Tensor:
+            return cost(joint[:state_size], joint[state_size:])
+
+        def joint_dynamics(joint: Tensor) -> Tensor:
+            return dynamics(joint[:state_size], joint[state_size:])
+
+        slope_all = vmap(vmap(grad(joint_cost)))  # over [B, L]
+        curvature_all = vmap(vmap(jacrev(grad(joint_cost))))
+        jacobian_all = vmap(vmap(jacrev(joint_dynamics)))
+
+        def total(states: Tensor, actions: Tensor) -> Tensor:
+            """[B, N, L + 1, S], [B, N, L, A] -> [B, N], infinite where it is not a number"""
+            running = cost_all(states[:, :, :-1], actions).sum(-1)
+            costs = running + final_all(states[:, :, -1])
+            return costs.masked_fill(~costs.isfinite(), torch.inf)
+
+        def roll(
+            steps: Tensor, states: Tensor, actions: Tensor, push: Tensor, feedback: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            """Once for each step length: states [B, N, L + 1, S], actions [B, N, L, A]"""
+            now = state[:, None].expand(batch, len(steps), state_size)
+            rolled, acted = [now], []
+            for t in range(length):
+                action = actions[:, None, t] + steps[:, None] * push[:, None, t]
+                drift = now - states[:, None, t]  # [B, N, S]
+                action = action + drift @ feedback[:, t].mT
+                acted.append(action.clamp(low, high))
+                now = step_all(now, acted[-1])
+                rolled.append(now)
+            return torch.stack(rolled, 2), torch.stack(acted, 2)
+
+        actions = start.clamp(low, high)
+        states = start.new_zeros(batch, length + 1, state_size)
+        push = torch.zeros_like(actions)
+        feedback = start.new_zeros(batch, length, action_size, state_size)
+        steps = torch.tensor(STEPS, dtype=start.dtype, device=start.device)
+        states = roll(steps[:1], states, actions, push, feedback)[0][:, 0]
+        costs = total(states[:, None], actions[:, None])[:, 0]  # [B]
+        damping = torch.zeros_like(costs)
+        done = 0
+        for _ in range(iterations):
+            if out_of_time():
+                break
+            joint = torch.cat([states[:, :-1], actions], -1)  # [B, L, S + A]
+            slopes = slope_all(joint)  # [B, L, S + A]
+            curvatures = curvature_all(joint)  # [B, L, S + A, S + A]
+            jacobians = jacobian_all(joint)  # [B, L, S, S + A]
+            value_slope = vmap(grad(final_cost))(states[:, -1])  # [B, S]
+            value_curvature = vmap(jacrev(grad(final_cost)))(states[:, -1])  # [B, S, S]
+            for t in reversed(range(length)):
+                ahead = jacobians[:, t]
+                slope = slopes[:, t] + (value_slope[:, None] @ ahead)[:, 0]  # [B, S + A]
+                curvature = curvatures[:, t] + ahead.mT @ value_curvature @ ahead
+                push[:, t], feedback[:, t] = regulate(
+                    slope.nan_to_num(0.0, 0.0, 0.0),
+                    curvature.nan_to_num(0.0, 0.0, 0.0),
+                    held_low=actions[:, t] <= low,
+                    held_high=actions[:, t] >= high,
+                    damping=damping,
+                )
+                # The value of following ``u + push + feedback (x' - x)`` from here on.
+                eye = torch.eye(state_size, dtype=start.dtype, device=start.device)
+                follow = torch.cat([eye.expand(batch, -1, -1), feedback[:, t]], 1)  # [B, S + A, S]
+                offset = torch.cat([torch.zeros_like(state), push[:, t]], 1)  # [B, S + A]
+                value_slope = (follow.mT @ (slope[..., None] + curvature @ offset[..., None]))[
+                    ..., 0
+                ]
+                value_curvature = follow.mT @ curvature @ follow
+                value_curvature = (value_curvature + value_curvature.mT) / 2
+
+            tried_states, tried_actions = roll(steps, states, actions, push, feedback)
+            tried, best = total(tried_states, tried_actions).min(1)  # [B]
+            better = tried < costs
+            row = torch.arange(batch, device=start.device)
+            states = torch.where(better[:, None, None], tried_states[row, best], states)
+            actions = torch.where(better[:, None, None], tried_actions[row, best], actions)
+            costs = torch.where(better, tried, costs)
+            less = damping / DAMPING_FACTOR
+            less = less.masked_fill(less < DAMPING, 0.0)
+            more = (damping * DAMPING_FACTOR).clamp(min=DAMPING)
+            damping = torch.where(better, less, more)
+            done += 1
+        value = -costs if done else torch.full_like(costs, torch.nan)
+        return Search(actions, value, elites=actions[:, None], iterations=done)
+
+
+def regulate(
+    slope: Tensor, curvature: Tensor, *, held_low: Tensor, held_high: Tensor, damping: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The action that minimises a quadratic, as a push [B, A] and a feedback [B, A, S].
+
+    ``slope`` [B, S + A] and ``curvature`` [B, S + A, S + A] are those of the cost ahead, by state
+    and action. An action held at a limit that its slope pushes against stays there.
+    """
+    action_size = held_low.shape[-1]
+    by_action = slope[:, -action_size:]
+    held = (held_low & (by_action > 0)) | (held_high & (by_action < 0))  # [B, A]
+    cross = curvature[:, -action_size:, :-action_size].masked_fill(held[:, :, None], 0.0)
+    own = curvature[:, -action_size:, -action_size:]
+    own = own.masked_fill(held[:, :, None] | held[:, None], 0.0)
+    own = own + torch.diag_embed(held.to(own.dtype))
+    # A saddle's downhill direction counts with its size: the step is always downhill.
+    values, vectors = torch.linalg.eigh((own + own.mT) / 2)
+    values = values.abs()  # [B, A]
+    greatest = values.amax(-1, keepdim=True).clamp(min=LEAST_CURVATURE)
+    values = values.clamp(min=LEAST_CURVATURE * greatest) + damping[:, None] * greatest
+    inverse = vectors / values[:, None] @ vectors.mT  # [B, A, A]
+    push = -(inverse @ by_action.masked_fill(held, 0.0)[..., None])[..., 0]
+    return push, -(inverse @ cross)

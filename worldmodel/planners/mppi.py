@@ -1,0 +1,67 @@
+"""Model predictive path integral control, with a policy's proposals, as in TD-MPC2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worldmodel.planners.candidates import admit, draw, elect, judge
+from worldmodel.planners.planner import Project, unsearched
+from worldmodel.structs import Score, Search
+
+
+@dataclass(frozen=True)
+class MPPI:
+    """A Gaussian for each action, fitted to elites that weigh by their returns.
+
+        weight = softmax(temperature * (return - best return))
+
+    A higher temperature listens more to the best, in the score's own unit. Proposals compete in
+    every iteration; the standard deviation stays in [min_std, max_std] and begins at the upper end.
+    Returns the weighted mean (TD-MPC2 draws one of the elites by weight).
+    """
+
+    horizon: int
+    iterations: int
+    candidates: int
+    elites: int
+    temperature: float
+    min_std: float
+    max_std: float
+
+    def search(
+        self,
+        score: Score,
+        start: Tensor,
+        *,
+        proposals: Tensor | None,
+        generators: Sequence[torch.Generator],
+        project: Project,
+        out_of_time: Callable[[], bool],
+    ) -> Search:
+        proposals = admit(proposals, start, self.candidates)
+        proposed = proposals.shape[1]
+        mean, std = start, torch.full_like(start, self.max_std)  # [B, L, A]
+        pool = start.new_empty(len(start), self.candidates, *start.shape[1:])  # [B, N, L, A]
+        done = 0
+        for _ in range(self.iterations):
+            if out_of_time():
+                break
+            pool[:, :proposed] = proposals
+            draw(pool[:, proposed:], generators).mul_(std[:, None]).add_(mean[:, None])
+            candidates = project(pool)
+            elites, returns = elect(candidates, judge(score, candidates), self.elites)  # [B, K, ..]
+
+            found = returns[:, :1, None].isfinite()  # [B, 1, 1]
+            weights = (self.temperature * (returns - returns[:, :1])).softmax(1)[:, :, None, None]
+            centre = (weights * elites).sum(1)  # [B, L, A]
+            spread = (weights * (elites - centre[:, None]).square()).sum(1).sqrt()
+            std = torch.where(found, spread.clamp(self.min_std, self.max_std), std)
+            mean = torch.where(found, centre, mean)
+            done += 1
+        if not done:
+            return unsearched(start, project)
+        return Search(project(mean[:, None])[:, 0], returns.mean(1), elites, done)

@@ -1,0 +1,62 @@
+"""Random shooting: try sequences blindly, follow the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worldmodel.planners.candidates import admit, draw, elect, judge
+from worldmodel.planners.planner import Project, unsearched
+from worldmodel.structs import Score, Search
+
+
+@dataclass(frozen=True)
+class Shooting:
+    """Uniform in [-1, 1], new in every iteration; ``start`` and the proposals come first of all.
+
+    The baseline of every other planner. Nothing is learned from one iteration to the next, only
+    the best are remembered, so several iterations are one large one in portions.
+    """
+
+    horizon: int
+    iterations: int
+    candidates: int
+    elites: int
+
+    def search(
+        self,
+        score: Score,
+        start: Tensor,
+        *,
+        proposals: Tensor | None,
+        generators: Sequence[torch.Generator],
+        project: Project,
+        out_of_time: Callable[[], bool],
+    ) -> Search:
+        given = torch.cat([start[:, None], admit(proposals, start, self.candidates)], 1)
+        pool = start.new_empty(len(start), self.candidates, *start.shape[1:])  # [B, N, L, A]
+        elites = project(start[:, None])  # [B, K, L, A], a place of no return until one is found
+        best = start.new_full((len(start), 1), -torch.inf)  # [B, K]
+        done = 0
+        for _ in range(self.iterations):
+            if out_of_time():
+                break
+            draw(pool, generators, uniform)
+            if not done:
+                pool[:, : given.shape[1]] = given
+            candidates = project(pool)
+            returns = torch.cat([best, judge(score, candidates)], 1)
+            elites, best = elect(torch.cat([elites, candidates], 1), returns, self.elites)
+            done += 1
+        if not done:
+            return unsearched(start, project)
+        found = best[:, :1, None].isfinite()  # [B, 1, 1]
+        actions = torch.where(found, elites[:, 0], project(start[:, None])[:, 0])
+        return Search(actions, best.mean(1), elites, done)
+
+
+def uniform(row: Tensor, *, generator: torch.Generator) -> Tensor:
+    return row.uniform_(-1.0, 1.0, generator=generator)
