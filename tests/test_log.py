@@ -113,8 +113,9 @@ def test_a_rewound_run_writes_what_an_uninterrupted_one_does(tmp_path):
 
 def test_rewinding_to_no_checkpoint_is_beginning(tmp_path):
     fill(Journal(tmp_path / "killed"), 0, 4)
-    Journal(tmp_path / "killed").rewind({})
-    fill(Journal(tmp_path / "killed"), 0, 1)
+    again = Journal(tmp_path / "killed")
+    again.rewind({})
+    fill(again, 0, 1)
     fill(Journal(tmp_path / "whole"), 0, 1)
     assert texts(tmp_path / "killed") == texts(tmp_path / "whole")
 
@@ -159,7 +160,7 @@ def test_a_damaged_line_is_named(tmp_path):
 
 
 def test_every_return_has_a_seed(tmp_path):
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="longer"):
         Journal(tmp_path).evaluation(1, 1.0, returns=[1.0, 2.0], seeds=[1])
 
 

@@ -10,6 +10,7 @@ import torch
 
 from worldmodel import replay as replay_room
 from worldmodel.replay import (
+    ARCHIVE_BYTES,
     BrokenEpisodeError,
     DiskFullError,
     Replay,
@@ -277,7 +278,7 @@ def test_a_write_that_fails_changes_nothing(tmp_path, monkeypatch):
 
 
 def test_the_run_takes_no_more_than_its_share_of_the_disk(tmp_path, monkeypatch):
-    disk = 10_000
+    disk = 30_000
 
     def usage(folder: Path) -> shutil._ntuple_diskusage:
         used = sum(path.stat().st_size for path in Path(folder).iterdir())
@@ -285,12 +286,15 @@ def test_the_run_takes_no_more_than_its_share_of_the_disk(tmp_path, monkeypatch)
 
     monkeypatch.setattr(replay_room.shutil, "disk_usage", usage)
     replay = open_replay(tmp_path, disk_share=0.5)
-    with pytest.raises(DiskFullError, match="disk_share") as caught:
-        for number in range(20):
+
+    def fill() -> None:
+        for number in range(100):
             replay.add(paint(number, 5))
-    assert str(tmp_path) in str(caught.value)
+
+    with pytest.raises(DiskFullError, match=rf"{tmp_path}.*replay\.disk_share"):
+        fill()
     assert replay.episodes > 0
-    assert replay.disk_bytes <= disk / 2 < replay.disk_bytes + 2000
+    assert replay.disk_bytes <= disk / 2 < replay.disk_bytes + 5 * ROW + ARCHIVE_BYTES
     again = open_replay(tmp_path, disk_share=0.5)
     assert again.episodes == replay.episodes
     with pytest.raises(DiskFullError):
@@ -300,7 +304,7 @@ def test_the_run_takes_no_more_than_its_share_of_the_disk(tmp_path, monkeypatch)
 def test_bytes_per_row_is_what_an_episode_takes():
     episode = paint(0, 6)
     fields = ("image", "action", "reward", "discount", "env_steps")
-    assert 6 * ROW == sum(getattr(episode, name).nbytes for name in fields)
+    assert sum(getattr(episode, name).nbytes for name in fields) == 6 * ROW
 
 
 def test_an_episode_larger_than_memory_names_the_setting(folder):
@@ -333,6 +337,18 @@ def test_a_wrong_episode_is_refused_by_the_name_of_its_field(folder, name, value
         replay.add(Episode(**fields))
     assert replay.episodes == 1
     assert folder is None or len(os.listdir(folder)) == 1
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 6, 11, 100])
+def test_images_are_spread_evenly_over_all_rows(limit):
+    replay = open_replay(None)
+    for number, rows in enumerate((3, 1, 7)):
+        replay.add(paint(number, rows))
+    every = np.concatenate([paint(number, rows).image for number, rows in ((0, 3), (1, 1), (2, 7))])
+    images = replay.images(limit).numpy()
+    assert len(images) <= limit
+    assert any(np.array_equal(images, every[::stride]) for stride in range(1, 12))
+    assert len(images) > limit / 2 or len(images) == len(every)
 
 
 def test_an_empty_replay_says_so():

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from worldmodel.config import Config
 from worldmodel.models import WorldModel
-from worldmodel.planners import Planner, box, build
+from worldmodel.planners import Planner, box, build, draw
 from worldmodel.structs import Latent, Plan, Score
 
 LatentScore = Callable[[Tensor, Tensor], Tensor]
@@ -51,7 +51,7 @@ class Agent:
         """[A] the action before the first image."""
         return np.zeros((*batch, self.model.action_size), np.float32)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def observe(
         self,
         belief: Latent,
@@ -71,7 +71,7 @@ class Agent:
         seen = self.model.observe_step(rows, action, image)
         return seen if belief.shape else seen.map(lambda part: part[0])
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def plan(
         self,
         belief: Latent,
@@ -109,7 +109,7 @@ class Agent:
             found.actions[0], found.value[0], found.elites[0], found.iterations, milliseconds
         )
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def act(self, belief: Latent) -> NDArray[np.float32]:
         """The policy's action alone, without a search: [A]"""
         if self.model.policy is None:
@@ -136,7 +136,8 @@ class Agent:
             return None
         latent = belief.map(lambda part: part[:, None].expand(-1, count, -1))
         size = self.model.action_size
-        noise = draw((self.planner.horizon, count, size), generators, self.device)
+        shape = (len(generators), self.planner.horizon, count, size)
+        noise = draw(torch.empty(shape, device=self.device), generators)
         noise[:, :, 0] = 0.0  # one proposal is the policy's mean
         actions = []
         for step in range(self.planner.horizon):
@@ -152,37 +153,30 @@ class Agent:
 
         def imagined_return(actions: Tensor) -> Tensor:
             """[B, N, L, A] -> [B, N]"""
-            count, horizon = actions.shape[1:3]
+            count = actions.shape[1]
             noise = None
             if config.planner.sampled:
-                shape = (count, horizon, model.dynamics.stoch_size)
-                noise = draw(shape, generators, self.device)
+                shape = (*actions.shape[:3], model.dynamics.stoch_size)
+                noise = draw(torch.empty(shape, device=self.device), generators)
             begin = belief.map(lambda part: part[:, None].expand(-1, count, -1))
             features = model.imagine(begin, actions, noise).features  # [B, N, L, F]
             if score is not None:
-                return score(features, actions).sum(-1)
+                per_row: Tensor = score(features, actions)
+                return per_row.sum(-1)
             discount = config.discount_rate * model.discount(features)
             reached = torch.cat([torch.ones_like(discount[..., :1]), discount[..., :-1]], -1)
-            reward = (reached.cumprod(-1) * model.reward(features)).sum(-1)
-            return reward + discount.prod(-1) * model.slow_value(features[..., -1, :])
+            returns: Tensor = (reached.cumprod(-1) * model.reward(features)).sum(-1)
+            worth: Tensor = model.slow_value(features[..., -1, :])
+            return returns + discount.prod(-1) * worth
 
         return imagined_return
 
-    def _check(
-        self, name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype
-    ) -> None:
+    def _check(self, name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         if tensor.dtype != dtype or tuple(tensor.shape) != shape:
             raise ValueError(
                 f"{name}: expected {str(dtype).removeprefix('torch.')} {list(shape)},"
                 f" got {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
             )
-
-
-def draw(
-    shape: tuple[int, ...], generators: list[torch.Generator], device: torch.device
-) -> Tensor:
-    """Standard normal [B, *shape]; a row's noise does not depend on its neighbours."""
-    return torch.stack([torch.randn(shape, generator=g, device=device) for g in generators])
 
 
 def _timer(begun: float, deadline_ms: float | None) -> Callable[[], bool]:

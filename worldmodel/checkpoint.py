@@ -92,7 +92,10 @@ def save(
         _write(beside / "manifest.json", json.dumps(manifest, indent=1).encode())
         _sync_folder(beside)
         if path.exists():
-            os.replace(path, folder / f"{path.name}.replaced")
+            aside = folder / f"{path.name}.replaced"
+            if aside.exists():  # a kill came between the new name and the end of the old one
+                _discard(aside)
+            os.replace(path, aside)
         os.replace(beside, path)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
@@ -103,9 +106,8 @@ def save(
         superseded = _step(old) > step or old.name == f"{path.name}.replaced"
         if not superseded and kept < keep and _looks_whole(old):
             kept += 1
-        else:  # renamed first: a kill in the middle leaves nothing that looks like a checkpoint
-            os.replace(old, folder / f"{DISCARDED}{old.name}")
-    _clean(folder)
+        else:
+            _discard(old)
     return path
 
 
@@ -293,6 +295,13 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _discard(path: Path) -> None:
+    """Renamed first: a kill in the middle leaves nothing that looks like a checkpoint."""
+    discarded = path.with_name(f"{DISCARDED}{path.name}")
+    os.replace(path, discarded)
+    shutil.rmtree(discarded)
 
 
 def _clean(folder: Path) -> None:

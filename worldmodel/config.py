@@ -208,15 +208,20 @@ class LearnerConfig:
 
 @dataclass(frozen=True)
 class PlannerConfig:
-    kind: Literal["cem", "mppi"] = "mppi"
+    kind: Literal["cem", "icem", "mppi", "shooting", "gradient"] = "mppi"
     horizon: int = 6
     iterations: int = 3
-    candidates: int = 64
+    candidates: int = 64  # proposals included
     elites: int = 16
-    proposals: int = 16  # mppi: candidates that the policy draws
-    temperature: float = 0.5  # mppi: how sharply returns weigh the elites
-    min_std: float = 0.1  # mppi
+    proposals: int = 16  # candidates that the policy draws
     max_std: float = 1.0  # where the search begins
+    min_std: float = 0.1  # mppi
+    temperature: float = 0.5  # mppi: how sharply returns weigh the elites, in the score's own unit
+    noise_exponent: float = 2.0  # icem: 0 is white noise
+    kept_share: float = 0.3  # icem: of the elites, competing again in the next iteration
+    decay: float = 0.8  # icem: the candidates of an iteration over those of the one before
+    momentum: float = 0.1  # icem: of the mean
+    rate: float = 0.1  # gradient: about one step, in the actions' own unit
     warm_start: bool = True  # begin at the last plan, one step later
     sampled: bool = False  # imagine draws from the prior, as PlaNet does, not its mean
 
@@ -235,13 +240,22 @@ class PlannerConfig:
             f" {self.candidates}, got {self.proposals}",
         )
         require(
-            self.temperature > 0, f"{path}.temperature: expected more than 0, got {self.temperature}"
+            self.temperature > 0,
+            f"{path}.temperature: expected more than 0, got {self.temperature}",
         )
         require(
             0 < self.min_std <= self.max_std,
             f"{path}.min_std: expected more than 0 and at most {path}.max_std = {self.max_std},"
             f" got {self.min_std}",
         )
+        for name, low, high in (("kept_share", 0, 1), ("momentum", 0, 1), ("decay", 0.01, 1)):
+            value = getattr(self, name)
+            require(low <= value <= high, f"{path}.{name}: expected {low} to {high}, got {value}")
+        require(
+            self.noise_exponent >= 0,
+            f"{path}.noise_exponent: expected 0 or more, got {self.noise_exponent}",
+        )
+        require(self.rate > 0, f"{path}.rate: expected more than 0, got {self.rate}")
 
 
 @dataclass(frozen=True)
@@ -286,6 +300,12 @@ class Config:
             f"discount_rate: expected more than 0, at most 1, got {self.discount_rate}",
         )
         require(self.seed >= 0, f"seed: expected 0 or more, got {self.seed}")
+        size = self.env.image_size
+        for part in ("encoder", "decoder"):
+            kind = getattr(self.model, part).kind
+            fits = size == 64 if kind == "planet" else size % 16 == 0
+            takes = "64" if kind == "planet" else "a multiple of 16"
+            require(fits, f"env.image_size: the {kind} {part} takes {takes}, got {size}")
 
 
 def _check_tree(part: Any, path: str) -> None:
@@ -356,9 +376,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     elif kind is int and isinstance(value, (int, float)) and not isinstance(value, bool):
         if float(value).is_integer():
             return int(value)
-    elif kind is str and isinstance(value, str):
-        return value
-    elif kind is bool and isinstance(value, bool):
+    elif (kind is str and isinstance(value, str)) or (kind is bool and isinstance(value, bool)):
         return value
     raise ConfigError(
         f"{where}: expected {getattr(kind, '__name__', kind)}, got {type(value).__name__} {value!r}"

@@ -52,7 +52,7 @@ class Learner:
             self.model, batch, self.config.objective, self.generator, self.precision
         )
         losses = {name: mean_over_valid(term, batch.valid) for name, term in terms.items()}
-        torch.stack(list(losses.values())).sum().backward()
+        torch.autograd.backward(torch.stack(list(losses.values())).sum())
         metrics = dict(losses)
         if self.model.policy is not None:
             metrics |= self._learn_behaviour(posterior.detach(), batch.valid)
@@ -101,7 +101,7 @@ class Learner:
         with self.precision():
             log_prob = model.value.log_prob(dreamed.features[:, :-1].detach(), returns)
         value_loss = -(dreamed.weights * log_prob).mean()
-        (policy_loss + value_loss).backward()
+        torch.autograd.backward(policy_loss + value_loss)
         return {
             "policy": policy_loss.detach(),
             "value": value_loss.detach(),

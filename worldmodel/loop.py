@@ -27,7 +27,8 @@ import numpy as np
 import torch
 import yaml
 
-from worldmodel import checkpoint, config as settings
+from worldmodel import checkpoint
+from worldmodel import config as settings
 from worldmodel.agent import Agent
 from worldmodel.config import Config, ConfigError
 from worldmodel.envs import Environment, adopt, check_env, make_env
@@ -388,7 +389,7 @@ def _create(run: Path, config: Config, env: Environment) -> None:
         "action_size": len(env.action_low),
         "environment": env.describe(),
         "versions": {name: importlib.metadata.version(name) for name in packages},
-        "machine": f"{platform.machine()}, {_cores()} cores, {torch.backends.cpu.get_cpu_capability()}",
+        "machine": f"{platform.machine()}, {_cores()} cores",
         "python": platform.python_version(),
     }
     try:

@@ -33,23 +33,26 @@ class Renderer(Protocol):
     def close(self) -> None: ...
 
 
-def choose(kind: Literal["auto", "warp", "gl"]) -> Literal["warp", "gl"]:
-    """The renderer to use; ``ConfigError`` with the line to type where none can be."""
-    if kind != "gl":
-        missing = _warp_missing()
-        if not missing:
-            return "warp"
-        if kind == "warp":
-            raise ConfigError(f"env.renderer: warp: {missing}; type: {INSTALL_WARP}")
-    from worldmodel.envs.gl import backend
+def choose(kind: Literal["auto", "warp", "gl"], has_skin: bool = False) -> Literal["warp", "gl"]:
+    """The renderer to use; ``ConfigError`` with the line to type where none can be.
+
+    Only OpenGL draws a skin, and of the suite's dog there is little else to see.
+    """
+    missing = "it draws no skin, which this task needs" if has_skin else _warp_missing()
+    if kind != "gl" and not missing:
+        return "warp"
+    if kind == "warp":
+        remedy = "use env.renderer gl" if has_skin else f"type: {INSTALL_WARP}"
+        raise ConfigError(f"env.renderer: warp: {missing}; {remedy}")
+    from worldmodel.envs import gl  # asks the machine, which takes a second
 
     try:
-        backend()
+        gl.backend()
     except ConfigError as error:
-        if kind == "gl":
+        if kind == "gl" or has_skin:
             raise
         raise ConfigError(
-            f"env.renderer: nothing here can draw images: {missing}; {error}. Type: {INSTALL_WARP}"
+            f"{error}; or warp, which needs no OpenGL ({missing}): {INSTALL_WARP}"
         ) from error
     return "gl"
 

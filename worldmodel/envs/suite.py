@@ -100,10 +100,10 @@ class Suite:
         self._task = task
         self._random = np.random.RandomState(0)  # the task's own; seeded anew for each episode
         self._seeds = np.random.default_rng(seed)
-        renderer = choose(config.renderer)
         self._env = load(task, self._random)
         self._physics = self._env.physics
         model = self._physics.model
+        renderer = choose(config.renderer, has_skin=model.nskin > 0)
         cameras = [model.camera(index).name for index in range(model.ncam)]
         if config.camera >= len(cameras):
             listed = ", ".join(f"{index} {name}" for index, name in enumerate(cameras))

@@ -38,7 +38,7 @@ class Look:
     sky: bool = True
 
 
-PUBLISHED = Look()
+DEFAULT_LOOK = Look()
 
 _MOVING = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat", "light_xpos", "light_xdir")
 
@@ -47,14 +47,14 @@ class Warp:
     """Draws from the positions that dm_control's physics holds; it never steps.
 
     The arrays of warp are seen through numpy, so a frame costs a copy of the positions, a refit
-    of the tree that the rays walk through, and the rays. What is not drawn: reflections, a dog's
-    skin. A rod that rays could miss is drawn wider.
+    of the tree that the rays walk through, and the rays. What is not drawn: reflections and
+    skins. A rod that rays could miss is drawn wider.
     """
 
     name = "warp"
 
     def __init__(
-        self, physics: Any, camera: int, image_size: int, samples: int, look: Look = PUBLISHED
+        self, physics: Any, camera: int, image_size: int, samples: int, look: Look = DEFAULT_LOOK
     ) -> None:
         self._warp, self._mujoco_warp = _import_warp()
         self._physics = physics
@@ -62,8 +62,6 @@ class Warp:
         self._look = look
         self._marks = Marks(physics)
         self._terrain = physics.model.hfield_data.copy()
-        if physics.model.nskin:
-            log.warning("warp draws bones, not the skin; env.renderer=gl draws both")
         _announce_compiling(self._warp)
         self._build()
 

@@ -55,9 +55,7 @@ def dream(
     noise = torch.randn(shape, generator=generator, device=device)
     latent, features, stds = starts, [starts.features], []
     for step in range(horizon):
-        action_noise, latent_noise = noise[step].split(
-            [model.action_size, model.dynamics.stoch_size], -1
-        )
+        action_noise, latent_noise = noise[step].tensor_split([model.action_size], -1)
         mean, std = policy(features[-1].detach())
         action = (mean + std * action_noise).clamp(-1.0, 1.0)
         latent = model.dynamics.imagine_step(latent, action, latent_noise)

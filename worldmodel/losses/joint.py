@@ -1,4 +1,4 @@
-"""The bound that trains the world model: draw the image, name the reward, expect the next latent."""
+"""The bound that trains the world model: draw the image, name the reward, expect what comes."""
 
 from __future__ import annotations
 
@@ -71,5 +71,3 @@ def kl_terms(posterior: Latent, prior: Latent, config: ObjectiveConfig) -> dict[
 def mean_over_valid(term: Tensor, valid: Tensor) -> Tensor:
     """[B, T] -> []; padding does not count."""
     return (term * valid).sum() / valid.sum()
-
-

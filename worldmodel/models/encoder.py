@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from worldmodel.models.layers import ChannelNorm
@@ -14,7 +16,6 @@ class SlimEncoder(nn.Module):
     first layers of the usual four-layer stack cost more than all others together.
     """
 
-    multiple = 16  # of the image's side
     embed_size = 256
 
     def __init__(self, size: int, channels: int, width: int) -> None:
@@ -36,13 +37,11 @@ class SlimEncoder(nn.Module):
 class PlanetEncoder(nn.Module):
     """Four bare convolutions without padding: 64 -> 31 -> 14 -> 6 -> 2 (PlaNet's, 64x64 only)."""
 
-    multiple = 64
-
     def __init__(self, size: int, channels: int, width: int) -> None:
         super().__init__()
         widths = (channels, width, 2 * width, 4 * width, 8 * width)
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in pairwise(widths):
             layers += [nn.Conv2d(inputs, outputs, 4, 2), nn.ReLU()]
         self.net = nn.Sequential(*layers)
         self.embed_size = widths[-1] * 2 * 2

@@ -6,19 +6,12 @@ Calling a head gives its mean; ``log_prob`` scores a target. All of them do both
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from worldmodel.models.layers import Layer, mlp
-
-
-class Head(Protocol):
-    def __call__(self, features: Tensor) -> Tensor: ...  # [..., F] -> [...]
-
-    def log_prob(self, features: Tensor, target: Tensor) -> Tensor: ...  # [..., F], [...] -> [...]
 
 
 def symlog(x: Tensor) -> Tensor:
@@ -67,11 +60,14 @@ class TwoHot(nn.Module):
         share = (position - lower)[..., None]
         first = functional.one_hot(lower, self.bins)
         second = functional.one_hot(lower + 1, self.bins)
-        return first * (1 - share) + second * share
+        weights: Tensor = first * (1 - share) + second * share
+        return weights
 
     def decode(self, logits: Tensor) -> Tensor:
         """[..., bins] -> [...]"""
-        return symexp((torch.softmax(logits, -1) * self.centers).sum(-1))
+        weights = torch.softmax(logits, -1)
+        # each bin against its mirror image, so that equal weights give exactly 0
+        return symexp(((weights - weights.flip(-1)) * self.centers).sum(-1) / 2)
 
 
 class Normal(nn.Module):
@@ -129,3 +125,6 @@ class Constant(nn.Module):
     def log_prob(self, features: Tensor, target: Tensor) -> Tensor:
         """[..., F], [...] -> [...]"""
         return torch.zeros_like(target)
+
+
+Head = TwoHot | Normal | Bernoulli | Constant

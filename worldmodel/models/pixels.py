@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 # What it costs, in nats, to draw the mean image in place of the right one. Fixing it for every
@@ -34,7 +33,7 @@ class Pixels(nn.Module):
         if self.bits < 8:
             levels = torch.floor(levels / 2 ** (8 - self.bits)) * (255 / (2**self.bits - 1))
         pixels = levels.mul_(self.scale / 255).sub_(self.mean * self.scale)
-        return rearrange(pixels, "... h w c -> ... c h w")
+        return pixels.movedim(-1, -3)
 
     def dither(self, pixels: Tensor, uniform: Tensor) -> Tensor:
         """Spread each level evenly over its bin, so that a density over it makes sense."""
@@ -42,7 +41,7 @@ class Pixels(nn.Module):
 
     def to_bytes(self, pixels: Tensor) -> Tensor:
         """[..., C, H, W] -> [..., H, W, C] uint8"""
-        levels = rearrange(pixels.float(), "... c h w -> ... h w c") / self.scale + self.mean
+        levels = pixels.float().movedim(-3, -1) / self.scale + self.mean
         return (levels * 255).round().clamp(0, 255).byte()
 
     def fit(self, images: Tensor) -> None:

@@ -28,7 +28,8 @@ class Policy(nn.Module):
     def act(self, features: Tensor, noise: Tensor | None) -> Tensor:
         """[..., F], standard normal [..., A] or None for the mean -> [..., A]"""
         mean, std = self(features)
-        return mean if noise is None else (mean + std * noise).clamp(-1.0, 1.0)
+        drawn: Tensor = mean if noise is None else (mean + std * noise).clamp(-1.0, 1.0)
+        return drawn
 
     @staticmethod
     def entropy(std: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from worldmodel.config import ConfigError, HeadConfig, ModelConfig
+from worldmodel.config import HeadConfig, ModelConfig
 from worldmodel.models.decoder import PlanetDecoder, SlimDecoder
 from worldmodel.models.dynamics.recurrent import Recurrent
 from worldmodel.models.encoder import PlanetEncoder, SlimEncoder
@@ -16,6 +16,22 @@ from worldmodel.models.layers import GRUCell, Layer, NormedGRUCell, normed, plai
 from worldmodel.models.pixels import Pixels
 from worldmodel.models.policy import Policy
 from worldmodel.structs import Latent
+
+ENCODERS: dict[str, type[SlimEncoder] | type[PlanetEncoder]] = {
+    "slim": SlimEncoder,
+    "planet": PlanetEncoder,
+}
+DECODERS: dict[str, type[SlimDecoder] | type[PlanetDecoder]] = {
+    "slim": SlimDecoder,
+    "planet": PlanetDecoder,
+}
+HEADS: dict[str, type[TwoHot] | type[Normal] | type[Bernoulli]] = {
+    "twohot": TwoHot,
+    "normal": Normal,
+    "bernoulli": Bernoulli,
+}
+LAYERS: dict[str, Layer] = {"normed": normed, "plain": plain}
+CELLS: dict[str, type[NormedGRUCell] | type[GRUCell]] = {"normed": NormedGRUCell, "plain": GRUCell}
 
 
 class WorldModel(nn.Module):
@@ -27,24 +43,10 @@ class WorldModel(nn.Module):
         super().__init__()
         self.action_size = action_size
         self.image_shape = (image_size, image_size, channels)
-        encoders = {"slim": SlimEncoder, "planet": PlanetEncoder}
-        decoders = {"slim": SlimDecoder, "planet": PlanetDecoder}
-        encoder, decoder = encoders[config.encoder.kind], decoders[config.decoder.kind]
-        for part, kind, multiple in (
-            ("encoder", config.encoder.kind, encoder.multiple),
-            ("decoder", config.decoder.kind, encoders[config.decoder.kind].multiple),
-        ):
-            if image_size % multiple or (multiple == 64 and image_size != 64):
-                only = "64" if multiple == 64 else f"a multiple of {multiple}"
-                raise ConfigError(
-                    f"env.image_size: the {kind} {part} takes {only}, got {image_size}"
-                )
-        layers: dict[str, Layer] = {"normed": normed, "plain": plain}
-        layer = layers[config.dynamics.layers]
+        layer = LAYERS[config.dynamics.layers]
         sizes = config.dynamics
         self.pixels = Pixels(image_size, channels, config.image_bits)
-        self.encoder = encoder(image_size, channels, config.encoder.width)
-        cell = NormedGRUCell if sizes.layers == "normed" else GRUCell
+        self.encoder = ENCODERS[config.encoder.kind](image_size, channels, config.encoder.width)
         self.dynamics = Recurrent(
             action_size=action_size,
             embed_size=self.encoder.embed_size,
@@ -53,10 +55,12 @@ class WorldModel(nn.Module):
             hidden_size=sizes.hidden_size,
             min_std=sizes.min_std,
             layer=layer,
-            cell=cell(sizes.hidden_size, sizes.deter_size),
+            cell=CELLS[sizes.layers](sizes.hidden_size, sizes.deter_size),
         )
         features = self.dynamics.feature_size
-        self.decoder = decoder(features, image_size, channels, config.decoder.width)
+        self.decoder = DECODERS[config.decoder.kind](
+            features, image_size, channels, config.decoder.width
+        )
         self.reward = build_head(config.reward, features, layer, absent=0.0)
         self.discount = build_head(config.discount, features, layer, absent=1.0)
         self.value = build_head(config.value, features, layer, absent=0.0)
@@ -97,7 +101,6 @@ class WorldModel(nn.Module):
 
 
 def build_head(config: HeadConfig, features: int, layer: Layer, absent: float) -> Head:
-    kinds = {"twohot": TwoHot, "normal": Normal, "bernoulli": Bernoulli}
     if config.kind == "none":
         return Constant(absent)
-    return kinds[config.kind](features, config.layers, config.size, layer)
+    return HEADS[config.kind](features, config.layers, config.size, layer)

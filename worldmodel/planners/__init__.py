@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from worldmodel.config import PlannerConfig
+from worldmodel.planners.candidates import draw
 from worldmodel.planners.categorical import CategoricalCEM
 from worldmodel.planners.cem import CEM
 from worldmodel.planners.gradient import Gradient, Refined
@@ -27,6 +28,7 @@ __all__ = [
     "Shooting",
     "box",
     "build",
+    "draw",
     "ilqr",
 ]
 
@@ -78,12 +80,4 @@ def build(config: PlannerConfig) -> Planner:
                 elites=config.elites,
                 initial_std=config.max_std,
                 rate=config.rate,
-            )
-        case "categorical":
-            return CategoricalCEM(
-                horizon=config.horizon,
-                iterations=config.iterations,
-                candidates=config.candidates,
-                elites=config.elites,
-                floor=config.floor,
             )

@@ -8,7 +8,6 @@ process that died is replaced and its job begun again.
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import signal
 import traceback
 from dataclasses import dataclass, field

@@ -13,6 +13,9 @@ from worldmodel.agent import Agent
 from worldmodel.envs import Environment, adopt
 from worldmodel.structs import Episode, Plan, Step
 
+# How much of the exploration noise survives a row. White noise averages out before anything moves:
+# over 25 random episodes of ball_in_cup_catch it scored 21, this 102; on finger_spin 1 against 7.
+MEMORY = np.float32(0.8)
 MAX_ROWS = 100_000  # an episode that never ends is an error, not a full memory
 
 
@@ -30,25 +33,23 @@ class Played:
 
 
 def collect(env: Environment, agent: Agent | None, *, seed: int, noise: float) -> Played:
-    """One episode with the planner and Gaussian noise on its actions; without an agent, random.
+    """One episode with the planner and noise on its actions; without an agent, noise alone.
 
     Everything follows from ``seed``: the start, the plans, the noise.
     """
     random = np.random.default_rng(seed)
-    low, high = env.action_low, env.action_high
+    wander = np.zeros_like(env.action_low)  # unit variance, correlated over time
+
+    def explore() -> NDArray[np.float32]:
+        nonlocal wander
+        fresh = random.standard_normal(wander.shape).astype(np.float32)
+        wander = MEMORY * wander + np.float32(np.sqrt(1 - MEMORY**2)) * fresh
+        return wander
+
     if agent is None:
-
-        def choose(row: Step) -> NDArray[np.float32]:
-            return random.uniform(low, high).astype(np.float32)
-
-        return _play(env, choose, seed)
+        return _play(env, lambda row: explore(), seed)
     planned = _Planned(agent, seed)
-
-    def choose_and_explore(row: Step) -> NDArray[np.float32]:
-        action = planned(row)
-        return (action + noise * random.standard_normal(action.shape)).astype(np.float32)
-
-    played = _play(env, choose_and_explore, seed)
+    played = _play(env, lambda row: planned(row) + noise * explore(), seed)
     return Played(played.episode, np.array(planned.milliseconds), played.seconds)
 
 
@@ -76,9 +77,7 @@ def play_constant(env: Environment, action: NDArray[np.float32], seed: int) -> E
     return _play(env, lambda row: action, seed).episode
 
 
-def _play(
-    env: Environment, choose: Callable[[Step], NDArray[np.float32]], seed: int
-) -> Played:
+def _play(env: Environment, choose: Callable[[Step], NDArray[np.float32]], seed: int) -> Played:
     begun = time.perf_counter()
     row = _checked(env.reset(seed), None)
     rows = [row]

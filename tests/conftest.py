@@ -1,0 +1,103 @@
+"""What tests share: small models, and an environment whose rows can be computed in the head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from worldmodel.config import Config, read
+from worldmodel.models import WorldModel
+from worldmodel.structs import Step
+
+TINY = {
+    "task": "toy",
+    "env": {"image_size": 16},
+    "replay": {"batch": 3, "length": 5, "memory_gb": 0.1},
+    "model": {
+        "encoder": {"width": 2},
+        "decoder": {"width": 2},
+        "dynamics": {"deter_size": 7, "stoch_size": 3, "hidden_size": 11},
+        "reward": {"layers": 1, "size": 6},
+        "discount": {"layers": 1, "size": 6},
+        "value": {"layers": 1, "size": 6},
+        "policy": {"layers": 1, "size": 6},
+    },
+    "imagination": {"starts": 6, "horizon": 3},
+    "learner": {"precision": "float32"},
+    "planner": {"horizon": 4, "iterations": 2, "candidates": 8, "elites": 3, "proposals": 2},
+    "loop": {
+        "seed_episodes": 2,
+        "seed_updates": 3,
+        "updates": 25,
+        "evaluate_every": 200,
+        "evaluate_episodes": 1,
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def tiny() -> Config:
+    return read(Config(), TINY)
+
+
+@pytest.fixture
+def model(tiny: Config) -> WorldModel:
+    return WorldModel(tiny.model, image_size=16, channels=3, action_size=2)
+
+
+class Answer(torch.nn.Module):
+    """A head in whose place the test's own function stands."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.function(features)
+
+
+class Painter:
+    """Paints the action that led to a row into its image; the reward is the action's first part.
+
+    Red is the first action, green the second, blue the time.
+    """
+
+    action_low = np.array([-1.0, -1.0], np.float32)
+    action_high = np.array([1.0, 1.0], np.float32)
+
+    def __init__(self, length: int = 9) -> None:
+        self.length = length
+        self.time = 0
+
+    def reset(self, seed: int | None = None) -> Step:
+        self.time = 0
+        return Step(image=self.paint(np.zeros(2, np.float32)))
+
+    def step(self, action: NDArray[np.float32]) -> Step:
+        self.time += 1
+        return Step(
+            image=self.paint(action),
+            reward=float(action[0]),
+            is_last=self.time == self.length - 1,
+            env_steps=2,
+        )
+
+    def paint(self, action: NDArray[np.float32]) -> NDArray[np.uint8]:
+        image = np.zeros((16, 16, 3), np.uint8)
+        image[..., :2] = np.round(127 + 100 * action)
+        image[..., 2] = self.time
+        return image
+
+
+@pytest.fixture
+def painter() -> Painter:
+    return Painter()

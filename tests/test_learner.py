@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from tests.test_losses import make_batch
+from worldmodel.config import Config, load_preset, read
+from worldmodel.learner import Learner, choose_precision, frozen
+from worldmodel.models import WorldModel
+from worldmodel.structs import Batch
+
+
+def test_every_parameter_learns(model: WorldModel, tiny: Config) -> None:
+    learner = Learner(model, tiny)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    for _ in range(3):  # heads that start at zero pass nothing on at first
+        learner.update(make_batch(3, 5))
+    still = [name for name, value in model.named_parameters() if torch.equal(value, before[name])]
+    assert still == []
+
+
+def test_an_update_is_the_same_for_the_same_seed_and_batch(tiny: Config) -> None:
+    batch = make_batch(3, 5)
+
+    def learned(seed: int) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = WorldModel(tiny.model, 16, 3, 2)
+        Learner(model, dataclasses.replace(tiny, seed=seed)).update(batch)
+        return torch.cat([p.flatten() for p in model.parameters()])
+
+    assert torch.equal(learned(1), learned(1))
+    assert not torch.equal(learned(1), learned(2))
+
+
+def test_padded_rows_teach_nothing(model: WorldModel, tiny: Config) -> None:
+    batch = make_batch(3, 5)
+    valid = batch.valid.clone()
+    valid[:, 3:] = False
+
+    def learned(image: torch.Tensor, reward: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = WorldModel(tiny.model, 16, 3, 2)
+        changed = dataclasses.replace(batch, image=image, reward=reward, valid=valid)
+        Learner(model, tiny).update(changed)
+        return torch.cat([p.flatten() for p in model.parameters()])
+
+    image, reward = batch.image.clone(), batch.reward.clone()
+    image[:, 3:] = 0
+    reward[:, 3:] = 77.0
+    assert torch.equal(learned(batch.image, batch.reward), learned(image, reward))
+
+
+def test_imagination_leaves_the_world_model_alone(model: WorldModel, tiny: Config) -> None:
+    learner = Learner(model, tiny)
+    batch = make_batch(3, 5)
+    posterior = model.dynamics.observe(
+        model.dynamics.initial(3), batch.action, torch.zeros(3, 5, 256), torch.zeros(3, 5, 3)
+    ).detach()
+    learner._learn_behaviour(posterior, batch.valid)
+    assert all(p.grad is None for p in learner.world_parameters)
+    assert all(p.requires_grad for p in learner.world_parameters)
+    assert model.policy is not None
+    assert all(p.grad is not None for p in model.policy.parameters())
+    assert all(p.grad is not None for p in model.value.parameters())
+
+
+def test_frozen_thaws_after_an_error(model: WorldModel) -> None:
+    parameters = list(model.reward.parameters())
+    with pytest.raises(KeyError), frozen(parameters):
+        assert not parameters[0].requires_grad
+        raise KeyError
+    assert parameters[0].requires_grad
+
+
+def test_planet_takes_a_step_at_its_published_sizes() -> None:
+    config = read(load_preset("planet"), {"objective": {"free_nats": 0.0}})
+    model = WorldModel(config.model, 64, 3, 1)
+    learner = Learner(model, config)
+    batch = make_batch(2, 3, size=64)
+    before = [p.clone() for p in model.parameters()]
+    losses = learner.update(dataclasses.replace(batch, action=batch.action[..., :1]))
+    assert set(losses) == {"kl_dynamics", "kl_representation", "reward", "discount", "image"}
+    assert all(torch.isfinite(torch.tensor(value)) for value in losses.values())
+    assert not any(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_precision_is_asked_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dtype(wanted: str) -> torch.dtype:
+        with choose_precision(wanted, torch.device("cpu"))():
+            return (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+
+    for features, expected in (
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ({"avx2": True}, torch.float32),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda f=features: f)
+        assert dtype("auto") == expected
+    assert dtype("bfloat16") == torch.bfloat16
+    assert dtype("float32") == torch.float32
+
+
+def train_reward(batches: list[Batch], config: Config) -> float:
+    """The reward's mean squared error, named from the imagined latent, after learning."""
+    torch.manual_seed(0)
+    model = WorldModel(config.model, 16, 3, 2)
+    learner = Learner(model, config)
+    for batch in batches[:-1]:
+        learner.update(batch)
+    test = batches[-1]
+    latent = model.dynamics.initial(len(test.action))
+    with torch.no_grad():
+        features = model.imagine(latent, test.action[:, 1:], None).features
+        return float((model.reward(features) - test.reward[:, 1:]).square().mean())
+
+
+def test_the_model_learns_what_an_action_pays_and_a_shifted_row_fails(tiny: Config) -> None:
+    """The reward is the action that led to it: one row late, and it cannot be foreseen."""
+    config = read(
+        tiny,
+        {
+            "model": {"dynamics": {"deter_size": 24, "hidden_size": 24}, "policy": {"kind": "none"},
+                      "value": {"kind": "none"}, "reward": {"size": 24}},
+            "learner": {"model_rate": 3e-3},
+            "objective": {"reward": 10.0, "decoded_share": 0.1},
+        },
+    )  # fmt: skip
+    right, shifted = [], []
+    for _ in range(220):
+        batch = make_batch(8, 6)
+        image = torch.zeros_like(batch.image)
+        right.append(dataclasses.replace(batch, image=image, reward=batch.action[..., 0]))
+        late = batch.action[..., 0].roll(-1, dims=1)  # what the *next* action will pay
+        shifted.append(dataclasses.replace(batch, image=image, reward=late))
+    variance = 1 / 3
+    assert train_reward(right, config) < 0.3 * variance
+    assert train_reward(shifted, config) > 0.7 * variance

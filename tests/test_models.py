@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import distributions
+
+from worldmodel.config import Config, load_preset
+from worldmodel.models import WorldModel
+from worldmodel.models.dynamics.recurrent import Recurrent
+from worldmodel.models.heads import Bernoulli, Constant, Normal, TwoHot, symexp, symlog
+from worldmodel.models.layers import GRUCell, NormedGRUCell, normed, plain
+from worldmodel.models.pixels import ENERGY, Pixels
+from worldmodel.models.policy import Policy
+from worldmodel.structs import Latent
+
+B, T, A, E, D, S = 2, 5, 3, 7, 11, 4
+
+
+def make_dynamics(kind: str) -> Recurrent:
+    layer, cell = (normed, NormedGRUCell(9, D)) if kind == "normed" else (plain, GRUCell(9, D))
+    return Recurrent(
+        action_size=A,
+        embed_size=E,
+        deter_size=D,
+        stoch_size=S,
+        hidden_size=9,
+        min_std=0.1,
+        layer=layer,
+        cell=cell,
+    )
+
+
+@pytest.fixture(params=["normed", "plain"])
+def dynamics(request: pytest.FixtureRequest) -> Recurrent:
+    return make_dynamics(request.param)
+
+
+def window() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return torch.randn(B, T, A), torch.randn(B, T, E), torch.randn(B, T, S)
+
+
+def test_observing_all_at_once_is_observing_step_by_step(dynamics: Recurrent) -> None:
+    action, embed, noise = window()
+    together = dynamics.observe(dynamics.initial(B), action, embed, noise)
+    latent = dynamics.initial(B)
+    for t in range(T):
+        latent = dynamics.observe_step(latent, action[:, t], embed[:, t], noise[:, t])
+        torch.testing.assert_close(together.map(lambda part: part[:, t]).features, latent.features)  # noqa: B023
+
+
+def test_an_image_never_changes_the_past(dynamics: Recurrent) -> None:
+    action, embed, noise = window()
+    before = dynamics.observe(dynamics.initial(B), action, embed, noise)
+    embed[:, 3] += 1.0
+    after = dynamics.observe(dynamics.initial(B), action, embed, noise)
+    assert torch.equal(before.features[:, :3], after.features[:, :3])
+    assert not torch.isclose(before.stoch[:, 3:], after.stoch[:, 3:]).any(-1).all()
+
+
+def test_the_prior_never_sees_its_own_image(dynamics: Recurrent) -> None:
+    action, embed, noise = window()
+    prior = dynamics.prior_of(dynamics.observe(dynamics.initial(B), action, embed, noise).deter)
+    embed[:, 3] += 1.0
+    blind = dynamics.prior_of(dynamics.observe(dynamics.initial(B), action, embed, noise).deter)
+    assert torch.equal(prior.mean[:, :4], blind.mean[:, :4])
+    assert not torch.equal(prior.mean[:, 4], blind.mean[:, 4])
+
+
+def test_rows_of_a_batch_do_not_mix(dynamics: Recurrent) -> None:
+    action, embed, noise = window()
+    before = dynamics.observe(dynamics.initial(B), action, embed, noise)
+    action[1] += 1.0
+    embed[1] += 1.0
+    after = dynamics.observe(dynamics.initial(B), action, embed, noise)
+    assert torch.equal(before.features[0], after.features[0])
+    assert not torch.isclose(before.features[1], after.features[1]).all()
+
+
+def test_imagining_is_observing_without_an_image(dynamics: Recurrent) -> None:
+    action, embed, noise = window()
+    latent = dynamics.initial(B)
+    imagined = dynamics.imagine_step(latent, action[:, 0], noise[:, 0])
+    observed = dynamics.observe_step(latent, action[:, 0], embed[:, 0], noise[:, 0])
+    assert torch.equal(imagined.deter, observed.deter)
+    assert torch.equal(imagined.mean, dynamics.prior_of(observed.deter).mean)
+    assert not torch.equal(imagined.mean, observed.mean)
+
+
+def test_without_noise_the_latent_is_the_mean(dynamics: Recurrent) -> None:
+    latent = dynamics.imagine_step(dynamics.initial(B), torch.randn(B, A), None)
+    assert torch.equal(latent.stoch, latent.mean)
+    assert (latent.std > 0.1).all()
+
+
+def test_imagining_a_sequence_is_imagining_its_steps(model: WorldModel) -> None:
+    belief = model.dynamics.initial(B)
+    actions = torch.randn(B, 4, 2)
+    noise = torch.randn(B, 4, model.dynamics.stoch_size)
+    together = model.imagine(belief, actions, noise)
+    latent: Latent = belief
+    for step in range(4):
+        latent = model.dynamics.imagine_step(latent, actions[:, step], noise[:, step])
+    torch.testing.assert_close(together.features[:, -1], latent.features)
+    assert together.features.shape == (B, 4, model.dynamics.feature_size)
+
+
+def test_the_published_cell_is_computed_by_its_equations() -> None:
+    cell = GRUCell(2, 3)
+    x, h = torch.randn(5, 2), torch.randn(5, 3)
+    wr, wz = cell.gates.weight.chunk(2)
+    br, bz = cell.gates.bias.chunk(2)
+    r = torch.sigmoid(torch.cat([x, h], 1) @ wr.T + br)
+    z = torch.sigmoid(torch.cat([x, h], 1) @ wz.T + bz)
+    c = torch.tanh(torch.cat([x, r * h], 1) @ cell.candidate.weight.T + cell.candidate.bias)
+    torch.testing.assert_close(cell(x, h), z * h + (1 - z) * c)
+
+
+def test_a_cell_starts_by_remembering() -> None:
+    h = torch.full((1, 3), 0.9)
+    for cell in (GRUCell(2, 3), NormedGRUCell(2, 3)):
+        kept = (cell(torch.zeros(1, 2), h) / h).mean()
+        assert 0.4 < kept < 1.1
+
+
+def test_planet_has_the_published_shapes_and_counts() -> None:
+    config = load_preset("planet")
+    action_size = 6
+    model = WorldModel(config.model, 64, 3, action_size)
+
+    def count(part: torch.nn.Module) -> int:
+        return sum(p.numel() for p in part.parameters())
+
+    convolutions = [(3, 32, 4), (32, 64, 4), (64, 128, 4), (128, 256, 4)]
+    assert count(model.encoder) == sum(i * o * k * k + o for i, o, k in convolutions)
+    assert model.encoder(torch.zeros(2, 3, 64, 64)).shape == (2, 1024)
+    transposed = [(1024, 128, 5), (128, 64, 5), (64, 32, 6), (32, 3, 6)]
+    decoder = (230 + 1) * 1024 + sum(i * o * k * k + o for i, o, k in transposed)
+    assert count(model.decoder) == decoder
+    assert model.decoder(torch.zeros(2, 230)).shape == (2, 3, 64, 64)
+    join = (30 + action_size + 1) * 200
+    cell = 3 * (200 + 200 + 1) * 200
+    prior = (200 + 1) * 200 + (200 + 1) * 60
+    posterior = (200 + 1024 + 1) * 200 + (200 + 1) * 60
+    assert count(model.dynamics) == join + cell + prior + posterior
+    assert count(model.reward) == (230 + 1) * 200 + (200 + 1) * 200 + 201
+    assert model.policy is None
+    assert count(model.value) == 0
+
+
+@pytest.mark.parametrize("size", [16, 32, 64, 96])
+def test_the_slim_model_takes_every_multiple_of_16(tiny: Config, size: int) -> None:
+    model = WorldModel(tiny.model, size, channels=6, action_size=1)
+    image = torch.randint(0, 256, (2, 3, size, size, 6), dtype=torch.uint8)
+    embed = model.embed(image)
+    assert embed.shape == (2, 3, model.encoder.embed_size)
+    features = torch.zeros(2, 3, model.dynamics.feature_size)
+    assert model.decode(features).shape == image.shape
+
+
+def test_bytes_survive_the_way_to_floats_and_back() -> None:
+    pixels = Pixels(4, 3, bits=8)
+    image = torch.arange(192, dtype=torch.uint8).reshape(1, 4, 4, 12)[..., :3].contiguous()
+    assert torch.equal(pixels.to_bytes(pixels(image)), image)
+    pixels.fit(torch.randint(0, 256, (9, 4, 4, 3), dtype=torch.uint8))
+    assert torch.equal(pixels.to_bytes(pixels(image)), image)
+
+
+def test_axes_of_an_image_are_not_swapped() -> None:
+    image = torch.zeros(1, 4, 4, 3, dtype=torch.uint8)
+    image[0, 1, 2, 0] = 255
+    floats = Pixels(4, 3, bits=8)(image)
+    assert floats.shape == (1, 3, 4, 4)
+    assert floats[0, 0, 1, 2] == 0.5
+    assert (floats == 0.5).sum() == 1
+
+
+def test_fitted_pixels_are_centred_and_the_mean_image_costs_the_same_everywhere() -> None:
+    images = torch.randint(0, 50, (99, 4, 4, 3), dtype=torch.uint8)
+    pixels = Pixels(4, 3, bits=8)
+    pixels.fit(images)
+    seen = pixels(images)
+    assert seen.mean(0).abs().max() < 1e-4
+    torch.testing.assert_close(
+        seen.square().sum((1, 2, 3)).mean(), torch.tensor(ENERGY), rtol=1e-3, atol=0
+    )
+
+
+def test_five_bits_leave_32_levels_spread_over_their_bins() -> None:
+    pixels = Pixels(16, 3, bits=5)
+    image = torch.arange(768, dtype=torch.int64).remainder(256).byte().reshape(16, 16, 3)
+    levels = pixels(image)
+    assert len(levels.unique()) == 32
+    assert levels.min() == -0.5
+    torch.testing.assert_close(levels.max(), torch.tensor(0.5))
+    low = pixels.dither(levels, torch.zeros(()))
+    torch.testing.assert_close((levels - low).max(), torch.tensor(0.5 / 32))
+
+
+def test_twohot_begins_at_exactly_zero() -> None:
+    head = TwoHot(4, 2, 8, normed)
+    assert torch.equal(head(torch.randn(6, 4)), torch.zeros(6))
+
+
+@pytest.mark.parametrize("value", [-300.0, -1.0, -0.013, 0.0, 0.2, 1.0, 7.3, 1000.0])
+def test_twohot_decodes_what_it_encodes(value: float) -> None:
+    head = TwoHot(4, 1, 8, normed)
+    weights = head.encode(torch.tensor([value]))
+    torch.testing.assert_close(weights.sum(), torch.tensor(1.0))
+    assert (weights > 0).sum() <= 2
+    torch.testing.assert_close(
+        head.decode(weights.log()), torch.tensor([value]), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_symlog_and_symexp_undo_each_other() -> None:
+    x = torch.tensor([-50.0, -0.1, 0.0, 0.1, 50.0])
+    torch.testing.assert_close(symexp(symlog(x)), x)
+
+
+def test_log_probabilities_are_those_of_torch() -> None:
+    features, target = torch.randn(5, 4), torch.rand(5)
+    normal = Normal(4, 2, 8, plain)
+    torch.testing.assert_close(
+        normal.log_prob(features, target),
+        distributions.Normal(normal(features), 1.0).log_prob(target),
+    )
+    bernoulli = Bernoulli(4, 2, 8, plain)
+    torch.testing.assert_close(
+        bernoulli.log_prob(features, target.round()),
+        distributions.Bernoulli(probs=bernoulli(features)).log_prob(target.round()),
+    )
+    assert torch.equal(Constant(1.0)(features), torch.ones(5))
+
+
+def test_twohot_learns_the_mean_of_what_it_sees() -> None:
+    head = TwoHot(1, 1, 8, normed)
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
+    features = torch.ones(64, 1)
+    target = torch.full((64,), 3.0)
+    for _ in range(60):
+        optimizer.zero_grad()
+        (-head.log_prob(features, target).mean()).backward()
+        optimizer.step()
+    torch.testing.assert_close(head(features[:1]), torch.tensor([3.0]), rtol=0.02, atol=0)
+
+
+def test_a_policy_stays_in_its_limits_and_knows_its_entropy() -> None:
+    policy = Policy(4, A, 1, 8, normed)
+    features = torch.randn(50, 4)
+    assert policy.act(features, 9 * torch.randn(50, A)).abs().max() <= 1.0
+    mean, std = policy(features)
+    assert torch.equal(policy.act(features, None), mean)
+    expected = distributions.Normal(mean, std).entropy().sum(-1)
+    torch.testing.assert_close(policy.entropy(std), expected)
+    assert std.min() > 0.1
+    assert policy.entropy(torch.ones(1)).item() == pytest.approx(
+        0.5 * math.log(2 * math.pi * math.e)
+    )
+
+
+def test_the_slow_value_follows(model: WorldModel) -> None:
+    with torch.no_grad():
+        for parameter in model.value.parameters():
+            parameter.fill_(1.0)
+        for parameter in model.slow_value.parameters():
+            parameter.fill_(0.0)
+    model.follow_value(0.25)
+    for parameter in model.slow_value.parameters():
+        assert torch.equal(parameter, torch.full_like(parameter, 0.25))
+        assert not parameter.requires_grad

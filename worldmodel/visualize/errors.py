@@ -1,0 +1,152 @@
+"""How wrong the model is, beside what needs no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.agent import Agent
+from worldmodel.structs import Batch, Episode, Latent
+from worldmodel.visualize.predictions import (
+    AHEAD,
+    CONTEXT,
+    Prediction,
+    cut,
+    newest,
+    predict,
+    predict_reward,
+    spread,
+)
+
+WINDOWS = 200  # over all episodes; of 50 rows each they take some ten seconds on one core
+CHUNK = 16  # windows imagined at once
+
+Curve = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class HorizonErrors:
+    """Mean squared errors of open-loop prediction, by how far ahead; pixels lie in [0, 1].
+
+    At each distance all of them are measured on the same rows of the same windows. *hold-last*
+    repeats the last row of the context. The mean reward is the mean of all the rewards that are
+    predicted here: no other constant does better on them.
+    """
+
+    ahead: NDArray[np.int64]  # [L] rows after the context, 1 is the first
+    windows: NDArray[np.int64]  # [L] that reach so far
+    model: Curve  # [L] of images, and so the next two
+    hold_last: Curve
+    mean_image: Curve
+    reward_model: Curve  # [L] of rewards, and so the next two
+    reward_hold_last: Curve
+    reward_mean: Curve
+
+    def at(self, ahead: int) -> HorizonErrors:
+        """This distance alone, or the furthest that there is: every field [1]"""
+        index = min(ahead, len(self.ahead)) - 1
+        return replace(self, **{f.name: getattr(self, f.name)[[index]] for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class RewardFit:
+    """Rewards that the model reads from what it has just seen, beside the true ones."""
+
+    true: NDArray[np.float32]  # [M]
+    model: NDArray[np.float32]  # [M]
+
+    @property
+    def r_squared(self) -> float:
+        """1: every one right. 0: no better than their mean. NaN: they are all the same."""
+        true = self.true.astype(np.float64)
+        spread_out = float(((true - true.mean()) ** 2).sum())
+        wrong = float(((true - self.model) ** 2).sum())
+        return 1 - wrong / spread_out if spread_out > 0 else float("nan")
+
+
+def psnr(squared_error: Curve) -> Curve:
+    """Decibels below the largest possible error; higher is better, no error at all is infinite."""
+    with np.errstate(divide="ignore"):
+        decibels: Curve = -10 * np.log10(squared_error)
+    return decibels
+
+
+def long_enough(episodes: Sequence[Episode], context: int) -> list[Episode]:
+    """Those with a row to predict after the context; at least one, or a complaint."""
+    kept = [episode for episode in episodes if len(episode) > context]
+    if not kept:
+        lengths = ", ".join(str(len(episode)) for episode in episodes)
+        raise ValueError(
+            f"episodes: expected at least {context + 1} rows ({context} of context and one to"
+            f" predict), got {lengths}; give longer episodes, for example with a smaller"
+            " env.action_repeat"
+        )
+    return kept
+
+
+def measure(
+    agent: Agent,
+    episodes: Sequence[Episode],
+    mean_image: NDArray[np.floating],
+    *,
+    context: int = CONTEXT,
+    ahead: int = AHEAD,
+    windows: int = WINDOWS,
+) -> HorizonErrors:
+    """Open-loop errors over all episodes; ``mean_image`` [H, W, 3] in [0, 1]."""
+    episodes = long_enough(episodes, context)
+    rows = min(context + ahead, max(len(episode) for episode in episodes))
+    begins = spread(episodes, rows, windows)
+    squared: dict[str, list[NDArray[np.float64]]] = {}  # name: chunks of [B, L]
+    for first in range(0, len(begins), CHUNK):
+        prediction = predict(agent, cut(episodes, begins[first : first + CHUNK], rows), context)
+        for name, part in _squared_errors(prediction, mean_image).items():
+            squared.setdefault(name, []).append(part)
+    every = {name: np.concatenate(parts) for name, parts in squared.items()}
+    valid = every.pop("valid")  # [B, L]
+    reached = valid.sum(0)  # [L]
+    reward = every.pop("reward")
+    every["reward_mean"] = (reward - (reward * valid).sum() / valid.sum()) ** 2
+    return HorizonErrors(
+        ahead=np.arange(1, rows - context + 1),
+        windows=reached.astype(np.int64),
+        **{name: (part * valid).sum(0) / reached for name, part in every.items()},
+    )
+
+
+def fit_reward(agent: Agent, windows: Batch, beliefs: Latent) -> RewardFit:
+    """Over whole episodes [B, T], at every row but the first, which no action led to."""
+    counts = windows.valid.numpy()[:, 1:]
+    predicted = predict_reward(agent, beliefs.features)[:, 1:]
+    return RewardFit(windows.reward.numpy()[:, 1:][counts], predicted[counts])
+
+
+def mean_of(episodes: Sequence[Episode], frames: int) -> Curve:
+    """[H, W, 3] in [0, 1]: the mean of all their images."""
+    sums = np.stack([newest(e.image, frames).sum(0, dtype=np.float64) for e in episodes])
+    mean: Curve = sums.sum(0) / (255 * sum(len(episode) for episode in episodes))
+    return mean
+
+
+def _squared_errors(
+    prediction: Prediction, mean_image: NDArray[np.floating]
+) -> dict[str, NDArray[np.float64]]:
+    """Of each imagined row: [B, L]"""
+    seen, ahead = prediction.context - 1, slice(prediction.context, None)
+    truth = prediction.truth[:, ahead] / np.float32(255)  # [B, L, H, W, 3]
+    guesses = {
+        "model": prediction.model[:, ahead] / np.float32(255),
+        "hold_last": prediction.truth[:, seen, None] / np.float32(255),
+        "mean_image": mean_image.astype(np.float32),
+    }
+    squared = {
+        name: ((guess - truth) ** 2).mean((2, 3, 4), dtype=np.float64)
+        for name, guess in guesses.items()
+    }
+    reward = prediction.reward[:, ahead].astype(np.float64)  # [B, L]
+    squared["reward_model"] = (prediction.model_reward[:, ahead] - reward) ** 2
+    squared["reward_hold_last"] = (prediction.reward[:, seen, None] - reward) ** 2
+    return {**squared, "reward": reward, "valid": prediction.valid[:, ahead]}

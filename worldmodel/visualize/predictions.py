@@ -1,0 +1,145 @@
+"""What the model makes of episodes that it never learned from, as arrays.
+
+A window is some rows of an episode. The model sees the images of its first rows, the *context*,
+and nothing before them; from there it imagines, told only the actions that were really taken::
+
+    windows = cut(episodes, spread(episodes, rows=50, most=200), rows=50)
+    prediction = predict(agent, windows, context=5)
+    prediction.truth, prediction.model       # [B, T, H, W, 3] bytes, side by side
+
+Everything follows the mean of the model's distributions, so the same window gives the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from worldmodel.agent import Agent
+from worldmodel.structs import Batch, Episode, Latent
+
+CONTEXT = 5  # images that the model sees
+AHEAD = 45  # rows that it imagines after them; with the context, PlaNet's windows of 50
+DECODED = 512  # images drawn at once: 128x128 ones take about a gigabyte on the way
+
+Number = TypeVar("Number", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What came, and what the model made of it: at first it sees, then it imagines."""
+
+    truth: NDArray[np.uint8]  # [B, T, H, W, 3] the newest image of each row
+    model: NDArray[np.uint8]  # [B, T, H, W, 3] reconstructed in the context, imagined after it
+    reward: NDArray[np.float32]  # [B, T]
+    model_reward: NDArray[np.float32]  # [B, T]
+    valid: NDArray[np.bool_]  # [B, T] False where the episode was over
+    context: int  # rows seen
+
+
+def check_fit(agent: Agent, episodes: Sequence[Episode]) -> None:
+    """Were these episodes seen by such an agent's camera, and acted by its motors?"""
+    if not episodes:
+        raise ValueError("episodes: expected at least one, got none")
+    for number, episode in enumerate(episodes):
+        for name, expected in (
+            ("image", agent.model.image_shape),
+            ("action", (agent.model.action_size,)),
+        ):
+            got = getattr(episode, name).shape[1:]
+            if tuple(got) != tuple(expected):
+                raise ValueError(
+                    f"{name}: the agent's model takes {list(expected)}, got {list(got)} in"
+                    f" episode {number}"
+                )
+
+
+def spread(episodes: Sequence[Episode], rows: int, most: int) -> list[tuple[int, int]]:
+    """Where windows of so many rows begin, evenly over all episodes: (episode, row).
+
+    Every episode has its share of the ``most`` windows. One that is shorter than a window has a
+    single one, from its first row as far as it goes.
+    """
+    share = max(1, most // len(episodes))
+    begins = []
+    for number, episode in enumerate(episodes):
+        last = max(0, len(episode) - rows)
+        for row in np.linspace(0, last, min(share, last + 1)).round().astype(int).tolist():
+            begins.append((number, row))
+    return begins
+
+
+def cut(episodes: Sequence[Episode], begins: Sequence[tuple[int, int]], rows: int) -> Batch:
+    """The windows that begin there; rows after an episode's end are not valid."""
+    shape = (len(begins), rows)
+    image = np.zeros((*shape, *episodes[0].image.shape[1:]), np.uint8)  # [B, T, H, W, C]
+    action = np.zeros((*shape, *episodes[0].action.shape[1:]), np.float32)  # [B, T, A]
+    reward = np.zeros(shape, np.float32)
+    discount = np.ones(shape, np.float32)
+    valid = np.zeros(shape, np.bool_)
+    for window, (number, begin) in enumerate(begins):
+        episode, taken = episodes[number], slice(begin, begin + rows)
+        length = len(episode.reward[taken])
+        image[window, :length] = episode.image[taken]
+        action[window, :length] = episode.action[taken]
+        reward[window, :length] = episode.reward[taken]
+        discount[window, :length] = episode.discount[taken]
+        valid[window, :length] = True
+    return Batch(*(torch.from_numpy(part) for part in (image, action, reward, discount, valid)))
+
+
+@torch.inference_mode()
+def observe(agent: Agent, windows: Batch, rows: int) -> Latent:
+    """The belief after the image of each of the first ``rows``: [B, rows]"""
+    belief = agent.initial(len(windows.reward))
+    beliefs = []
+    for t in range(rows):
+        action, image = windows.action[:, t], windows.image[:, t]
+        belief = agent.model.observe_step(belief, action.to(agent.device), image.to(agent.device))
+        beliefs.append(belief)
+    return Latent.stack(beliefs, 1)
+
+
+@torch.inference_mode()
+def predict(agent: Agent, windows: Batch, context: int = CONTEXT) -> Prediction:
+    """See ``context`` rows, imagine the others."""
+    beliefs = observe(agent, windows, context)  # [B, context]
+    actions = windows.action[:, context:].to(agent.device)  # [B, L, A]
+    imagined = agent.model.imagine(beliefs.map(lambda part: part[:, -1]), actions, None)  # [B, L]
+    features = torch.cat([beliefs.features, imagined.features], 1)  # [B, T, F]
+    return Prediction(
+        truth=newest(windows.image.numpy(), agent.config.env.frames),
+        model=newest(decode(agent, features), agent.config.env.frames),
+        reward=windows.reward.numpy(),
+        model_reward=predict_reward(agent, features),
+        valid=windows.valid.numpy(),
+        context=context,
+    )
+
+
+@torch.inference_mode()
+def decode(agent: Agent, features: Tensor) -> NDArray[np.uint8]:
+    """[..., F] -> [..., H, W, C]"""
+    rows = features.reshape(-1, features.shape[-1])
+    images = torch.cat([agent.model.decode(part).cpu() for part in torch.split(rows, DECODED)])
+    return images.reshape(*features.shape[:-1], *images.shape[1:]).numpy()
+
+
+@torch.inference_mode()
+def predict_reward(agent: Agent, features: Tensor) -> NDArray[np.float32]:
+    """[..., F] -> [...]"""
+    reward: NDArray[np.float32] = agent.model.reward(features).float().cpu().numpy()
+    return reward
+
+
+def newest(images: NDArray[Number], frames: int) -> NDArray[Number]:
+    """[..., H, W, frames * c] -> [..., H, W, 3]: of a stack the last image, grey as colour."""
+    channels = images.shape[-1] // frames
+    last = images[..., -channels:]
+    return last[..., :3] if channels >= 3 else np.repeat(last[..., :1], 3, -1)

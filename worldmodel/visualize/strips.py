@@ -1,0 +1,177 @@
+"""Images beside images, enlarged and labelled: pictures and video frames as arrays.
+
+Drawn with Pillow, which comes with imageio, so that a place without matplotlib has them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.visualize.predictions import Prediction
+
+CELL = 150  # an image is enlarged to at least so many screen pixels
+GAP, MARGIN = 10, 22
+LABELS = 150  # width of the row labels
+TITLE_SIZE, LABEL_SIZE = 26, 20
+INK, QUIET, PAPER = (34, 34, 34), (110, 110, 110), (255, 255, 255)
+SEEN = (0, 114, 178)  # the frame of a true image that the model saw
+FULL_ERROR = 0.5  # the difference, of at most 1, that is drawn brightest
+# from black over vermilion to pale yellow: its lightness only rises, so every eye can order it
+ERROR_STOPS = ((0, 0, 0), (120, 32, 10), (213, 94, 0), (246, 180, 70), (255, 250, 215))
+STRIP_AHEAD = (1, 5, 10, 15, 20, 30, 45)  # rows after the context in a strip
+STRIP_MOMENTS = 8  # of an episode that is reconstructed
+EPISODES_SHOWN = 4
+
+Images = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a strip."""
+
+    label: str
+    images: Images  # [N, H, W, 3]
+    valid: NDArray[np.bool_]  # [N] False: an empty place
+    seen: NDArray[np.bool_]  # [N] True: framed
+    gap_below: bool = False
+
+
+def paint_error(truth: Images, model: Images) -> Images:
+    """[..., H, W, 3] twice -> [..., H, W, 3]: the largest difference of a pixel's colours"""
+    apart = np.abs(truth.astype(np.int16) - model).max(-1) / (255 * FULL_ERROR)
+    stops = np.linspace(0, 1, len(ERROR_STOPS))
+    colours = np.array(ERROR_STOPS, float)
+    painted = np.stack([np.interp(apart, stops, colours[:, c]) for c in range(3)], -1)
+    return painted.round().astype(np.uint8)
+
+
+def draw_strip(title: str, columns: Sequence[str], rows: Sequence[Row], foot: str = "") -> Images:
+    """[H, W, 3], both even, as video wants them"""
+    from PIL import Image, ImageDraw  # comes with imageio, which a robot does without
+
+    count, height, width = rows[0].images.shape[:3]
+    scale = max(1, -(-CELL // max(height, width)))
+    height, width = scale * height, scale * width
+    top = MARGIN + TITLE_SIZE + 14 + LABEL_SIZE + 10
+    tops = []
+    for row in rows:
+        tops.append(top)
+        top += height + (3 * GAP if row.gap_below else GAP)
+    bottom = top + (LABEL_SIZE + 14 if foot else 0) + MARGIN - GAP
+    right = LABELS + MARGIN + count * (width + GAP) - GAP + MARGIN
+    title_width = _font(TITLE_SIZE).getlength(title) + 2 * MARGIN
+    right = max(right, int(title_width) + 1)
+    canvas = Image.new("RGB", (right + right % 2, bottom + bottom % 2), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((MARGIN, MARGIN - 4), title, INK, _font(TITLE_SIZE))
+    lefts = [LABELS + MARGIN + number * (width + GAP) for number in range(count)]
+    for left, column in zip(lefts, columns, strict=True):
+        place = (left + width // 2, tops[0] - 8)
+        draw.text(place, column, QUIET, _font(LABEL_SIZE), anchor="ms")
+    for top, row in zip(tops, rows, strict=True):
+        place = (LABELS + MARGIN - 14, top + height // 2)
+        draw.text(place, row.label, INK, _font(LABEL_SIZE), anchor="rm")
+        for left, image, valid, seen in zip(lefts, row.images, row.valid, row.seen, strict=True):
+            if not valid:
+                continue
+            large = image.repeat(scale, 0).repeat(scale, 1)
+            canvas.paste(Image.fromarray(large), (left, top))
+            if seen:
+                box = (left - 3, top - 3, left + width + 2, top + height + 2)
+                draw.rectangle(box, outline=SEEN, width=3)
+    if foot:
+        draw.text((MARGIN, bottom - MARGIN), foot, QUIET, _font(LABEL_SIZE), anchor="ls")
+    return np.asarray(canvas)
+
+
+def draw_reconstructions(truth: Images, model: Images, moments: Sequence[int]) -> Images:
+    """Chosen moments of one episode: truth and model [N, H, W, 3], of the rows ``moments``."""
+    everything = np.ones(len(truth), np.bool_)
+    return draw_strip(
+        "Reconstruction: the model sees the true image and draws it again from its belief",
+        [f"row {moment}" for moment in moments],
+        _three(truth, model, valid=everything, seen=~everything),
+        foot=_error_scale(),
+    )
+
+
+def draw_open_loop(prediction: Prediction) -> Images:
+    """Every few rows of some windows, one under the other."""
+    seen = prediction.context - 1
+    length = prediction.truth.shape[1]
+    picks = [0, seen] if seen else [seen]
+    picks += [seen + ahead for ahead in STRIP_AHEAD if seen + ahead < length]
+    if length - 1 not in picks:
+        picks.append(length - 1)
+    rows = []
+    for window in range(min(EPISODES_SHOWN, len(prediction.truth))):
+        rows += _three(
+            prediction.truth[window, picks],
+            prediction.model[window, picks],
+            valid=prediction.valid[window, picks],
+            seen=np.array(picks) <= seen,
+            name=f"episode {window}",
+        )
+    return draw_strip(
+        f"Open loop: the model saw {prediction.context} images, then imagined from the actions"
+        " alone",
+        [f"seen {pick + 1}" if pick <= seen else f"+{pick - seen}" for pick in picks],
+        rows,
+        foot=f"{_error_scale()}. Blue frame: the model saw it",
+    )
+
+
+def draw_video(prediction: Prediction) -> list[Images]:
+    """The windows side by side, a frame for each row."""
+    shown = slice(0, EPISODES_SHOWN)
+    columns = [f"episode {number}" for number in range(len(prediction.truth[shown]))]
+    frames = []
+    for row in range(prediction.truth.shape[1]):
+        ahead = row + 1 - prediction.context
+        frames.append(
+            draw_strip(
+                "Open loop: seen first, then imagined",  # the same for all: it makes room
+                columns,
+                _three(
+                    prediction.truth[shown, row],
+                    prediction.model[shown, row],
+                    valid=prediction.valid[shown, row],
+                    seen=np.full(len(columns), ahead <= 0),
+                ),
+                foot=f"sees image {row + 1} of {prediction.context}"
+                if ahead <= 0
+                else f"imagines, {ahead} ahead of the last image seen",
+            )
+        )
+    return frames
+
+
+def _three(
+    truth: Images,
+    model: Images,
+    *,
+    valid: NDArray[np.bool_],
+    seen: NDArray[np.bool_],
+    name: str = "",
+) -> list[Row]:
+    """One under the other; only a true image can have been seen."""
+    return [
+        Row(f"{name}\ntruth" if name else "truth", truth, valid, seen),
+        Row("model", model, valid, np.zeros_like(seen)),
+        Row("error", paint_error(truth, model), valid, np.zeros_like(seen), gap_below=bool(name)),
+    ]
+
+
+def _error_scale() -> str:
+    return f"Error: black is none, brightest is a difference of {FULL_ERROR:g} or more (of 1)"
+
+
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
