@@ -118,11 +118,11 @@ def test_a_constant_action_is_played(painter: Painter) -> None:
 class Broken(Painter):
     """Every third episode is bad, in the way that the test asks for."""
 
-    def __init__(self, defect: str, every: int = 3) -> None:
+    def __init__(self, defect: str, every: int = 3, after: int = 0) -> None:
         super().__init__()
         self.defect = defect
         self.every = every
-        self.episodes = -1
+        self.episodes = -1 - after
 
     def reset(self, seed: int | None = None) -> Step:
         self.episodes += 1
@@ -130,7 +130,7 @@ class Broken(Painter):
 
     def step(self, action: NDArray[np.float32]) -> Step:
         row = super().step(action)
-        if self.episodes % self.every or self.time < 4:
+        if self.episodes < 0 or self.episodes % self.every or self.time < 4:
             return row
         if self.defect == "raises":
             raise ZeroDivisionError("by a robot")

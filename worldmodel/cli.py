@@ -42,6 +42,8 @@ from worldmodel.structs import Episode
 
 Renderer = Literal["auto", "warp", "gl"]
 
+RunFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN", help="its folder")]
+
 FINAL_EPISODES = 10
 VIDEO_ENLARGED = 4
 VIDEO_IMAGES_PER_S = 20
@@ -73,17 +75,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our lines has enough of them
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
+        if sys.flags.dev_mode:  # python -X dev -m worldmodel ... shows where it came from
+            raise
         _say(f"worldmodel: {error}")
         return 1
 
 
 def _dispatch(typed: list[str]) -> int:
     match typed:
-        case []:
-            print(_overview(), end="")
-            return 0
-        case ["-h" | "--help", *_]:
+        case [] | ["-h" | "--help", *_]:
             print(_overview(), end="")
             return 0
         case ["--version", *_]:
@@ -93,9 +94,7 @@ def _dispatch(typed: list[str]) -> int:
             return COMMANDS[name](rest)
         case [name, *_]:
             what = "option" if name.startswith("-") else "command"
-            raise ConfigError(
-                f"no {what} {name}{nearest(name, list(COMMANDS))} (commands: {known})"
-            )
+            raise ConfigError(f"no {what} {name}{nearest(name, list(COMMANDS))}")
     raise AssertionError(typed)
 
 
@@ -194,7 +193,10 @@ def _finish(outcome: loop.Outcome, config: Config) -> None:
     )
     loop.keep_heldout(run, evaluated)
     print(f"{_score(evaluated.returns)} at {outcome.env_steps:,} env steps")
-    _report(agent, run, run / "report")
+    try:
+        _report(agent, run, run / "report")
+    except (ValueError, OSError) as error:  # the run is whole without it
+        print(f"no report: {error}")
 
 
 def _already_there(run: Path, steps: int | None, minutes: float | None) -> bool:
@@ -202,7 +204,7 @@ def _already_there(run: Path, steps: int | None, minutes: float | None) -> bool:
     path = run / EVALUATIONS
     if not path.exists():
         return False
-    for evaluation in read_evaluations(path):
+    for evaluation in reversed(read_evaluations(path)):
         enough_steps = steps is not None and evaluation.env_steps >= steps
         enough_time = minutes is not None and evaluation.wall_clock_s >= 60 * minutes
         if len(evaluation.returns) >= FINAL_EPISODES and (enough_steps or enough_time):
@@ -319,7 +321,7 @@ def _eval(typed: list[str]) -> int:
 
 
 def _play_run(
-    run: tyro.conf.Positional[Path],
+    run: RunFolder,
     *,
     episodes: Annotated[int, tyro.conf.arg(metavar="N")] = 10,
     seed: Annotated[int, tyro.conf.arg(metavar="S", help="episode i starts from seed S + i")] = 0,
@@ -378,6 +380,9 @@ def _environment_of(run: Path, config: Config, renderer: Renderer | None) -> Env
     wished = dataclasses.replace(config.env, renderer=renderer or config.env.renderer)
     env = make_env(config.task, wished, config.seed)
     found = env.describe().get("renderer")
+    if renderer not in (None, "auto", found):
+        env.close()
+        raise ConfigError(f"renderer: {config.task} is drawn by {found} alone, got {renderer}")
     if found == recorded:
         return env
     if renderer is None:
@@ -441,7 +446,7 @@ def _visualize(typed: list[str]) -> int:
 
 
 def _draw_run(
-    run: tyro.conf.Positional[Path],
+    run: RunFolder,
     *,
     out: Annotated[
         Path | None, tyro.conf.arg(metavar="DIR", help="default: report inside the run")
@@ -457,8 +462,9 @@ def _draw_run(
 def _report(agent: Any, run: Path, out: Path) -> None:
     from worldmodel.visualize import visualize_run  # loads plotting
 
-    visualize_run(agent, run, out)
-    print(f"report: {out / 'report.html'}")
+    summary = visualize_run(agent, run, out)
+    for line in (summary, *summary.notes, f"{len(summary.files)} files in {out}"):
+        print(line)
 
 
 def _tasks(typed: list[str]) -> int:

@@ -52,6 +52,7 @@ class Learner:
             self.model, batch, self.config.objective, self.generator, self.precision
         )
         losses = {name: mean_over_valid(term, batch.valid) for name, term in terms.items()}
+        refuse_infinite(losses)
         torch.autograd.backward(torch.stack(list(losses.values())).sum())
         metrics = dict(losses)
         if self.model.policy is not None:
@@ -101,6 +102,7 @@ class Learner:
         with self.precision():
             log_prob = model.value.log_prob(dreamed.features[:, :-1].detach(), returns)
         value_loss = -(dreamed.weights * log_prob).mean()
+        refuse_infinite({"policy": policy_loss, "value": value_loss})
         torch.autograd.backward(policy_loss + value_loss)
         return {
             "policy": policy_loss.detach(),
@@ -109,6 +111,16 @@ class Learner:
             "imagined_return": returns.mean(),
             "return_scale": scale,
         }
+
+
+def refuse_infinite(losses: Mapping[str, Tensor]) -> None:
+    """Before the gradient, so that the parameters stay as good as they were."""
+    for name, loss in losses.items():
+        if not torch.isfinite(loss):
+            raise RuntimeError(
+                f"learner: the {name} loss became {loss.item()}; the last checkpoint is whole;"
+                " try smaller rates (--learner.model_rate, value_rate, policy_rate)"
+            )
 
 
 @contextmanager

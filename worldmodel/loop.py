@@ -238,11 +238,6 @@ class Training:
             self.updates += 1
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value
-            if not np.isfinite(losses["image"]):
-                raise RuntimeError(
-                    f"learner: the image loss became {losses['image']} at update {self.updates};"
-                    f" the last checkpoint is whole; try a smaller --learner.model_rate"
-                )
             now = time.monotonic()
             if now - reported > REPORT_SECONDS or self.updates == until:
                 reported = now

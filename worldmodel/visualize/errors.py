@@ -137,7 +137,7 @@ def _squared_errors(
     """Of each imagined row: [B, L]"""
     seen, ahead = prediction.context - 1, slice(prediction.context, None)
     truth = prediction.truth[:, ahead] / np.float32(255)  # [B, L, H, W, 3]
-    guesses = {
+    guesses: dict[str, NDArray[np.floating]] = {
         "model": prediction.model[:, ahead] / np.float32(255),
         "hold_last": prediction.truth[:, seen, None] / np.float32(255),
         "mean_image": mean_image.astype(np.float32),

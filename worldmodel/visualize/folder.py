@@ -142,16 +142,20 @@ def mean_image(agent: Agent, episodes: Sequence[Episode], run: Path | None) -> N
         trained, _ = _read_episodes([paths[int(pick)] for pick in picks])
         if trained:
             return mean_of(trained, frames)
-    if agent.config.model.mean_image:
-        fitted = agent.model.pixels.mean.cpu().numpy()  # [H, W, C]
-        return newest(fitted, frames)
-    return mean_of(episodes, frames)
+    fitted = agent.model.pixels.mean.cpu().numpy()  # [H, W, C]
+    is_fitted = bool((fitted != 0.5).any())  # it starts as one half everywhere
+    return newest(fitted, frames) if is_fitted else mean_of(episodes, frames)
 
 
 class _Folder:
     """Where files go, each written beside its place and renamed; remembers what it could not."""
 
     def __init__(self, path: Path) -> None:
+        try:  # pictures are no part of an import
+            import imageio.v3
+        except ImportError as error:
+            raise ConfigError("visualize: it draws with imageio: pip install imageio") from error
+        self.imageio = imageio.v3
         self.path = path
         self.files: list[Path] = []
         self.notes: list[str] = []
@@ -166,14 +170,10 @@ class _Folder:
         self._keep(name, lambda beside: beside.write_bytes(content))
 
     def picture(self, name: str, image: Images) -> None:
-        import imageio.v3  # pictures are no part of an import
-
-        self.write(name, imageio.v3.imwrite("<bytes>", image, extension=".png"))
+        self.write(name, self.imageio.imwrite("<bytes>", image, extension=".png"))
 
     def video(self, name: str, frames: Sequence[Images]) -> None:
         """An mp4, or a GIF where ffmpeg is missing."""
-        import imageio.v3
-
         try:
             import imageio_ffmpeg
 
@@ -186,12 +186,12 @@ class _Folder:
             milliseconds = 1000 / FRAMES_PER_SECOND
             self._keep(
                 f"{name}.gif",
-                lambda beside: imageio.v3.imwrite(beside, frames, duration=milliseconds, loop=0),
+                lambda beside: self.imageio.imwrite(beside, frames, duration=milliseconds, loop=0),
             )
             return
         self._keep(
             f"{name}.mp4",
-            lambda beside: imageio.v3.imwrite(
+            lambda beside: self.imageio.imwrite(
                 beside,
                 frames,
                 plugin="FFMPEG",

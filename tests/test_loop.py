@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import worldmodel
+from tests.conftest import TINY, Painter
+from tests.test_rollout import Broken
+from worldmodel import checkpoint
+from worldmodel.agent import Agent
+from worldmodel.config import Config, ConfigError, read
+from worldmodel.envs import make_env
+from worldmodel.log import Progress, read_evaluations, read_metrics
+from worldmodel.loop import Outcome, Training, read_run
+from worldmodel.replay import read_episode
+
+
+def go(config: Config, run: Path, **limits: float) -> Outcome:
+    return worldmodel.train(config, run, env=make_env("toy", config.env), **limits)  # type: ignore[arg-type]
+
+
+def saved(run: Path) -> checkpoint.Checkpoint:
+    found = checkpoint.load(run / "checkpoints")
+    assert found is not None
+    return found
+
+
+def assert_same_run(one: Path, other: Path, config: Config) -> None:
+    """Parameters, optimizer, random states, experience, the next batch and the next action."""
+    a, b = saved(one), saved(other)
+    assert a.step == b.step
+    assert a.tensors.keys() == b.tensors.keys()
+    for group in a.tensors:
+        assert a.tensors[group].keys() == b.tensors[group].keys()
+        for name, tensor in a.tensors[group].items():
+            assert torch.equal(tensor, b.tensors[group][name]), (group, name)
+    timeless = {"wall_clock_s", "journal"}
+    assert {k: v for k, v in a.state.items() if k not in timeless} == {
+        k: v for k, v in b.state.items() if k not in timeless
+    }
+    next_steps = []
+    for run in (one, other):
+        training = Training(config, run, make_env("toy", config.env), own_env=True, device="cpu")
+        batch = training.replay.sample(training.data_random)
+        plan = worldmodel.load(run).plan(training.model.dynamics.initial())
+        next_steps.append((batch.image, batch.action, plan.actions))
+        training.close()
+    for left, right in zip(*next_steps, strict=True):
+        assert torch.equal(left, right)
+
+
+def test_a_run_that_stopped_goes_on_as_if_it_had_not(tiny: Config, tmp_path: Path) -> None:
+    """Stopped between any two updates, several times; then compared bit for bit."""
+    tiny = read(tiny, {"loop": {"updates": 40}})
+    go(tiny, tmp_path / "whole", steps=700)
+    for sitting in range(40):
+        training = Training(
+            tiny, tmp_path / "parts", make_env("toy", tiny.env), own_env=True, device="cpu"
+        )
+        limit = training.updates + 2
+        learn = training.learner.update
+
+        def update(batch, learn=learn, training=training, limit=limit):  # type: ignore[no-untyped-def]
+            losses = learn(batch)
+            if training.updates + 1 == limit:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return losses
+
+        training.learner.update = update  # type: ignore[method-assign]
+        with Progress("stops often", steps=600, minutes=None) as progress:
+            outcome = training.go_on(700, None, progress)
+        training.close()
+        if not outcome.interrupted:
+            break
+    assert sitting >= 5
+    assert_same_run(tmp_path / "whole", tmp_path / "parts", tiny)
+    whole, parts = (
+        [(e.env_steps, e.returns) for e in read_evaluations(tmp_path / name / "eval.csv")]
+        for name in ("whole", "parts")
+    )
+    assert whole == parts
+    assert len(whole) >= 2
+
+
+KILLED = """
+import json, sys
+from pathlib import Path
+import worldmodel
+from worldmodel.config import Config, read
+import worldmodel.loop
+worldmodel.loop.CHECKPOINT_SECONDS = 0.0
+if __name__ == "__main__":
+    worldmodel.train(read(Config(), json.loads(sys.argv[1])), sys.argv[2], steps=600)
+"""
+
+
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not(tiny: Config, tmp_path: Path) -> None:
+    """SIGKILL at several moments, the collecting process included; then bit for bit."""
+    import json
+
+    script = tmp_path / "train.py"
+    script.write_text(KILLED)
+    command = [sys.executable, str(script), json.dumps(TINY)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, tmp_path / "whole"], check=True, env=environment)
+    run = tmp_path / "parts"
+    kills = 0
+    for _ in range(3):
+        process = subprocess.Popen([*command, run], env=environment)
+        seen = len(list((run / "replay").glob("*.npz"))) if run.exists() else 0
+        while process.poll() is None:
+            episodes = len(list((run / "replay").glob("*.npz"))) if run.exists() else 0
+            if episodes > seen:
+                process.kill()
+                kills += 1
+                break
+            time.sleep(0.02)
+        process.wait()
+    assert kills >= 2
+    subprocess.run([*command, run], check=True, env=environment)
+    assert_same_run(tmp_path / "whole", run, tiny)
+
+
+def test_a_run_folder_holds_what_it_promises(tiny: Config, tmp_path: Path) -> None:
+    run = tmp_path / "deep" / "run"
+    outcome = go(tiny, run, steps=500)
+    assert outcome.env_steps >= 500
+    rows = read_metrics(run / "metrics.jsonl")
+    assert all({"env_steps", "wall_clock_s"} <= row.keys() for row in rows)
+    assert [row["episodes"] for row in rows if "episodes" in row] == list(
+        range(1, 1 + len(list((run / "replay").glob("*.npz"))))
+    )
+    assert read_run(run) == tiny
+    heldout = [read_episode(path) for path in sorted((run / "heldout").glob("*.npz"))]
+    assert [e.total_reward for e in heldout] == pytest.approx(outcome.returns)
+    assert isinstance(worldmodel.load(run), Agent)
+    text = (run / "config.yaml").read_text()
+    for name in ("settings_hash", "environment", "torch", "python"):
+        assert name in text
+
+
+def test_updates_are_earned_by_steps(tiny: Config, tmp_path: Path) -> None:
+    """25 for each 1000 simulator steps collected before the round, after the first 3."""
+    outcome = go(tiny, tmp_path / "run", steps=800)
+    state = saved(tmp_path / "run").state
+    last = read_episode(sorted((tmp_path / "run" / "replay").glob("*.npz"))[-1])
+    before_last = outcome.env_steps - last.total_env_steps - state["seed_env_steps"]
+    assert outcome.updates == 3 + int(25 * before_last / 1000)
+
+
+def test_a_reached_limit_is_no_more_work(tiny: Config, tmp_path: Path) -> None:
+    first = go(tiny, tmp_path / "run", steps=400)
+    again = go(tiny, tmp_path / "run", steps=400)
+    assert (again.env_steps, again.updates) == (first.env_steps, first.updates)
+    more = go(tiny, tmp_path / "run", steps=first.env_steps + 100)
+    assert more.env_steps > first.env_steps
+
+
+def test_minutes_are_a_total_over_sittings(tiny: Config, tmp_path: Path) -> None:
+    outcome = go(tiny, tmp_path / "run", minutes=0.02)
+    assert outcome.wall_clock_s >= 1.2
+    again = go(tiny, tmp_path / "run", minutes=0.02)
+    assert again.updates == outcome.updates
+
+
+def test_other_settings_are_refused_by_name(tiny: Config, tmp_path: Path) -> None:
+    go(tiny, tmp_path / "run", steps=200)
+    other = read(tiny, {"planner": {"horizon": 9}, "seed": 3})
+    with pytest.raises(ConfigError, match=r"seed: 0 -> 3\n\s+planner.horizon: 4 -> 9"):
+        go(other, tmp_path / "run", steps=200)
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tiny: Config, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(ConfigError, match="exists and is not a run"):
+        go(tiny, tmp_path, steps=200)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_environment_of_ones_own_trains(tiny: Config, tmp_path: Path) -> None:
+    outcome = worldmodel.train(tiny, tmp_path / "run", env=Painter(), steps=100)
+    assert outcome.env_steps >= 100
+
+
+def test_a_bad_environment_is_explained_before_anything_is_written(
+    tiny: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="action_low"):
+        worldmodel.train(tiny, tmp_path / "run", env=object(), steps=100)
+    assert not (tmp_path / "run").exists()
+
+
+def test_dropped_episodes_are_counted_and_the_run_goes_on(tiny: Config, tmp_path: Path) -> None:
+    worldmodel.train(tiny, tmp_path / "run", env=Broken("raises", every=4, after=4), steps=100)
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert rows[-1]["dropped_episodes"] >= 1
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tiny: Config, tmp_path: Path) -> None:
+    config = read(tiny, {"learner": {"model_rate": 1e30}})
+    with pytest.raises(RuntimeError, match="loss became nan"):
+        go(config, tmp_path / "run", steps=2000)
+
+
+def test_a_loaded_agent_plans_as_the_trained_one(tiny: Config, tmp_path: Path) -> None:
+    go(tiny, tmp_path / "run", steps=300)
+    weights = checkpoint.load_group(tmp_path / "run" / "checkpoints", "model")
+    assert weights is not None
+    agent = worldmodel.load(tmp_path / "run")
+    for name, tensor in agent.model.state_dict().items():
+        assert torch.equal(tensor, weights[name])
+    env = make_env("toy", tiny.env, 0)
+    result = worldmodel.evaluate(agent, env, episodes=1)
+    again = worldmodel.evaluate(worldmodel.load(tmp_path / "run"), env, episodes=1)
+    np.testing.assert_array_equal(result.episodes[0].action, again.episodes[0].action)
+
+
+def test_loading_what_is_no_run_or_has_no_weights_is_explained(
+    tiny: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"holds no config.yaml"):
+        worldmodel.load(tmp_path)
+    go(tiny, tmp_path / "run", steps=200)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(ConfigError, match="no checkpoint yet"):
+        worldmodel.load(tmp_path / "run")
