@@ -5,6 +5,7 @@ import sys
 import types
 
 import imageio.v3
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
@@ -281,7 +282,8 @@ def test_everything_is_written_and_can_be_read(run):
         height, width, _ = imageio.v3.imread(out / name).shape
         assert height > 300
         assert width > 300
-    assert len(imageio.v3.imread(out / "open_loop.mp4")) == 32  # rows of the longest episode
+    frames, _ = imageio_ffmpeg.count_frames_and_secs(out / "open_loop.mp4")
+    assert frames == 32  # rows of the longest episode
     lines = (out / "errors.csv").read_text().splitlines()
     rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
     assert [int(row["ahead"]) for row in rows] == list(range(1, 28))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from worldmodel.config import ConfigError
 
-INSTALL_WARP = 'pip install "mujoco-warp>=3.17,<4" "warp-lang>=1.11"'
+INSTALL_WARP = 'pip install "mujoco-warp>=3.17,<4" "warp-lang>=1.15"'
 INSTALL_GL = "apt-get install -y libegl1 libgl1-mesa-dri"
 
 log = logging.getLogger("worldmodel")

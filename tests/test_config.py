@@ -1,0 +1,194 @@
+"""Settings: every one can be said, none can be said wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from worldmodel.config import (
+    Config,
+    ConfigError,
+    differences,
+    load_preset,
+    load_yaml,
+    presets,
+    read,
+    settings_hash,
+    to_dict,
+)
+
+# settings that are changed together or not at all
+TOGETHER = {"model.policy.kind": {"model.value.kind": "none"}}
+
+
+def leaves(part: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Path, declared type and value of every single setting."""
+    kinds = typing.get_type_hints(type(part))
+    for f in dataclasses.fields(part):
+        value = getattr(part, f.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{path}{f.name}.")
+        else:
+            yield f"{path}{f.name}", kinds[f.name], value
+
+
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """``{"a.b": 1}`` -> ``{"a": {"b": 1}}``"""
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        *sections, name = path.split(".")
+        part = tree
+        for section in sections:
+            part = part.setdefault(section, {})
+        part[name] = value
+    return tree
+
+
+def others(kind: Any, value: Any) -> list[Any]:
+    """Values of a type that are not ``value``; not all of them need be possible."""
+    if typing.get_origin(kind) is typing.Literal:
+        return [option for option in typing.get_args(kind) if option != value]
+    if value is None:
+        return [3]
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, str):
+        return ["toy"]
+    if isinstance(value, int):
+        return [value + 1, value - 1, 2 * value]
+    return [value / 2, value + 0.25]
+
+
+def another(path: str, kind: Any, value: Any) -> dict[str, Any]:
+    """The smallest possible change of one setting."""
+    for other in others(kind, value):
+        change = {path: other, **TOGETHER.get(path, {})}
+        try:
+            read(Config(), nested(change))
+        except ConfigError:
+            continue
+        return change
+    raise AssertionError(f"{path}: a knob with one legal value is a constant")
+
+
+LEAVES = list(leaves(Config()))
+CHANGES = {path: another(path, kind, value) for path, kind, value in LEAVES}
+
+
+def value_at(config: Config, path: str) -> Any:
+    part: Any = to_dict(config)
+    for name in path.split("."):
+        part = part[name]
+    return part
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_every_setting_can_be_said_in_yaml(path: str, tmp_path: Path) -> None:
+    file = tmp_path / "preset.yaml"
+    file.write_text(yaml.safe_dump(nested(CHANGES[path])))
+    config = load_yaml(file)
+    assert value_at(config, path) == CHANGES[path][path] != value_at(Config(), path)
+    assert [line.split(":")[0] for line in differences(Config(), config)] == sorted(
+        CHANGES[path], key=[leaf[0] for leaf in LEAVES].index
+    )
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_the_hash_knows_every_setting_but_seed_and_task(path: str) -> None:
+    config = read(Config(), nested(CHANGES[path]))
+    same = settings_hash(config) == settings_hash(Config())
+    assert same == (path in ("seed", "task"))
+
+
+def test_differences_say_where_and_what() -> None:
+    old = Config()
+    new = read(old, {"planner": {"horizon": 7}, "seed": 3})
+    assert differences(old, old) == []
+    assert differences(old, new) == ["seed: 0 -> 3", f"planner.horizon: {old.planner.horizon} -> 7"]
+
+
+def test_a_short_exponent_is_a_number(tmp_path: Path) -> None:
+    file = tmp_path / "preset.yaml"
+    file.write_text("learner: {model_rate: 1e-3}\n")
+    assert isinstance(yaml.safe_load(file.read_text())["learner"]["model_rate"], str)
+    assert load_yaml(file).learner.model_rate == 0.001
+
+
+def test_what_yaml_writes_is_what_was_meant() -> None:
+    config = load_preset("planet")
+    assert read(Config(), yaml.safe_load(yaml.safe_dump(to_dict(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("said", "answers"),
+    [
+        ({"planner": {"horizn": 3}}, ["planner.horizn: no such setting", "planner.horizon"]),
+        ({"planer": {"horizon": 3}}, ["planer: no such setting", "planner"]),
+        ({"model": {"reward": {"sise": 3}}}, ["model.reward.sise", "model.reward.size"]),
+        ({"zzz": 1}, ["zzz: no such setting", "known: ", "planner"]),
+        ({"planner": {"horizon": "three"}}, ["planner.horizon: expected int", "'three'"]),
+        ({"planner": {"horizon": 2.5}}, ["planner.horizon: expected int", "2.5"]),
+        ({"planner": {"horizon": True}}, ["planner.horizon: expected int", "True"]),
+        ({"planner": {"warm_start": 1}}, ["planner.warm_start: expected bool", "1"]),
+        ({"planner": {"temperature": "hot"}}, ["planner.temperature: expected float", "'hot'"]),
+        ({"planner": {"kind": "cemm"}}, ["planner.kind: expected one of cem", "'cemm'"]),
+        ({"planner": 3}, ["planner: expected a section", "int"]),
+        ({"task": 3}, ["task: expected str", "3"]),
+        ({"env": {"action_repeat": "x"}}, ["env.action_repeat: expected int", "'x'"]),
+        ({"planner": {"horizon": 0}}, ["planner.horizon: expected 1 or more, got 0"]),
+        (
+            {"planner": {"candidates": 5, "elites": 10, "proposals": 0}},
+            ["planner.elites: expected at most planner.candidates = 5, got 10"],
+        ),
+        ({"env": {"image_size": 50}}, ["env.image_size", "multiple of 16", "50"]),
+        ({"model": {"encoder": {"kind": "planet"}}, "env": {"image_size": 128}}, ["64", "128"]),
+        ({"model": {"policy": {"kind": "none"}}}, ["model.policy.kind", "model.value", "none"]),
+        ({"model": {"reward": {"kind": "bernoulli"}}}, ["model.reward.kind", "twohot"]),
+        ({"learner": {"model_rate": float("nan")}}, ["learner.model_rate", "finite", "nan"]),
+        ({"discount_rate": 1.5}, ["discount_rate", "at most 1", "1.5"]),
+        ({"seed": -1}, ["seed: expected 0 or more, got -1"]),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_answered_with_its_path(
+    said: dict[str, Any], answers: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(said))
+    with pytest.raises(ConfigError) as raised:
+        load_yaml(file)
+    for answer in [str(file), *answers]:
+        assert answer in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["planner: {horizon: 3", "- a list\n", "just words\n"])
+def test_a_preset_that_is_no_mapping_is_an_error(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"mine\.yaml"):
+        load_yaml(file)
+
+
+def test_an_empty_preset_is_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("")
+    assert load_yaml(file) == Config()
+
+
+def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"no preset plannet; did you mean planet\?"):
+        load_preset("plannet")
+    with pytest.raises(ConfigError, match=r"no file mine\.yaml"):
+        load_preset("mine.yaml")
+
+
+def test_a_preset_says_only_what_differs() -> None:
+    for name, path in presets().items():
+        for key in yaml.safe_load(path.read_text()) or {}:
+            assert key in to_dict(Config()), f"{name}: {key}"

@@ -1,0 +1,123 @@
+"""The house keeps its plan: floors, a light import, public names."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import worldmodel
+from worldmodel import config
+
+HOUSE = Path(worldmodel.__file__).parent
+FLOORS = [
+    {"structs", "config"},
+    {"envs", "models", "replay", "planners", "log"},
+    {"losses", "agent"},
+    {"learner", "rollout", "checkpoint", "visualize", "robot"},
+    {"loop", "bench", "doctor"},
+    {"cli"},
+]
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+DOORS = {"__init__", "__main__"}  # of the house itself: they show what is inside
+FILES = sorted(path.relative_to(HOUSE) for path in HOUSE.rglob("*.py"))
+NOT_AT_IMPORT = (
+    *("mujoco", "dm_control", "mujoco_warp", "warp", "gymnasium"),
+    *("matplotlib", "imageio", "imageio_ffmpeg", "tensorboard", "tyro", "rich"),
+)
+
+
+def room_of(file: Path) -> str:
+    return file.parts[0].removesuffix(".py")
+
+
+def imported_rooms(file: Path) -> Iterator[str]:
+    """Also of imports inside functions."""
+    rooms = {path.stem for path in HOUSE.iterdir()}
+    for node in ast.walk(ast.parse((HOUSE / file).read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno}: imports are absolute"
+            module = (node.module or "").split(".")
+            names = [module if len(module) > 1 else [*module, alias.name] for alias in node.names]
+        else:
+            continue
+        yield from (
+            name[1] for name in names if name[0] == "worldmodel" and name[1:] and name[1] in rooms
+        )
+
+
+def is_room(file: Path) -> bool:
+    return room_of(file) not in DOORS
+
+
+def test_every_room_has_a_floor() -> None:
+    assert {room_of(file) for file in FILES if is_room(file)} <= set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("file", filter(is_room, FILES), ids=str)
+def test_imports_go_down(file: Path) -> None:
+    room = room_of(file)
+    for other in imported_rooms(file):
+        assert other == room or FLOOR_OF[other] < FLOOR_OF[room], (
+            f"{file} (floor {FLOOR_OF[room]}) imports {other} (floor {FLOOR_OF[other]})"
+        )
+
+
+def test_the_floors_are_seen_by_this_test() -> None:
+    assert "config" in set(imported_rooms(Path("loop.py")))
+    assert "envs" in set(imported_rooms(Path("rollout/play.py")))
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_print_lives_in_log_and_cli(file: Path) -> None:
+    if room_of(file) in ("log", "cli"):
+        return
+    for node in ast.walk(ast.parse((HOUSE / file).read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id != "print", f"{file}:{node.lineno}"
+
+
+def test_importing_loads_no_simulator_no_plotting_no_command_line() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", "import sys, worldmodel; print(*sys.modules)"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    loaded = set(said.split())
+    assert "worldmodel" in loaded
+    assert not loaded & set(NOT_AT_IMPORT)
+
+
+def test_public_names_exist_and_are_sorted() -> None:
+    assert list(worldmodel.__all__) == sorted(worldmodel.__all__)
+    for name in worldmodel.__all__:
+        assert hasattr(worldmodel, name), name
+
+
+def test_no_submodule_bears_the_name_of_a_public_function() -> None:
+    functions = {n for n in worldmodel.__all__ if inspect.isfunction(getattr(worldmodel, n))}
+    assert functions
+    assert not functions & {module.name for module in pkgutil.iter_modules(worldmodel.__path__)}
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_a_file_says_what_it_is_for(file: Path) -> None:
+    assert ast.get_docstring(ast.parse((HOUSE / file).read_text()))
+
+
+@pytest.mark.parametrize("name", sorted(config.presets()))
+def test_every_preset_loads(name: str) -> None:
+    assert isinstance(config.load_preset(name), config.Config)
+
+
+def test_the_presets_that_people_rely_on_are_there() -> None:
+    assert {"default", "planet"} <= set(config.presets())
