@@ -42,6 +42,7 @@ TINY = {
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # on a busy machine two threads can be many times slower
 
 
 @pytest.fixture

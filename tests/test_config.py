@@ -148,7 +148,7 @@ def test_what_yaml_writes_is_what_was_meant() -> None:
         ),
         ({"env": {"image_size": 50}}, ["env.image_size", "multiple of 16", "50"]),
         ({"model": {"encoder": {"kind": "planet"}}, "env": {"image_size": 128}}, ["64", "128"]),
-        ({"model": {"policy": {"kind": "none"}}}, ["model.policy.kind", "model.value", "none"]),
+        ({"model": {"policy": {"kind": "none"}}}, ["model.policy.kind", "value is twohot"]),
         ({"model": {"reward": {"kind": "bernoulli"}}}, ["model.reward.kind", "twohot"]),
         ({"learner": {"model_rate": float("nan")}}, ["learner.model_rate", "finite", "nan"]),
         ({"discount_rate": 1.5}, ["discount_rate", "at most 1", "1.5"]),

@@ -77,9 +77,10 @@ def test_a_run_that_stopped_goes_on_as_if_it_had_not(tiny: Config, tmp_path: Pat
 
         training.learner.update = update  # type: ignore[method-assign]
         with Progress("stops often", steps=600, minutes=None) as progress:
-            outcome = training.go_on(700, None, progress)
+            training.go_on(700, None, progress)
+            training.finish(progress)
         training.close()
-        if not outcome.interrupted:
+        if not training.interrupted:
             break
     assert sitting >= 5
     assert_same_run(tmp_path / "whole", tmp_path / "parts", tiny)

@@ -114,9 +114,7 @@ def test_padding_does_not_count(model: WorldModel, tiny: Config) -> None:
 
 def test_every_row_has_every_term(model: WorldModel, tiny: Config) -> None:
     generator = torch.Generator().manual_seed(0)
-    terms, posterior = joint_terms(
-        model, make_batch(2, 5), tiny.objective, generator, nullcontext
-    )
+    terms, posterior = joint_terms(model, make_batch(2, 5), tiny.objective, generator, nullcontext)
     assert {term.shape for term in terms.values()} == {torch.Size([2, 5])}
     assert posterior.shape == (2, 5)
     assert set(terms) == {"kl_dynamics", "kl_representation", "reward", "discount", "image"}
@@ -137,9 +135,7 @@ def test_decoding_a_share_of_the_rows_costs_the_same_on_average(
 
     quarter = torch.stack([image_loss(0.25, seed) for seed in range(200)])
     assert ((quarter > 0).sum((1, 2)) == 3).all()
-    torch.testing.assert_close(
-        quarter.mean(), image_loss(1.0, 0).mean(), rtol=0.02, atol=0
-    )
+    torch.testing.assert_close(quarter.mean(), image_loss(1.0, 0).mean(), rtol=0.02, atol=0)
 
 
 def test_a_dream_follows_the_policy_and_weighs_by_arrival(model: WorldModel, tiny: Config) -> None:

@@ -154,9 +154,7 @@ COMPLAINTS = {
 
 
 @pytest.mark.parametrize("defect", COMPLAINTS)
-def test_a_bad_episode_is_dropped_and_said(
-    defect: str, model: WorldModel, tiny: Config
-) -> None:
+def test_a_bad_episode_is_dropped_and_said(defect: str, model: WorldModel, tiny: Config) -> None:
     with pytest.raises((BadEpisodeError, ZeroDivisionError), match=COMPLAINTS[defect]):
         collect(adopt(Broken(defect)), None, seed=0, noise=0.0)
     collector = InlineCollector(adopt(Broken(defect)), model, tiny)

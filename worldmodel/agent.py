@@ -59,6 +59,8 @@ class Agent:
         image: NDArray[np.uint8] | Tensor,
     ) -> Latent:
         """The belief after ``action`` [A] was *done* and ``image`` [H, W, C] was seen."""
+        if isinstance(image, np.ndarray):
+            image = np.ascontiguousarray(image)  # a camera's flipped view has negative strides
         image = torch.as_tensor(image, device=self.device)
         action = torch.as_tensor(action, dtype=torch.float32, device=self.device)
         self._check("image", image, (*belief.shape, *self.model.image_shape), torch.uint8)

@@ -29,22 +29,19 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import tyro
-import yaml
 from numpy.typing import NDArray
 
 from worldmodel import loop
 from worldmodel.config import Config, ConfigError, load_preset, nearest, presets, require
 from worldmodel.envs import Environment, make_env, tasks
-from worldmodel.log import EVALUATIONS, Journal, read_evaluations
-from worldmodel.rollout import collect, evaluate, play_constant
-from worldmodel.rollout.collector import EVALUATION_SEED
+from worldmodel.log import EVALUATIONS, read_evaluations
+from worldmodel.rollout import evaluate, play_constant, play_random
 from worldmodel.structs import Episode
 
 Renderer = Literal["auto", "warp", "gl"]
 
 RunFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN", help="its folder")]
 
-FINAL_EPISODES = 10
 VIDEO_ENLARGED = 4
 VIDEO_IMAGES_PER_S = 20
 
@@ -172,42 +169,30 @@ def _train(typed: list[str]) -> int:
                 f"  {shlex.join(['worldmodel', 'train', *typed])}"
             )
             return 130
-        _finish(outcome, config)
+        _finish(run)
     return 0
 
 
-def _finish(outcome: loop.Outcome, config: Config) -> None:
-    """The score of the final weights, and the report."""
-    run = outcome.run
+def _finish(run: Path) -> None:
+    """The report of a run that reached its end."""
     if not (run / "checkpoints").is_dir():
-        print(f"the end came before the first checkpoint of {run}; give it more time")
+        print(f"the end came before the first checkpoint of {run}; give it more")
         return
-    agent = loop.load(run)
-    env = make_env(config.task, config.env, config.seed)
     try:
-        evaluated = evaluate(agent, env, FINAL_EPISODES, EVALUATION_SEED, _show_episode)
-    finally:
-        env.close()
-    Journal(run).evaluation(
-        outcome.env_steps, outcome.wall_clock_s, evaluated.returns.tolist(), evaluated.seeds
-    )
-    loop.keep_heldout(run, evaluated)
-    print(f"{_score(evaluated.returns)} at {outcome.env_steps:,} env steps")
-    try:
-        _report(agent, run, run / "report")
+        _report(loop.load(run), run, run / "report")
     except (ValueError, OSError) as error:  # the run is whole without it
         print(f"no report: {error}")
 
 
 def _already_there(run: Path, steps: int | None, minutes: float | None) -> bool:
-    """Says so where a final evaluation, which only a reached end brings, is at the end or past."""
+    """Says so where the evaluation that ends a run is at this end or past it."""
     path = run / EVALUATIONS
     if not path.exists():
         return False
     for evaluation in reversed(read_evaluations(path)):
         enough_steps = steps is not None and evaluation.env_steps >= steps
         enough_time = minutes is not None and evaluation.wall_clock_s >= 60 * minutes
-        if len(evaluation.returns) >= FINAL_EPISODES and (enough_steps or enough_time):
+        if len(evaluation.returns) >= loop.FINAL_EPISODES and (enough_steps or enough_time):
             print(
                 f"{run} is already there: {evaluation.env_steps:,} env steps in"
                 f" {evaluation.wall_clock_s / 60:.1f} minutes,"
@@ -349,7 +334,8 @@ def _play_run(
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         env = _environment_of(run, config, renderer)
         try:
-            evaluated = evaluate(agent, env, episodes, seed, _show_episode)
+            with _one_thread():
+                evaluated = evaluate(agent, env, episodes, seed, _show_episode)
             answer = {
                 "mean": float(evaluated.returns.mean()),
                 "std": float(evaluated.returns.std()),
@@ -376,7 +362,7 @@ def _play_run(
 
 def _environment_of(run: Path, config: Config, renderer: Renderer | None) -> Environment:
     """The run's own. Another renderer draws other images, so it is a person who asks for it."""
-    recorded = yaml.safe_load((run / "config.yaml").read_text())["environment"].get("renderer")
+    recorded = loop.read_about(run)["environment"].get("renderer")
     wished = dataclasses.replace(config.env, renderer=renderer or config.env.renderer)
     env = make_env(config.task, wished, config.seed)
     found = env.describe().get("renderer")
@@ -396,10 +382,10 @@ def _environment_of(run: Path, config: Config, renderer: Renderer | None) -> Env
 
 
 def _play_baselines(env: Environment, seeds: Sequence[int]) -> dict[str, NDArray[np.float64]]:
-    """What a return is worth: the actions of the seed episodes, and no action at all."""
+    """What a return is worth: uniform random actions, and no action at all."""
     still = np.zeros_like(env.action_low)
     played = {
-        "random": [collect(env, None, seed=seed, noise=0.0).episode for seed in seeds],
+        "random": [play_random(env, seed) for seed in seeds],
         "zero": [play_constant(env, still, seed) for seed in seeds],
     }
     return {
@@ -437,7 +423,7 @@ def _require_video(path: Path) -> None:
 
 
 def _visualize(typed: list[str]) -> int:
-    """Show what a run's model sees, predicts and plans: pictures, and one report.html.
+    """Show what a run's model sees, predicts and plans: as pictures and a video.
 
     Example:
         worldmodel visualize runs/default-cartpole_swingup-0
@@ -462,7 +448,8 @@ def _draw_run(
 def _report(agent: Any, run: Path, out: Path) -> None:
     from worldmodel.visualize import visualize_run  # loads plotting
 
-    summary = visualize_run(agent, run, out)
+    with _one_thread():
+        summary = visualize_run(agent, run, out)
     for line in (summary, *summary.notes, f"{len(summary.files)} files in {out}"):
         print(line)
 
@@ -500,6 +487,19 @@ def _parse(command: Callable[[list[str]], int], work: Callable[..., int], typed:
         args=typed,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Planning is many small sums. Two threads wait for each other where something else runs too:
+    the default plan took 30 ms with one and up to 3 s with two, on two cores at a load of three.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _first_line(command: Callable[[list[str]], int]) -> str:

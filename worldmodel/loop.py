@@ -36,8 +36,18 @@ from worldmodel.learner import Learner
 from worldmodel.log import Journal, Progress
 from worldmodel.models import WorldModel
 from worldmodel.replay import Replay, bytes_per_row, write_episode
-from worldmodel.rollout import Collector, Evaluated, InlineCollector, Job, JobDone, ProcessCollector
+from worldmodel.rollout import (
+    EVALUATION_SEED,
+    Collector,
+    Evaluated,
+    InlineCollector,
+    Job,
+    JobDone,
+    ProcessCollector,
+    evaluate,
+)
 
+FINAL_EPISODES = 10  # of the evaluation at the end
 CHECKPOINT_SECONDS = 60.0  # at the end of a round, if the last one is older
 REPORT_SECONDS = 2.0  # between two looks at the losses while learning
 
@@ -67,7 +77,8 @@ def train(
 ) -> Outcome:
     """Begin a run, or go on with it: the same call again resumes.
 
-    ``steps`` and ``minutes`` are totals over all sittings. ``env``: an object of your own in place
+    ``steps`` and ``minutes`` are totals over all sittings; where one is reached, the final weights
+    are evaluated over FINAL_EPISODES. ``env``: an object of your own in place
     of ``config.task``; it plays in this process. SIGINT and SIGTERM write a checkpoint and return.
     """
     run = Path(run) if run is not None else default_run("default", config)
@@ -79,7 +90,8 @@ def train(
     training = Training(config, run, shown, own_env=env is not None, device=device)
     try:
         with Progress(f"{config.task} seed {config.seed} -> {run}", steps, minutes) as progress:
-            return training.go_on(steps, minutes, progress)
+            training.go_on(steps, minutes, progress)
+            return training.finish(progress)
     finally:
         training.close()
 
@@ -104,11 +116,23 @@ def refuse_other_settings(run: Path, config: Config) -> None:
 
 def read_run(run: Path) -> Config:
     """The settings of a run, as they were used."""
+    return settings.read(Config(), read_about(run)["settings"])
+
+
+def read_about(run: Path) -> dict[str, Any]:
+    """All of a run's config.yaml: settings, image, environment, versions."""
     path = run / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"run: {run} holds no config.yaml, so it is not a run")
-    written = yaml.safe_load(path.read_text())
-    return settings.read(Config(), written["settings"])
+    try:
+        written = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {error}") from error
+    missing = {"settings", "image", "action_size", "environment"} - set(written or {})
+    if missing:
+        raise ConfigError(f"{path}: is damaged: {', '.join(sorted(missing))} missing")
+    about: dict[str, Any] = written
+    return about
 
 
 class Training:
@@ -125,8 +149,14 @@ class Training:
             config.model, first.image.shape[0], first.image.shape[2], len(env.action_low)
         ).to(device)
         self.acting = copy.deepcopy(self.model).to("cpu").requires_grad_(False)
-        _create(run, config, env)
         self.row_bytes = bytes_per_row(first.image.shape, len(env.action_low))
+        windows = config.replay.batch * config.replay.length * self.row_bytes
+        if windows > config.replay.memory_gb * 1e9:
+            raise ConfigError(
+                f"replay.memory_gb: one batch alone needs {windows / 1e9:.3f} GB,"
+                f" got {config.replay.memory_gb}"
+            )
+        _create(run, config, env)
         self.replay = Replay(
             run / "replay",
             batch=config.replay.batch,
@@ -144,7 +174,10 @@ class Training:
         self.begun = time.monotonic()
         self.saved_at = -np.inf
         self.returns: list[float] = []
+        self.evaluated_at = 0  # updates, of the last evaluation that ended a sitting
         self.dropped = 0
+        self.interrupted = False
+        self.own_env = env if own_env else None
         self._restore()
         self.collector: Collector
         if own_env or _cores() < 2:
@@ -159,7 +192,8 @@ class Training:
     def wall_clock_s(self) -> float:
         return self.seconds_before + time.monotonic() - self.begun
 
-    def go_on(self, steps: int | None, minutes: float | None, progress: Progress) -> Outcome:
+    def go_on(self, steps: int | None, minutes: float | None, progress: Progress) -> None:
+        """Round after round, until a limit or a signal."""
         need = self.row_bytes * (steps or 100_000)
         progress.event(
             f"replay needs {need / 1e9:.2f} GB for {steps or 100_000:,} rows at most; memory holds"
@@ -177,13 +211,26 @@ class Training:
             if self.replay.episodes >= self.config.loop.seed_episodes:
                 self.save()
                 progress.event(f"checkpoint at {self.replay.env_steps:,} env steps")
+        self.interrupted = bool(stopped)
+
+    def finish(self, progress: Progress) -> Outcome:
+        """The score of the weights as they are, unless somebody asked to leave."""
+        if not self.interrupted and self.updates and self.evaluated_at != self.updates:
+            env = self.own_env or make_env(self.config.task, self.config.env, self.config.seed)
+            agent = Agent(self.model, self.config)
+            progress.event(f"playing {FINAL_EPISODES} episodes to evaluate the final weights")
+            self._record(evaluate(agent, env, FINAL_EPISODES, EVALUATION_SEED), progress)
+            if self.own_env is None:
+                env.close()
+            self.evaluated_at = self.updates
+            self.save()
         return Outcome(
             self.run,
             self.replay.env_steps,
             self.updates,
             self.wall_clock_s,
             self.returns,
-            interrupted=bool(stopped),
+            self.interrupted,
         )
 
     def _seed(self, ended: Callable[[], bool], progress: Progress) -> None:
@@ -315,6 +362,7 @@ class Training:
                 "next_evaluation": self.next_evaluation,
                 "wall_clock_s": self.wall_clock_s,
                 "returns": self.returns,
+                "evaluated_at": self.evaluated_at,
                 "dropped": self.dropped,
                 "data_random": checkpoint.numpy_state(self.data_random),
                 "journal": self.journal.position(),
@@ -339,6 +387,7 @@ class Training:
         self.next_evaluation = state["next_evaluation"]
         self.seconds_before = state["wall_clock_s"]
         self.returns = state["returns"]
+        self.evaluated_at = state["evaluated_at"]
         self.dropped = state["dropped"]
         checkpoint.set_numpy_state(self.data_random, state["data_random"])
         self.replay.keep_first(state["episodes"])
@@ -352,6 +401,8 @@ def keep_heldout(run: Path, evaluated: Evaluated) -> None:
     """The last evaluation's episodes, one file each."""
     folder = run / "heldout"
     folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.npz"):
+        old.unlink()
     for number, episode in enumerate(evaluated.episodes):
         write_episode(folder / f"{number:06d}.npz", episode)
 
@@ -360,9 +411,9 @@ def load(run: Path | str, device: str = "cpu") -> Agent:
     """The agent of a run. Reads weights; never runs code from a file."""
     run = Path(run)
     config = read_run(run)
-    written = yaml.safe_load((run / "config.yaml").read_text())
-    size, _, channels = written["image"]
-    model = WorldModel(config.model, size, channels, written["action_size"])
+    about = read_about(run)
+    size, _, channels = about["image"]
+    model = WorldModel(config.model, size, channels, about["action_size"])
     weights = checkpoint.load_group(run / "checkpoints", "model", device)
     if weights is None:
         raise ConfigError(f"run: {run} has no checkpoint yet; train it a little longer")

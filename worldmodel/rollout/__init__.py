@@ -1,6 +1,13 @@
 """Playing episodes: to collect experience, and to evaluate."""
 
-from worldmodel.rollout.collector import Collector, InlineCollector, Job, JobDone, ProcessCollector
+from worldmodel.rollout.collector import (
+    EVALUATION_SEED,
+    Collector,
+    InlineCollector,
+    Job,
+    JobDone,
+    ProcessCollector,
+)
 from worldmodel.rollout.play import (
     BadEpisodeError,
     Evaluated,
@@ -8,9 +15,11 @@ from worldmodel.rollout.play import (
     collect,
     evaluate,
     play_constant,
+    play_random,
 )
 
 __all__ = [
+    "EVALUATION_SEED",
     "BadEpisodeError",
     "Collector",
     "Evaluated",
@@ -22,4 +31,5 @@ __all__ = [
     "collect",
     "evaluate",
     "play_constant",
+    "play_random",
 ]

@@ -72,6 +72,13 @@ class _Planned:
         return self.plan.first
 
 
+def play_random(env: Environment, seed: int) -> Episode:
+    """One episode of uniform random actions: what publications call random."""
+    random = np.random.default_rng(seed)
+    low, high = env.action_low, env.action_high
+    return _play(env, lambda row: random.uniform(low, high).astype(np.float32), seed).episode
+
+
 def play_constant(env: Environment, action: NDArray[np.float32], seed: int) -> Episode:
     """One episode of one and the same action: a baseline that random action hides."""
     return _play(env, lambda row: action, seed).episode

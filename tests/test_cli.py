@@ -1,0 +1,630 @@
+"""What is typed, what is answered, and what is left on the disk."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from tests.conftest import TINY
+from tests.test_config import CHANGES, LEAVES, value_at
+from worldmodel import cli, loop
+from worldmodel.cli import main
+from worldmodel.config import Config, load_yaml, to_dict
+from worldmodel.log import read_evaluations
+from worldmodel.loop import FINAL_EPISODES
+
+STEPS = 320  # two seed episodes of the toy
+# long rows: a test plays many episodes
+SETTINGS = {**TINY, "env": {"image_size": 16, "action_repeat": 8}}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Two of them, for sums this small, wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, and runs that stay inside this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loop, "_cores", lambda: 1)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("presets") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(SETTINGS))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def run(preset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that reached its end; whoever changes it takes a copy."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_cores", lambda: 1)
+        assert main(["train", preset, "--steps", str(STEPS), "--run", str(folder)]) == 0
+    return folder
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class Told:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+def tell(capsys: pytest.CaptureFixture[str], *words: Any) -> Told:
+    capsys.readouterr()
+    code = main([str(word) for word in words])
+    return Told(code, *capsys.readouterr())
+
+
+def assert_mistake(
+    capsys: pytest.CaptureFixture[str], here: Path, words: list[Any], answers: list[str]
+) -> None:
+    """One screen on stderr, exit code 2, nothing created."""
+    before = written(here)
+    told = tell(capsys, *words)
+    assert told.code == 2
+    assert told.out == ""
+    assert written(here) == before
+    assert sorted(here.rglob("*")) == sorted({Path(name) for name in before} | folders(here))
+    assert "Traceback" not in told.err
+    assert len(told.err.splitlines()) <= 24, told.err
+    flat = " ".join(told.err.replace("│", " ").split())
+    for answer in answers:
+        assert answer in flat
+
+
+def folders(here: Path) -> set[Path]:
+    """Those that hold something: a mistake leaves no empty one."""
+    return {path for path in here.rglob("*") if path.is_dir() and any(path.iterdir())}
+
+
+# ---------------------------------------------------------------------------- a first look
+
+
+def test_alone_it_shows_the_commands_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    told = tell(capsys)
+    assert told.code == 0
+    assert told.err == ""
+    for command in cli.COMMANDS:
+        assert f"  {command} " in told.out
+    assert "worldmodel train cartpole_swingup --minutes 10" in told.out
+    assert tell(capsys, "--help").out == told.out
+
+
+def test_it_knows_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    told = tell(capsys, "--version")
+    assert told.code == 0
+    assert told.out.startswith("worldmodel 0.")
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help_with_an_example(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = tell(capsys, command, "--help")
+    assert told.code == 0
+    assert "Example:" in told.out
+    assert f"worldmodel {command}" in told.out.split("Example:")[1]
+
+
+def test_the_module_is_the_command() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "worldmodel", "trian"], capture_output=True, text=True
+    )
+    assert told.returncode == 2
+    assert told.stderr == "worldmodel: no command trian; did you mean train?\n"
+
+
+@pytest.mark.mujoco
+def test_tasks_are_listed_in_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    told = tell(capsys, "tasks")
+    assert told.code == 0
+    first, *rows = told.out.splitlines()
+    assert [part.strip() for part in first.split("  ") if part] == [
+        *("task", "action repeat", "action size")
+    ]
+    cells = {row.split()[0]: [int(cell) for cell in row.split()[1:]] for row in rows}
+    assert cells["cartpole_swingup"] == [8, 1]
+    assert cells["walker_walk"] == [2, 6]
+    assert cells["toy"] == [2, 2]
+    column = first.index("action size")
+    assert all(row[column - 1] == " " != row[column] for row in rows)
+
+
+# ---------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize("letter", ["-", "_"])
+def test_every_setting_can_be_typed(letter: str, joined: bool) -> None:
+    typed = []
+    sections = [path for path, _, _ in LEAVES if path not in ("seed", "task")]
+    for path in sections:
+        name, value = path.replace("_", letter), CHANGES[path][path]
+        said = str(value).lower() if isinstance(value, bool) else str(value)
+        typed += [f"--{name}={said}"] if joined else [f"--{name}", said]
+    parsed = cli._parse_train(Config(), typed)
+    for path in sections:
+        part: Any = parsed
+        for name in path.split("."):
+            part = getattr(part, name)
+        assert part == CHANGES[path][path], path
+
+
+def test_what_is_not_typed_comes_from_the_preset(
+    here: Path, preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = started(monkeypatch)
+    assert main(["train", preset, "--planner.horizon", "3", "--steps", "5"]) == 0
+    assert main(["train", "--learner.model-rate", "1e-3", "toy", "--minutes", "0.5"]) == 0
+    (first, run, steps, _), (second, other, _, minutes) = asked
+    assert to_dict(first) == {**to_dict(first), "task": "toy", "seed": 0}
+    assert value_at(first, "planner.horizon") == 3
+    assert value_at(first, "planner.candidates") == load_yaml(Path(preset)).planner.candidates
+    assert (str(run), steps) == ("runs/tiny-toy-0", 5)
+    assert value_at(second, "learner.model_rate") == 0.001
+    assert second.task == "toy"
+    assert minutes == 0.5
+    assert str(other).endswith("-toy-0")
+
+
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Config, Path, Any, Any]]:
+    """The runs that would have been trained."""
+    asked = []
+
+    def note(config: Config, run: Path, *, steps: Any, minutes: Any, device: str) -> loop.Outcome:
+        asked.append((config, run, steps, minutes))
+        return loop.Outcome(run, 0, 0, 0.0, [], interrupted=False)
+
+    monkeypatch.setattr(loop, "train", note)
+    return asked
+
+
+def test_several_seeds_are_several_runs(
+    here: Path, preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = started(monkeypatch)
+    assert main(["train", preset, "--seed", "0,2", "--steps", "5"]) == 0
+    assert main(["train", preset, "--seed", "0,2", "--run", "a/b", "--steps", "5"]) == 0
+    assert main(["train", preset, "--seed", "7", "--run", "a/b", "--steps", "5"]) == 0
+    assert [(config.seed, str(run)) for config, run, _, _ in asked] == [
+        (0, "runs/tiny-toy-0"),
+        (2, "runs/tiny-toy-2"),
+        (0, "a/b-0"),
+        (2, "a/b-2"),
+        (7, "a/b"),
+    ]
+
+
+def test_without_an_end_the_first_line_says_so(
+    here: Path, preset: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started(monkeypatch)
+    told = tell(capsys, "train", preset)
+    assert "until interrupted" in told.out.splitlines()[0]
+    assert "--steps" in told.out.splitlines()[0]
+
+
+@pytest.mark.mujoco
+def test_a_task_in_the_place_of_a_preset(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = started(monkeypatch)
+    assert main(["train", "walker_walk", "--steps", "5"]) == 0
+    assert asked[0][0] == Config(task="walker_walk")
+    assert str(asked[0][1]) == "runs/default-walker_walk-0"
+
+
+def test_no_simulator_is_loaded_for_a_preset_that_is_nearly_right() -> None:
+    script = (
+        "import sys; from worldmodel.cli import main; assert main(['train', 'plannet']) == 2;"
+        " assert 'mujoco' not in sys.modules and 'dm_control' not in sys.modules"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    assert said.stderr == "worldmodel: no preset or task plannet; did you mean planet?\n"
+
+
+# ---------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("words", "answers"),
+    [
+        (["trian"], ["no command trian; did you mean train?"]),
+        (["--verson"], ["no option --verson"]),
+        (["train", "mine.yaml"], ["no file mine.yaml"]),
+        (["train", "--planner.horizn", "3"], ["--planner.horizn", "--planner.horizon"]),
+        (["train", "--planer.horizon", "3"], ["--planer.horizon", "--planner.horizon"]),
+        (["train", "--horizon", "3"], ["--horizon", "--planner.horizon"]),
+        (["train", "--planner.horizon", "three"], ["--planner.horizon", "'three'"]),
+        (["train", "--planner.horizon"], ["--planner.horizon"]),
+        (["train", "--planner.warm-start", "5"], ["--planner.warm-start", "'5'", "true"]),
+        (["train", "--planner.kind", "cemm"], ["--planner.kind", "'cemm'", "cem"]),
+        (["train", "--planner.horizon", "0"], ["planner.horizon: expected 1 or more, got 0"]),
+        (
+            ["train", "--planner.candidates=5", "--planner.elites=10", "--planner.proposals=0"],
+            ["planner.elites: expected at most planner.candidates = 5, got 10"],
+        ),
+        (["train", "--env.image_size", "50"], ["env.image_size", "multiple of 16", "50"]),
+        (["train", "--learner.model_rate", "nan"], ["learner.model_rate", "finite"]),
+        (["train", "--seed", "a"], ["seed: expected a number or several like 0,1,2; got a"]),
+        (["train", "--seed", "0,,1"], ["seed: expected", "0,,1"]),
+        (["train", "--seed", "-1"], ["seed: expected", "-1"]),
+        (["train", "--steps", "0"], ["steps: expected more than 0, got 0"]),
+        (["train", "--steps", "many"], ["--steps", "many"]),
+        (["train", "--minutes", "-1"], ["minutes: expected more than 0, got -1"]),
+        (["train", "--minutes", "nan"], ["minutes: expected more than 0, got nan"]),
+        (["train", "toy", "planet"], ["planet"]),
+        (["train", "default", "--device", "tpu"], ["--device", "'tpu'", "cuda"]),
+        (["eval"], ["RUN"]),
+        (["eval", "nowhere"], ["nowhere holds no config.yaml, so it is not a run"]),
+        (["eval", "nowhere", "--episodes", "0"], ["episodes: expected 1 or more, got 0"]),
+        (["eval", "nowhere", "--seed", "-3"], ["seed: expected 0 or more, got -3"]),
+        (["eval", "nowhere", "--episode", "3"], ["--episode", "--episodes"]),
+        (["visualize", "nowhere"], ["nowhere holds no config.yaml, so it is not a run"]),
+        (["tasks", "please"], ["please"]),
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_is_one_screen(
+    words: list[str], answers: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert_mistake(capsys, here, words, answers)
+
+
+@pytest.mark.mujoco
+@pytest.mark.parametrize(
+    ("words", "answers"),
+    [
+        (["train", "cartpole_swingupp"], ["cartpole_swingupp; did you mean cartpole_swingup?"]),
+        (["train", "cartpole"], ["no preset or task cartpole; did you mean cartpole_"]),
+        (["train", "--task", "walker_wlk"], ["no task walker_wlk; did you mean walker_walk?"]),
+        (["train", "qqqqqq"], ["no preset or task qqqqqq; known: ", "planet", "walker_walk"]),
+        (
+            ["train", "walker_walk", "--task", "toy"],
+            ["task: two are given, walker_walk and --task toy"],
+        ),
+        (["train", "--env.camera", "9"], ["env.camera: cartpole_swingup has no camera 9"]),
+    ],
+    ids=str,
+)
+def test_a_task_that_is_not_there(
+    words: list[str], answers: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert_mistake(capsys, here, [*words, "--steps", "5"], answers)
+
+
+def test_a_preset_with_an_unknown_key(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "mine.yaml").write_text("planner: {horizn: 3}\n")
+    answer = "mine.yaml: planner.horizn: no such setting; did you mean planner.horizon?"
+    assert_mistake(capsys, here, ["train", "mine.yaml"], [answer])
+
+
+def test_cuda_where_there_is_none(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert_mistake(capsys, here, ["train", "toy", "--device", "cuda"], ["device: ", "--device cpu"])
+
+
+@pytest.mark.parametrize(
+    "place", ["afile", "afile/run", "afile/deep/run", "/proc/run", "/dev/null/run"]
+)
+def test_a_run_that_cannot_be_written(
+    place: str, here: Path, preset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "afile").write_text("mine")
+    words = ["train", preset, "--run", place, "--steps", "5"]
+    assert_mistake(capsys, here, words, [f"run: {place}" if place == "afile" else place])
+
+
+def test_a_folder_of_something_else(
+    here: Path, preset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "photos").mkdir()
+    (here / "photos" / "cat.jpg").write_text("")
+    words = ["train", preset, "--run", "photos", "--steps", "5"]
+    assert_mistake(capsys, here, words, ["photos exists and is not a run"])
+
+
+def test_a_run_with_other_settings_names_them(
+    here: Path, run: Path, preset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = written(run)
+    words = ["train", preset, "--run", run, "--planner.horizon", "5", "--env.image-size", "32"]
+    answers = ["other settings", "planner.horizon: 4 -> 5", "env.image_size: 16 -> 32"]
+    assert_mistake(capsys, here, words, answers)
+    assert_mistake(capsys, here, ["train", preset, "--run", run, "--seed", "3"], ["seed: 0 -> 3"])
+    assert written(run) == before
+
+
+def test_every_seed_is_looked_at_before_the_first_begins(
+    here: Path, preset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "many-1").write_text("in the way")
+    words = ["train", preset, "--run", "many", "--seed", "0,1", "--steps", "5"]
+    assert_mistake(capsys, here, words, ["many-1"])
+
+
+@pytest.mark.mujoco
+def test_no_renderer_at_all(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from worldmodel.envs import gl, render
+
+    monkeypatch.setattr(render, "_warp_missing", lambda: "warp-lang is not installed")
+    monkeypatch.setenv("MUJOCO_GL", "off")
+    gl.backend.cache_clear()
+    answers = ["env.renderer", "warp-lang is not installed", "MUJOCO_GL", "pip install"]
+    try:
+        assert_mistake(capsys, here, ["train", "--steps", "5"], answers)
+    finally:
+        gl.backend.cache_clear()
+
+
+@pytest.mark.mujoco
+@pytest.mark.parametrize("words", [["train", "walker_walk"], ["train", "--steps", "5"], ["tasks"]])
+def test_mujoco_4_is_refused_with_what_to_type(
+    words: list[str],
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from worldmodel.envs import suite
+
+    true = importlib.metadata.version
+
+    def forget() -> None:
+        suite.import_suite.cache_clear()
+        suite.suite_tasks.cache_clear()
+
+    forget()
+    monkeypatch.setattr(
+        importlib.metadata,
+        "version",
+        lambda name: "4.0.0" if name == "mujoco" else true(name),
+    )
+    answers = ["mujoco", "4.0.0", "pip install", '"mujoco>=3.17,<4"']
+    try:
+        assert_mistake(capsys, here, words, answers)
+    finally:
+        forget()
+
+
+# ---------------------------------------------------------------------------- a run
+
+
+def test_a_run_ends_with_the_score_of_its_final_weights(run: Path) -> None:
+    last = read_evaluations(run / "eval.csv")[-1]
+    assert len(last.returns) == FINAL_EPISODES
+    assert last.env_steps >= STEPS
+    assert any((run / "report").iterdir())
+    assert len(list((run / "heldout").glob("*.npz"))) == FINAL_EPISODES
+
+
+def test_the_same_command_again_changes_nothing(
+    run: Path, preset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = written(run)
+    told = tell(capsys, "train", preset, "--run", run, "--steps", STEPS)
+    assert told.code == 0
+    assert "already there" in told.out
+    assert "larger --steps" in told.out
+    assert written(run) == before
+
+
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take seconds, and other tests draw them."""
+    monkeypatch.setattr(cli, "_report", lambda *_: None)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_larger_end_goes_on(here: Path, preset: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", preset, "--run", "run", "--steps"]
+    assert tell(capsys, *words, STEPS).code == 0
+    told = tell(capsys, *words, 2 * STEPS)
+    assert told.code == 0
+    assert "already" not in told.out
+    evaluations = read_evaluations(here / "run" / "eval.csv")
+    first, last = [e.env_steps for e in evaluations if len(e.returns) == FINAL_EPISODES]
+    assert STEPS <= first < 2 * STEPS <= last  # the score of the first end is kept
+    assert "already there" in tell(capsys, *words, STEPS).out
+
+
+@pytest.mark.usefixtures("no_report")
+def test_an_end_without_a_final_score_gets_one(
+    here: Path, preset: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["train", preset, "--run", "run", "--steps", STEPS]
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate", stop)
+        assert tell(capsys, *words).code == 130
+    assert tell(capsys, *words).code == 0
+    assert len(read_evaluations(here / "run" / "eval.csv")[-1].returns) == FINAL_EPISODES
+
+
+def test_a_run_that_cannot_go_on_is_one_sentence(
+    here: Path, preset: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from worldmodel.envs.toy import Toy
+
+    def break_down(*_: Any) -> None:
+        raise RuntimeError("the arm fell off")
+
+    monkeypatch.setattr(Toy, "step", break_down)
+    told = tell(capsys, "train", preset, "--run", "run", "--steps", STEPS)
+    assert told.code == 1
+    assert "the arm fell off" in told.err
+    assert len(told.err.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGTERM")
+def test_a_terminated_run_goes_on_where_it_stopped(
+    here: Path, preset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", preset, "--run", "run"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "worldmodel", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        metrics = here / "run" / "metrics.jsonl"
+        until = time.monotonic() + 60
+        while not (metrics.exists() and "plan_ms" in metrics.read_text()):
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert err == ""
+    assert "until interrupted" in out.splitlines()[0]
+    assert out.splitlines()[-1].split() == ["worldmodel", *words]
+    checkpoints = sorted((here / "run" / "checkpoints").iterdir())
+    assert checkpoints
+    assert "interrupted at " in out
+    reached = int(out.split("interrupted at ")[1].split()[0].replace(",", ""))
+    assert tell(capsys, *words, "--steps", reached + 1).code == 0
+    assert checkpoints[-1] != sorted((here / "run" / "checkpoints").iterdir())[-1]
+    assert read_evaluations(here / "run" / "eval.csv")[-1].env_steps > reached
+
+
+# ---------------------------------------------------------------------------- eval, visualize
+
+
+def test_eval_ends_with_one_line_of_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = tell(capsys, "eval", run, "--episodes", 2, "--seed", 5, "--json", "--baselines")
+    assert told.code == 0
+    (line,) = told.out.splitlines()
+    answer = json.loads(line)
+    assert {*answer} == {
+        *("mean", "std", "returns", "env_steps", "plan_ms_p50", "plan_ms_p99"),
+        *("random_mean", "zero_mean"),
+    }
+    assert len(answer["returns"]) == 2
+    assert answer["mean"] == np.mean(answer["returns"])
+    assert answer["std"] == np.std(answer["returns"])
+    assert 0 < answer["plan_ms_p50"] <= answer["plan_ms_p99"]
+    assert "episode 0" in told.err
+    again = tell(capsys, "eval", run, "--episodes", 1, "--seed", 6, "--json")
+    assert json.loads(again.out)["returns"] == answer["returns"][1:]
+
+
+def test_eval_without_json_is_for_people(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = tell(capsys, "eval", run, "--episodes", 1)
+    assert told.code == 0
+    assert told.err == ""
+    for word in ("episode 0: return", "score", "±", "env steps", "ms"):
+        assert word in told.out
+
+
+def test_eval_writes_a_gif(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import imageio.v3 as imageio
+
+    assert tell(capsys, "eval", run, "--episodes", 1, "--video", "deep/er/v.gif").code == 0
+    images = imageio.imread(here / "deep" / "er" / "v.gif")
+    assert images.shape == (21, 64, 64, 3)  # 160 steps, 8 a row; 16 pixels, four times
+    assert [path.name for path in (here / "deep" / "er").iterdir()] == ["v.gif"]
+
+
+def test_eval_writes_an_mp4(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    assert tell(capsys, "eval", run, "--episodes", 1, "--video", "v.mp4").code == 0
+    assert ffmpeg.count_frames_and_secs("v.mp4")[0] == 21
+    assert [path.name for path in here.iterdir()] == ["v.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("video", "answer"),
+    [("v.avi", "v.mp4 or v.gif"), ("afile/v.gif", "afile is a file"), ("v", "v.mp4 or v.gif")],
+)
+def test_a_video_that_cannot_be(
+    video: str, answer: str, here: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "afile").write_text("")
+    assert_mistake(capsys, here, ["eval", run, "--video", video], ["video: ", answer])
+
+
+def test_a_run_of_nearly_that_name(
+    here: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "runs" / "toy-0").mkdir(parents=True)
+    (here / "runs" / "toy-0" / "config.yaml").write_text((run / "config.yaml").read_text())
+    assert_mistake(capsys, here, ["eval", "runs/toy-1"], ["did you mean runs/toy-0?"])
+    assert_mistake(capsys, here, ["eval", "runs/toy-0"], ["no checkpoint yet"])
+
+
+def test_another_renderer_is_used_only_when_asked_for(
+    here: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = yaml.safe_load((run / "config.yaml").read_text())
+    about["environment"]["renderer"] = "gl"
+    moved = here / "moved"
+    moved.mkdir()
+    (moved / "config.yaml").write_text(yaml.safe_dump(about))
+    (moved / "checkpoints").symlink_to(run / "checkpoints")
+    answers = ["trained on images of gl", "toy would draw", "--renderer gl", "--renderer toy"]
+    assert_mistake(capsys, here, ["eval", moved], answers)
+    assert_mistake(capsys, here, ["eval", moved, "--renderer", "gl"], ["toy alone, got gl"])
+    told = tell(capsys, "eval", moved, "--renderer", "auto", "--episodes", 1)
+    assert told.code == 0
+    assert "drawn by toy; the run was trained on images of gl" in told.out
+
+
+def test_visualize_writes_a_report(
+    here: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = tell(capsys, "visualize", run, "--out", "seen")
+    assert told.code == 0
+    assert "open-loop" in told.out
+    assert any((here / "seen").iterdir())
+    (here / "afile").write_text("")
+    words = ["visualize", run, "--out", "afile/seen"]
+    assert_mistake(capsys, here, words, ["out: ", "afile is a file"])
+
+
+def test_our_warnings_reach_the_screen_once(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warn(*_: Any, **__: Any) -> Any:
+        loop.logger.warning("kernels are compiled")
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(cli, "make_env", warn)
+    assert tell(capsys, "eval", run).err == "kernels are compiled\nworldmodel: enough\n"
+    assert tell(capsys, "eval", run).err == "kernels are compiled\nworldmodel: enough\n"
