@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests.conftest import Answer
 from worldmodel.agent import Agent
-from worldmodel.config import Config, read
+from worldmodel.config import Config, load_preset, read
 from worldmodel.models import WorldModel
 from worldmodel.structs import Latent
 
@@ -132,6 +132,20 @@ def test_what_a_robot_hands_in_is_checked(
     agent = Agent(model, tiny)
     with pytest.raises(ValueError, match=complaint):
         agent.observe(agent.initial(), action, image)
+
+
+def test_planet_plans_at_its_published_size() -> None:
+    config = load_preset("planet")
+    agent = Agent(WorldModel(config.model, 64, 3, 1).requires_grad_(False), config)
+    image = np.zeros((64, 64, 3), np.uint8)
+    belief = agent.observe(agent.initial(), agent.no_action(), image)
+    plan = agent.plan(belief)
+    assert plan.actions.shape == (12, 1)
+    assert plan.elites.shape == (100, 12, 1)
+    assert plan.iterations == 10
+    assert belief.features.shape == (230,)
+    # afresh at each decision: the last plan changes nothing
+    assert torch.equal(agent.plan(belief, previous=plan).actions, plan.actions)
 
 
 def test_an_agent_without_a_policy_says_so(tiny: Config) -> None:

@@ -169,7 +169,8 @@ class Agent:
             reached = torch.cat([torch.ones_like(discount[..., :1]), discount[..., :-1]], -1)
             returns: Tensor = (reached.cumprod(-1) * model.reward(features)).sum(-1)
             worth: Tensor = model.slow_value(features[..., -1, :])
-            return returns + discount.prod(-1) * worth
+            worth = discount.prod(-1) * worth
+            return returns + worth
 
         return imagined_return
 

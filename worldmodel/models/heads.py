@@ -85,7 +85,8 @@ class Normal(nn.Module):
 
     def log_prob(self, features: Tensor, target: Tensor) -> Tensor:
         """[..., F], [...] -> [...]"""
-        return -0.5 * (self(features) - target).square() - 0.5 * math.log(2 * math.pi)
+        error: Tensor = self(features) - target
+        return -0.5 * error.square() - 0.5 * math.log(2 * math.pi)
 
 
 class Bernoulli(nn.Module):

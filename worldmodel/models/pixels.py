@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 # What it costs, in nats, to draw the mean image in place of the right one. Fixing it for every
-# task makes a thin pole as loud as a large walker. Not studied carefully.
-ENERGY = 400.0
+# task makes a thin pole as loud as a large walker. Below 400 the latents of cartpole stayed empty for the
+# first 600 updates. Not studied carefully.
+ENERGY = 800.0
 
 
 class Pixels(nn.Module):
@@ -37,7 +38,8 @@ class Pixels(nn.Module):
 
     def dither(self, pixels: Tensor, uniform: Tensor) -> Tensor:
         """Spread each level evenly over its bin, so that a density over it makes sense."""
-        return pixels + (uniform - 0.5) * (self.scale / 2**self.bits)
+        offset: Tensor = (uniform - 0.5) * self.scale / 2**self.bits
+        return pixels + offset
 
     def to_bytes(self, pixels: Tensor) -> Tensor:
         """[..., C, H, W] -> [..., H, W, C] uint8"""

@@ -1,0 +1,53 @@
+"""What somebody gets who installs the package, and not a checkout."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, ROOT], check=True
+    )
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_a_wheel_holds_every_room_and_every_preset(wheel: Path) -> None:
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    rooms = {str(path.relative_to(ROOT)) for path in (ROOT / "worldmodel").rglob("*.py")}
+    presets = {f"worldmodel/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
+    assert len(presets) >= 2
+    assert rooms <= inside
+    assert presets <= inside
+    assert "worldmodel/py.typed" in inside
+    assert not any(name.startswith(("tests/", "configs/")) for name in inside)
+
+
+def test_an_installed_package_knows_its_presets_and_its_command(
+    wheel: Path, tmp_path: Path
+) -> None:
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    code = (
+        f"import sys; sys.path.insert(0, {str(site)!r})\n"
+        "import worldmodel\n"
+        "from worldmodel.config import load_preset, presets\n"
+        f"assert worldmodel.__file__.startswith({str(site)!r}), worldmodel.__file__\n"
+        "print(sorted(presets()), load_preset('planet').planner.candidates)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert result.stdout.strip() == "['default', 'planet'] 1000"
+    entry = next(site.glob("*.dist-info/entry_points.txt")).read_text()
+    assert "worldmodel = worldmodel.cli:main" in entry
