@@ -13,15 +13,15 @@ from worldmodel.structs import Batch, Episode, Latent
 from worldmodel.visualize.predictions import (
     AHEAD,
     CONTEXT,
-    Prediction,
+    FUTURES,
     cut,
+    expect,
     newest,
-    predict,
     predict_reward,
     spread,
 )
 
-WINDOWS = 200  # over all episodes; of 50 rows each they take some ten seconds on one core
+WINDOWS = 100  # over all episodes; of 50 rows each they take some twenty seconds on one core
 CHUNK = 16  # windows imagined at once
 
 Curve = NDArray[np.float64]
@@ -96,14 +96,17 @@ def measure(
     ahead: int = AHEAD,
     windows: int = WINDOWS,
 ) -> HorizonErrors:
-    """Open-loop errors over all episodes; ``mean_image`` [H, W, 3] in [0, 1]."""
+    """Open-loop errors over all episodes; ``mean_image`` [H, W, 3] in [0, 1].
+
+    The model's guess is the mean of FUTURES futures that it imagines.
+    """
     episodes = long_enough(episodes, context)
     rows = min(context + ahead, max(len(episode) for episode in episodes))
     begins = spread(episodes, rows, windows)
     squared: dict[str, list[NDArray[np.float64]]] = {}  # name: chunks of [B, L]
     for first in range(0, len(begins), CHUNK):
-        prediction = predict(agent, cut(episodes, begins[first : first + CHUNK], rows), context)
-        for name, part in _squared_errors(prediction, mean_image).items():
+        batch = cut(episodes, begins[first : first + CHUNK], rows)
+        for name, part in _squared_errors(agent, batch, mean_image, context).items():
             squared.setdefault(name, []).append(part)
     every = {name: np.concatenate(parts) for name, parts in squared.items()}
     valid = every.pop("valid")  # [B, L]
@@ -132,21 +135,23 @@ def mean_of(episodes: Sequence[Episode], frames: int) -> Curve:
 
 
 def _squared_errors(
-    prediction: Prediction, mean_image: NDArray[np.floating]
+    agent: Agent, windows: Batch, mean_image: NDArray[np.floating], context: int
 ) -> dict[str, NDArray[np.float64]]:
     """Of each imagined row: [B, L]"""
-    seen, ahead = prediction.context - 1, slice(prediction.context, None)
-    truth = prediction.truth[:, ahead] / np.float32(255)  # [B, L, H, W, 3]
-    guesses: dict[str, NDArray[np.floating]] = {
-        "model": prediction.model[:, ahead] / np.float32(255),
-        "hold_last": prediction.truth[:, seen, None] / np.float32(255),
+    images = newest(windows.image.numpy(), agent.config.env.frames) / np.float32(255)
+    truth, seen = images[:, context:], images[:, context - 1 : context]  # [B, L or 1, H, W, 3]
+    model, model_reward = expect(agent, windows, context, FUTURES)
+    guesses: dict[str, NDArray[np.float32]] = {
+        "model": model,
+        "hold_last": seen,
         "mean_image": mean_image.astype(np.float32),
     }
     squared = {
         name: ((guess - truth) ** 2).mean((2, 3, 4), dtype=np.float64)
         for name, guess in guesses.items()
     }
-    reward = prediction.reward[:, ahead].astype(np.float64)  # [B, L]
-    squared["reward_model"] = (prediction.model_reward[:, ahead] - reward) ** 2
-    squared["reward_hold_last"] = (prediction.reward[:, seen, None] - reward) ** 2
-    return {**squared, "reward": reward, "valid": prediction.valid[:, ahead]}
+    every = windows.reward.numpy().astype(np.float64)  # [B, T]
+    reward = every[:, context:]
+    squared["reward_model"] = (model_reward - reward) ** 2
+    squared["reward_hold_last"] = (every[:, context - 1 : context] - reward) ** 2
+    return {**squared, "reward": reward, "valid": windows.valid.numpy()[:, context:]}

@@ -7,7 +7,9 @@ and nothing before them; from there it imagines, told only the actions that were
     prediction = predict(agent, windows, context=5)
     prediction.truth, prediction.model       # [B, T, H, W, 3] bytes, side by side
 
-Everything follows the mean of the model's distributions, so the same window gives the same answer.
+What is drawn follows the mean of the model's distributions: one sharp future, the same every time.
+What is measured is the mean of several drawn futures (``expect``): squared error asks for it,
+and a model that knows what it does not know may be blurred.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from worldmodel.agent import Agent
 from worldmodel.structs import Batch, Episode, Latent
 
 CONTEXT = 5  # images that the model sees
+FUTURES = 8  # drawn for each window whose error is measured
 AHEAD = 45  # rows that it imagines after them; with the context, PlaNet's windows of 50
 DECODED = 512  # images drawn at once: 128x128 ones take about a gigabyte on the way
 
@@ -121,6 +124,27 @@ def predict(agent: Agent, windows: Batch, context: int = CONTEXT) -> Prediction:
         valid=windows.valid.numpy(),
         context=context,
     )
+
+
+@torch.inference_mode()
+def expect(
+    agent: Agent, windows: Batch, context: int, futures: int, seed: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The mean of imagined futures: images [B, L, H, W, 3] in [0, 1], rewards [B, L]."""
+    last = observe(agent, windows, context).map(lambda part: part[:, -1])
+    actions = windows.action[:, context:].to(agent.device)  # [B, L, A]
+    generator = torch.Generator().manual_seed(seed)
+    levels: NDArray[np.int32] | None = None
+    reward = np.zeros(actions.shape[:2], np.float32)
+    for _ in range(futures):
+        shape = (*actions.shape[:2], last.stoch.shape[-1])
+        noise = torch.randn(shape, generator=generator).to(agent.device)
+        features = agent.model.imagine(last, actions, noise).features
+        drawn = newest(decode(agent, features), agent.config.env.frames).astype(np.int32)
+        levels = drawn if levels is None else levels + drawn
+        reward += predict_reward(agent, features) / futures
+    assert levels is not None
+    return levels.astype(np.float32) / np.float32(255 * futures), reward
 
 
 @torch.inference_mode()
