@@ -141,7 +141,7 @@ def _squared_errors(
     images = newest(windows.image.numpy(), agent.config.env.frames) / np.float32(255)
     truth, seen = images[:, context:], images[:, context - 1 : context]  # [B, L or 1, H, W, 3]
     model, model_reward = expect(agent, windows, context, FUTURES)
-    guesses: dict[str, NDArray[np.float32]] = {
+    guesses: dict[str, NDArray[np.floating]] = {
         "model": model,
         "hold_last": seen,
         "mean_image": mean_image.astype(np.float32),
