@@ -31,7 +31,7 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-from worldmodel import loop
+from worldmodel import doctor, loop
 from worldmodel.config import Config, ConfigError, load_preset, nearest, presets, require
 from worldmodel.envs import Environment, make_env, tasks
 from worldmodel.log import EVALUATIONS, read_evaluations
@@ -470,11 +470,47 @@ def _list_tasks() -> int:
     return 0
 
 
+def _doctor(typed: list[str]) -> int:
+    """What works on this machine, and the line to type where something does not.
+
+    Exit code 0 where a task can be made, drawn and learned here, else 1.
+
+    Example:
+        worldmodel doctor --pictures drawn
+    """
+    return _parse(_doctor, _examine, typed)
+
+
+def _examine(
+    *,
+    as_json: Annotated[
+        bool, tyro.conf.arg(name="json", help="nothing but one line of JSON on standard output")
+    ] = False,
+    pictures: Annotated[
+        Path | None, tyro.conf.arg(metavar="DIR", help="keep what each renderer draws here")
+    ] = None,
+) -> int:
+    if pictures is not None:
+        _require_writable(pictures, "pictures")
+    watched = sys.stderr.isatty() and not as_json
+    facts = doctor.gather(pictures, _say if watched else lambda text: None)
+    findings = doctor.judge(facts)
+    works = doctor.works(findings)
+    if as_json:
+        rows = [dataclasses.asdict(finding) for finding in findings]
+        answer = {"works": works, "findings": rows, "facts": dataclasses.asdict(facts)}
+        print(json.dumps(answer, allow_nan=False))
+    else:
+        print(doctor.describe(findings))
+    return 0 if works else 1
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "eval": _eval,
     "visualize": _visualize,
     "tasks": _tasks,
+    "doctor": _doctor,
 }
 
 

@@ -1,0 +1,572 @@
+"""Machines that are made up, each with something to say; and the one that is here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worldmodel import doctor
+from worldmodel.cli import main
+from worldmodel.doctor import Arithmetic, Drawing, Facts, Finding, Trial, describe, judge, works
+
+REQUIREMENTS = (
+    "torch>=2.10",
+    "numpy>=1.26",
+    "dm-control==1.0.50",
+    "mujoco<4,>=3.17",
+    "mujoco-warp<4,>=3.17",
+    "warp-lang>=1.15",
+    "imageio-ffmpeg>=0.5",
+    'pytest>=8; extra == "test"',
+    'tensorboard; extra == "tensorboard"',
+)
+VERSIONS = {
+    "torch": "2.13.0+cpu",
+    "numpy": "2.4.6",
+    "dm-control": "1.0.50",
+    "mujoco": "3.17.0",
+    "mujoco-warp": "3.17.0",
+    "warp-lang": "1.19.0",
+    "imageio-ffmpeg": "0.8.1",
+    "tensorboard": "2.20.0",
+}
+SIGHT = Drawing(frames_per_s=60.0)
+NO_LIBRARY = Drawing(failure="AttributeError: 'NoneType' object has no attribute 'eglQueryString'")
+NO_DISPLAY = Drawing(failure="FatalError: an OpenGL platform library has not been loaded")
+DRAWINGS = {"warp": Drawing(1000.0), "egl": SIGHT, "osmesa": SIGHT, "glfw": SIGHT}
+NO_OPENGL = dict.fromkeys(("egl", "osmesa"), NO_LIBRARY) | {"glfw": NO_DISPLAY}
+BLIND_WARP = Drawing(failure="RuntimeError: no kernel")
+FAILS = Trial(failure="RuntimeError: it fell over", stage="playing")
+
+WHOLE = Facts(
+    python="3.11.7",
+    system="Linux x86_64",
+    versions=VERSIONS,
+    requirements=REQUIREMENTS,
+    simulator_failure="",
+    ffmpeg_failure="",
+    mujoco_gl="",
+    has_display=False,
+    drawings=DRAWINGS,
+    arithmetic=Arithmetic(threads=2, bfloat16=("amx_bf16",), precision="bfloat16"),
+    trial=Trial(renderer="warp", update_ms=110.0, plan_ms=14.0, stage="closing"),
+    gpus=(),
+    cores=2,
+    quota_cores=None,
+    load=0.1,
+    memory_gb=20.0,
+    disk_gb=80.0,
+    folder="/home/me",
+    folder_failure="",
+)
+
+
+def without(name: str) -> dict[str, str]:
+    return {package: version for package, version in VERSIONS.items() if package != name}
+
+
+def with_version(name: str, version: str) -> dict[str, str]:
+    return {**VERSIONS, name: version}
+
+
+def found(facts: Facts, subject: str) -> Finding:
+    (finding,) = [finding for finding in judge(facts) if finding.subject == subject]
+    return finding
+
+
+# ---------------------------------------------------------------------------- judging
+
+
+def test_a_whole_machine_has_nothing_to_mend() -> None:
+    findings = judge(WHOLE)
+    assert {finding.state for finding in findings} == {"ok"}
+    assert not any(finding.remedy for finding in findings)
+    assert works(findings)
+    assert "worldmodel train cartpole_swingup" in describe(findings).splitlines()[-1]
+
+
+CONFIG_ERROR = "ConfigError: mujoco: dm-control breaks; type: pip install mujoco"
+PROBLEMS: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    "mujoco 4 beside dm-control 1.0.50": (
+        {"versions": with_version("mujoco", "4.0.0"), "trial": FAILS},
+        "mujoco",
+        "4.0.0: dm-control 1.0.50 breaks on mujoco 4",
+        "pip install 'mujoco>=3.17,<4'",
+    ),
+    "a half-upgraded mujoco": (
+        {
+            "versions": with_version("mujoco", "4.0.0"),
+            "simulator_failure": "ImportError: mujoco-core is missing. Repair with: nonsense",
+            "drawings": {},
+            "trial": FAILS,
+        },
+        "mujoco",
+        "4.0.0 cannot be imported: ImportError: mujoco-core is missing",
+        "pip uninstall -y mujoco mujoco-core mujoco-studio && pip install 'mujoco>=3.17,<4'",
+    ),
+    "no mujoco": (
+        {
+            "versions": without("mujoco"),
+            "simulator_failure": "ModuleNotFoundError: No module named 'mujoco'",
+            "drawings": {},
+            "trial": FAILS,
+        },
+        "mujoco",
+        "missing",
+        "'mujoco>=3.17,<4'",
+    ),
+    "no dm_control": (
+        {"versions": without("dm-control"), "trial": FAILS},
+        "dm-control",
+        "missing",
+        "pip install 'dm-control==1.0.50' 'mujoco>=3.17,<4'",
+    ),
+    "an old torch that fails": (
+        {"versions": with_version("torch", "2.9.1"), "trial": FAILS},
+        "torch",
+        "2.9.1: loading weights has known holes",
+        "pip install 'torch>=2.10'",
+    ),
+    "nothing draws": (
+        {"drawings": {"warp": BLIND_WARP, **NO_OPENGL}, "trial": FAILS},
+        "warp",
+        "does not draw: RuntimeError: no kernel",
+        "pip install --force-reinstall",
+    ),
+    "no place for kernels": (
+        {
+            "drawings": {
+                "warp": Drawing(failure="OSError: [Errno 30] /home/me/.cache"),
+                **NO_OPENGL,
+            },
+            "trial": FAILS,
+        },
+        "warp",
+        "[Errno 30]",
+        "export WARP_CACHE_PATH=",
+    ),
+    "MUJOCO_GL keeps the only renderer off": (
+        {
+            "drawings": {**DRAWINGS, "warp": BLIND_WARP},
+            "mujoco_gl": "bogus",
+            "trial": FAILS,
+        },
+        "MUJOCO_GL",
+        "bogus is none of egl, osmesa, glfw",
+        "unset MUJOCO_GL",
+    ),
+    "an unwritable folder": (
+        {"folder": "/", "folder_failure": "Read-only file system"},
+        "folder",
+        "cannot write in /: Read-only file system",
+        "--run ",
+    ),
+    "a full disk": ({"disk_gb": 0.1}, "disk", "0.1 GB are free, too little", "--run "),
+    "training ends with our own error": (
+        {"trial": Trial(failure=CONFIG_ERROR, stage="making the task")},
+        "training",
+        "fails while making the task: mujoco: dm-control breaks",
+        "pip install mujoco",
+    ),
+    "training fails with the renderer that comes first": (
+        {"drawings": {**DRAWINGS, "warp": BLIND_WARP}, "trial": FAILS},
+        "training",
+        "cartpole_swingup fails while playing: RuntimeError: it fell over",
+        "--env.renderer gl",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "subject", "said", "remedy"), PROBLEMS.values(), ids=list(PROBLEMS)
+)
+def test_a_problem_says_what_to_type(
+    changes: dict[str, Any], subject: str, said: str, remedy: str
+) -> None:
+    facts = replace(WHOLE, **changes)
+    finding = found(facts, subject)
+    assert finding.state == "problem"
+    assert said in finding.said
+    assert remedy in finding.remedy
+    assert not works(judge(facts))
+
+
+IDLE_GPU = {"gpus": ("NVIDIA H200",)}
+NOTES: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    "an old torch that works": (
+        {"versions": with_version("torch", "2.9.1")},
+        "torch",
+        "2.9.1: loading weights has known holes",
+        "pip install 'torch>=2.10'",
+    ),
+    "an old numpy": (
+        {"versions": with_version("numpy", "1.25.2")},
+        "numpy",
+        "1.25.2: worldmodel is made for >=1.26",
+        "pip install 'numpy>=1.26'",
+    ),
+    "a missing extra": (
+        {"versions": without("tensorboard")},
+        "tensorboard",
+        "missing; curves are in metrics.jsonl",
+        "pip install tensorboard",
+    ),
+    "no ffmpeg": (
+        {"versions": without("imageio-ffmpeg"), "ffmpeg_failure": "ModuleNotFoundError: ..."},
+        "imageio-ffmpeg",
+        "videos are GIF",
+        "pip install 'imageio-ffmpeg>=0.5'",
+    ),
+    "a broken ffmpeg": (
+        {"ffmpeg_failure": "RuntimeError: No ffmpeg exe could be found"},
+        "ffmpeg",
+        "No ffmpeg exe could be found",
+        "pip install --force-reinstall imageio-ffmpeg",
+    ),
+    "no OpenGL": (
+        {"drawings": {**DRAWINGS, **NO_OPENGL}},
+        "gl/egl",
+        "its library is not installed; only who wants the published look needs it",
+        "apt-get install -y libegl1",
+    ),
+    "no display": (
+        {"drawings": {**DRAWINGS, **NO_OPENGL}},
+        "gl/glfw",
+        "it needs a display, and there is none",
+        "",
+    ),
+    "one OpenGL of three": (
+        {"drawings": {**DRAWINGS, "egl": Drawing(failure="it crashed (SIGSEGV)")}},
+        "gl/egl",
+        "it crashed (SIGSEGV); osmesa does, which is enough",
+        "",
+    ),
+    "no warp": (
+        {
+            "drawings": {
+                **DRAWINGS,
+                "warp": Drawing(failure="ConfigError: none; type: pip install w"),
+            }
+        },
+        "warp",
+        "does not draw: none",
+        "pip install w",
+    ),
+    "bogus MUJOCO_GL": ({"mujoco_gl": "bogus"}, "MUJOCO_GL", "bogus is none", "unset MUJOCO_GL"),
+    "MUJOCO_GL that does not draw": (
+        {"mujoco_gl": "glfw", "drawings": {**DRAWINGS, "glfw": NO_DISPLAY}},
+        "MUJOCO_GL",
+        "asks for glfw, which does not draw; egl does",
+        "unset MUJOCO_GL",
+    ),
+    "a GPU that torch is not built for": (
+        IDLE_GPU,
+        "gpu",
+        "NVIDIA H200 is idle: torch 2.13.0+cpu is built for processors alone",
+        "pip install --force-reinstall 'torch>=2.10'",
+    ),
+    "a GPU that torch does not see": (
+        {**IDLE_GPU, "arithmetic": Arithmetic(cuda_build="13.0", cuda_failure="The driver is old")},
+        "gpu",
+        "torch does not see it: The driver is old",
+        "nvidia-smi",
+    ),
+    "a GPU that does not compute": (
+        {
+            **IDLE_GPU,
+            "arithmetic": Arithmetic(
+                cuda_build="13.0", cuda_devices=("K80",), cuda_failure="no kernel image"
+            ),
+        },
+        "gpu",
+        "K80 is seen, but does not compute: no kernel image",
+        "pip install --force-reinstall",
+    ),
+    "a torch that ends": (
+        {"arithmetic": Arithmetic(failure="it crashed (SIGILL)")},
+        "torch",
+        "fails: it crashed (SIGILL)",
+        "pip install --force-reinstall",
+    ),
+    "a container's limit": (
+        {"cores": 64, "quota_cores": 2.5},
+        "cores",
+        "64 are seen, but a limit allows 2.5",
+        "taskset -c 0-1 worldmodel train",
+    ),
+    "other work": ({"load": 3.1}, "load", "3.1 on 2 cores: other work runs here", "top"),
+    "little memory": (
+        {"memory_gb": 3.5},
+        "memory",
+        "3.5 GB are free; a long run keeps 4 GB of episodes",
+        "--replay.memory_gb 1.5",
+    ),
+    "a small disk": ({"disk_gb": 3.0}, "disk", "3.0 GB are free; a run of a million", "--run "),
+    "no package": ({"requirements": ()}, "packages", "not installed", "pip install -e ."),
+}
+
+
+@pytest.mark.parametrize(("changes", "subject", "said", "remedy"), NOTES.values(), ids=list(NOTES))
+def test_a_note_keeps_nobody_from_a_first_run(
+    changes: dict[str, Any], subject: str, said: str, remedy: str
+) -> None:
+    facts = replace(WHOLE, **changes)
+    finding = found(facts, subject)
+    assert finding.state == "note"
+    assert said in finding.said
+    assert remedy in finding.remedy
+    assert bool(remedy) == bool(finding.remedy)
+    assert works(judge(facts))
+
+
+def test_what_a_robot_does_without_is_no_problem_where_training_fails() -> None:
+    facts = replace(WHOLE, versions=without("imageio-ffmpeg"), trial=FAILS)
+    assert found(facts, "imageio-ffmpeg").state == "note"
+
+
+def test_a_gpu_that_computes_is_offered() -> None:
+    arithmetic = Arithmetic(cuda_build="13.0", cuda_devices=("NVIDIA H200",))
+    finding = found(replace(WHOLE, arithmetic=arithmetic, **IDLE_GPU), "gpu")
+    assert finding.state == "ok"
+    assert "--device cuda" in finding.said
+
+
+def test_a_processor_without_bfloat16_is_no_fault() -> None:
+    finding = found(replace(WHOLE, arithmetic=Arithmetic(precision="float32")), "bfloat16")
+    assert finding.state == "ok"
+    assert "float32" in finding.said
+
+
+def test_the_renderers_are_not_blamed_for_the_simulator() -> None:
+    """Nobody installs OpenGL because mujoco is the wrong one."""
+    blind = Drawing(failure="AttributeError: flex_vertedge")
+    for versions in (with_version("mujoco", "4.0.0"), without("dm-control")):
+        facts = replace(
+            WHOLE, versions=versions, drawings=dict.fromkeys(DRAWINGS, blind), trial=FAILS
+        )
+        for subject in ("warp", "gl/egl", "gl/osmesa", "gl/glfw"):
+            assert found(facts, subject).remedy == ""
+
+
+def test_the_same_failure_is_told_once() -> None:
+    blind = {"warp": BLIND_WARP, **NO_OPENGL}
+    trial = Trial(failure=BLIND_WARP.failure, stage="making the task")
+    text = describe(judge(replace(WHOLE, drawings=blind, trial=trial)))
+    assert text.count("no kernel") == 1
+    assert "as said above" in text
+
+
+def test_what_nobody_can_read_is_cut() -> None:
+    trial = Trial(failure="RuntimeError: " + 400 * "word ")
+    assert len(found(replace(WHOLE, trial=trial), "training").said) < 300
+
+
+@pytest.mark.parametrize(
+    ("version", "versions", "answer"),
+    [
+        ("3.17.0", "<4,>=3.17", True),
+        ("4.0.0", "<4,>=3.17", False),
+        ("4.0.0rc1", "<4", False),
+        ("3.9.1", ">=3.17", False),
+        ("2.13.0+cpu", ">=2.10", True),
+        ("2.9.1", ">=2.10", False),
+        ("2.10", ">=2.10.0", True),
+        ("1.0.50", "==1.0.50", True),
+        ("1.0.5", "==1.0.50", False),
+        ("1.0.5", "!=1.0.50", True),
+        ("1.5", ">1.5", False),
+        ("1.5", "<=1.5", True),
+        ("7", "", True),
+    ],
+)
+def test_versions_are_numbers(version: str, versions: str, answer: bool) -> None:
+    assert doctor.fits(version, versions) is answer
+
+
+# ---------------------------------------------------------------------------- saying
+
+
+def test_the_text_stands_in_columns_and_remedies_in_one_piece() -> None:
+    facts = replace(
+        WHOLE,
+        versions=with_version("mujoco", "4.0.0"),
+        trial=FAILS,
+        drawings={**DRAWINGS, **NO_OPENGL},
+    )
+    findings = judge(facts)
+    lines = describe(findings, width=72).splitlines()
+    column = lines[0].index("3.11.7")
+    for line in lines[:-2]:
+        if " type: " in line:
+            assert line[column - 1] == " " != line[column]
+        else:
+            assert len(line) <= 72
+            assert line[column - 1] == " " != line[column]
+    for finding in findings:
+        assert not finding.remedy or any(line.endswith(f"type: {finding.remedy}") for line in lines)
+    assert lines[-2:] == ["", "2 problems between you and a first run; begin with the first"]
+
+
+def answer_of(
+    facts: Facts, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
+) -> tuple[int, str]:
+    monkeypatch.setattr(doctor, "gather", lambda pictures, announce: facts)
+    code = main(["doctor", *words])
+    told = capsys.readouterr()
+    assert told.err == ""
+    return code, told.out
+
+
+def test_the_exit_code_says_whether_the_main_job_works(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out = answer_of(WHOLE, capsys, monkeypatch)
+    assert (code, out) == (0, describe(judge(WHOLE)) + "\n")
+    broken = replace(WHOLE, trial=FAILS)
+    code, out = answer_of(broken, capsys, monkeypatch)
+    assert (code, out) == (1, describe(judge(broken)) + "\n")
+
+
+def test_json_is_one_object(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out = answer_of(replace(WHOLE, disk_gb=0.0), capsys, monkeypatch, "--json")
+    (line,) = out.splitlines()
+    answer = json.loads(line)
+    assert (code, answer["works"]) == (1, False)
+    (problem,) = [row for row in answer["findings"] if row["state"] == "problem"]
+    assert {*problem} == {"state", "subject", "said", "remedy"}
+    assert problem["subject"] == "disk"
+    assert answer["facts"]["drawings"]["warp"]["frames_per_s"] == 1000
+
+
+def test_a_place_where_no_picture_can_be_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "afile").write_text("")
+    assert main(["doctor", "--pictures", str(tmp_path / "afile" / "drawn")]) == 2
+    assert "pictures: cannot write" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------- asking
+
+
+CRASH = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+HANG = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "failure"),
+    [
+        ("pass", None),
+        (CRASH, "it crashed (SIGSEGV)"),
+        (
+            "import nothing_of_that_name",
+            "ModuleNotFoundError: No module named 'nothing_of_that_name'",
+        ),
+        ("raise RuntimeError('one\\n  two')", "RuntimeError: one two"),
+        ("import os; os.write(2, b'a\\nb\\n'); os._exit(3)", "b"),
+        ("import os; os._exit(3)", "it ended with 3"),
+    ],
+)
+def test_an_end_is_an_answer(code: str, failure: str | None) -> None:
+    assert doctor._alone(code, 30).get("failure") == failure
+
+
+def test_silence_is_an_answer_and_leaves_nothing_behind() -> None:
+    begun = time.monotonic()
+    assert doctor._alone(HANG, 0.5) == {"failure": "no answer in 0.5 s"}
+    assert time.monotonic() - begun < 20
+
+
+def test_what_was_told_before_a_crash_is_kept() -> None:
+    code = f"""print('greetings'); print('{{"cores": 2}}'); print(7, flush=True); {CRASH}"""
+    assert doctor._alone(code, 30) == {"cores": 2, "failure": "it crashed (SIGSEGV)"}
+
+
+def test_surroundings_can_be_set_and_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAKEN", "1")
+    code = "import json, os; print(json.dumps({k: os.environ.get(k) for k in ('TAKEN', 'SET')}))"
+    assert doctor._alone(code, 30, TAKEN="", SET="2") == {"TAKEN": None, "SET": "2"}
+
+
+def test_a_file_beside_the_user_does_not_stand_in_for_a_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "colorsys.py").write_text("raise RuntimeError('mine')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    assert doctor._alone("import colorsys", 30) == {}
+
+
+def test_a_folder_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
+    assert doctor._folder_failure(str(tmp_path)) == ""
+    assert list(tmp_path.iterdir()) == []
+    assert doctor._folder_failure(str(tmp_path / "nowhere")) == "No such file or directory"
+
+
+def test_a_containers_limits_are_read(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    assert doctor._quota_cores(tmp_path / "cpu.max") == 1.5
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert doctor._quota_cores(tmp_path / "cpu.max") is None
+    assert doctor._quota_cores(tmp_path / "nothing") is None
+    meminfo = tmp_path / "meminfo"
+    assert doctor._memory_gb(meminfo, tmp_path) is None
+    meminfo.write_text("MemTotal:       24000000 kB\nMemAvailable:   20000000 kB\n")
+    assert doctor._memory_gb(meminfo, tmp_path) == 20.48
+    (tmp_path / "memory.current").write_text("3000000000\n")
+    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 1000000000\nactive_file 7\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert doctor._memory_gb(meminfo, tmp_path) == 20.48
+    (tmp_path / "memory.max").write_text("8000000000\n")
+    assert doctor._memory_gb(meminfo, tmp_path) == 6.0
+
+
+def test_our_own_requirements_can_be_read() -> None:
+    read = [doctor._read_requirement(requirement) for requirement in doctor._requirements()]
+    assert ("dm-control", "==1.0.50", "") in read
+    assert {extra for name, _, extra in read if name == "pytest"} == {"test"}
+    assert {name for name, _, extra in read if not extra} >= {name for name, *_ in doctor.CONFLICTS}
+
+
+@pytest.mark.mujoco
+def test_this_machine_is_examined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of it, but for two of the three ways to OpenGL."""
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MUJOCO_GL", "bogus")
+    monkeypatch.setattr(doctor, "BACKENDS", ("egl",))
+    said: list[str] = []
+    facts = doctor.gather(tmp_path / "drawn", said.append)
+    findings = judge(facts)
+    assert works(findings), describe(findings)
+    assert [line for line in said if "warp" in line]
+    assert facts.trial.renderer == "warp"
+    assert facts.trial.update_ms > 0 < facts.trial.plan_ms
+    assert facts.drawings["warp"].frames_per_s > 1
+    assert facts.arithmetic.precision in ("float32", "bfloat16")
+    assert facts.arithmetic.threads >= 1
+    drawn = [name for name, drawing in facts.drawings.items() if drawing.frames_per_s]
+    assert {path.name for path in (tmp_path / "drawn").iterdir()} == {f"{n}.png" for n in drawn}
+    with Image.open(facts.drawings["warp"].picture) as picture:
+        assert picture.size == (256, 256)
+    by_subject = {finding.subject: finding for finding in findings}
+    assert by_subject["warp"].state == "ok"
+    assert by_subject["MUJOCO_GL"].remedy == "unset MUJOCO_GL"
+    assert json.loads(json.dumps(dataclasses.asdict(facts)))["cores"] == facts.cores
+    assert [path.name for path in tmp_path.iterdir()] == ["drawn"]
