@@ -15,6 +15,7 @@ from worldmodel.agent import Agent
 from worldmodel.config import Config, ConfigError
 from worldmodel.envs import make_env
 from worldmodel.loop import load, train
+from worldmodel.robot import Controller
 from worldmodel.rollout import evaluate
 from worldmodel.structs import Batch, Episode, Latent, Plan, Step
 
@@ -23,6 +24,7 @@ __all__ = [
     "Batch",
     "Config",
     "ConfigError",
+    "Controller",
     "Episode",
     "Latent",
     "Plan",

@@ -417,8 +417,18 @@ def load(run: Path | str, device: str = "cpu") -> Agent:
     weights = checkpoint.load_group(run / "checkpoints", "model", device)
     if weights is None:
         raise ConfigError(f"run: {run} has no checkpoint yet; train it a little longer")
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"run: the weights of {run} do not fit its settings in this version of worldmodel"
+            f" ({worldmodel_version()}; the run was made with {about['versions']['worldmodel']})"
+        ) from error
     return Agent(model.to(device).requires_grad_(False), config)
+
+
+def worldmodel_version() -> str:
+    return importlib.metadata.version("worldmodel")
 
 
 def _create(run: Path, config: Config, env: Environment) -> None:

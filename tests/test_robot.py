@@ -1,0 +1,975 @@
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tests.conftest import TINY
+from worldmodel.agent import Agent
+from worldmodel.config import Config, read
+from worldmodel.models import WorldModel
+from worldmodel.robot import Answer, Controller, Guard, InlineWorker, Mind, ProcessWorker, Row
+from worldmodel.structs import Plan
+
+LOW, HIGH, CHANGE = np.array([-2.0, 0.1]), np.array([2.0, 7.3]), np.array([0.3, 1.1])
+A, L = 2, 4
+SHAPE = (16, 16, 3)
+LIMIT_S = 90.0  # of what a test waits for; it comes in a second or three
+
+fast = settings(deadline=None, database=None, derandomize=True, max_examples=300)
+
+
+# ---------------------------------------------------------------- what may come in
+
+
+class Hostile:
+    """Raises however it is looked at."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __array__(self, *args: Any, **settings: Any) -> NDArray[Any]:
+        raise RuntimeError("array")
+
+
+class Liar:
+    """Says that it is an action, and is none."""
+
+    shape = (A,)
+
+    def __array__(self, *args: Any, **settings: Any) -> NDArray[Any]:
+        return np.array(["up", "down"])
+
+
+JUNK: list[Any] = [
+    *(None, math.nan, math.inf, 0.5, 10**400, True, "left", b"left", (), [], {}, object, Ellipsis),
+    *([1.0], [1.0, 2.0, 3.0], [[1.0, 2.0]], [1.0, None], ["1", "2"], [10**400, 0], [True, False]),
+    *([math.nan, 0.0], [0.0, -math.inf], [[1.0], [2.0, 3.0]], Hostile(), Liar(), [Hostile()] * 2),
+    *(np.zeros(3), np.zeros((1, A)), np.zeros(()), np.zeros((A, 0)), np.zeros(0)),
+    *(np.array([1, None]), np.array([1.0, 2.0], object), np.array(["a", "b"]), np.zeros(A, bool)),
+    *(np.array([1j, 2.0]), np.array([1, 2], "datetime64[s]"), np.array([np.nan, 1.0], np.float16)),
+    *(np.array([np.longdouble("1e400"), 0]), np.array([np.inf, 0.0], np.float32)),
+    torch.zeros(A, requires_grad=True),
+    torch.full((A,), math.nan),
+]
+
+
+def readable(random: np.random.Generator) -> Any:
+    """Finite numbers of the right shape, many outside the limits, as one type or another."""
+    numbers = random.choice([1e-300, 1e-3, 1.0, 10.0, 1e30, 1e300]) * random.standard_normal(A)
+    kind = random.integers(6)
+    if kind == 0:
+        return numbers.tolist()
+    if kind == 1:
+        return tuple(numbers)
+    if kind == 2:
+        return np.clip(numbers, -1e38, 1e38).astype(np.float32)
+    if kind == 3:
+        return np.clip(numbers, -100, 100).astype(np.int8)
+    if kind == 4:
+        return np.repeat(numbers, 2)[::2]  # with holes between its numbers
+    return numbers
+
+
+def anything(random: np.random.Generator) -> tuple[Any, NDArray[np.float64] | None]:
+    """Something, and what an action it is, if it is one."""
+    if random.random() < 0.5:
+        return JUNK[random.integers(len(JUNK))], None
+    action = readable(random)
+    return action, np.asarray(action, np.float64)
+
+
+def image_like(random: np.random.Generator, fault: str | None) -> Any:
+    good = random.integers(0, 256, SHAPE, np.uint8)
+    strange: list[Any] = [
+        *(good[:8], good[0], good.astype(np.float32), good.astype(np.int64), good.tolist()),
+        *(np.full(SHAPE, np.nan), good.astype(object), torch.zeros(SHAPE), *JUNK[1:]),
+    ]
+    if fault == "bad_image":
+        return strange[random.integers(len(strange))]
+    return None if fault == "no_image" else good
+
+
+def assert_allowed(
+    guard: Guard,
+    action: NDArray[np.float32],
+    last: NDArray[np.float32],
+    executed: NDArray[np.float64] | None,
+) -> None:
+    """Written without the guard's own arithmetic."""
+    assert type(action) is np.ndarray
+    assert action.dtype == np.float32
+    assert action.shape == (A,)
+    for each in range(A):
+        low, high = float(LOW[each]), float(HIGH[each])
+        start = float(last[each]) if executed is None else min(max(executed[each], low), high)
+        went = float(action[each])
+        assert math.isfinite(went)
+        assert low <= went <= high
+        # a start outside goes to the nearest float32 inside, so the start is that exact only
+        slack = 0.0 if executed is None else 1e-6
+        assert abs(went - start) <= float(CHANGE[each]) + slack
+
+
+# ---------------------------------------------------------------- the guard
+
+
+def random_walk(guard: Guard, seed: int, steps: int) -> None:
+    random = np.random.default_rng(seed)
+    last = guard.inside(np.zeros(A))
+    for _ in range(steps):
+        candidate, _ = anything(random)
+        executed, reached = anything(random)
+        action = guard.restrict(candidate, last, executed)
+        assert_allowed(guard, action, last, reached)
+        last = action
+
+
+def test_whatever_comes_in_an_allowed_action_goes_out() -> None:
+    random_walk(Guard(LOW, HIGH, CHANGE), seed=0, steps=10_000)
+
+
+@pytest.mark.slow
+def test_a_million_times_an_allowed_action_goes_out() -> None:
+    random_walk(Guard(LOW, HIGH, CHANGE), seed=1, steps=1_000_000)
+
+
+def test_a_guard_that_forgets_one_of_its_promises_is_seen() -> None:
+    class NoChange(Guard):
+        def restrict(self, candidate, last, executed=None):  # type: ignore[no-untyped-def]
+            wished = self.read(candidate)
+            return last if wished is None else self.inside(wished)
+
+    class NoLimits(Guard):
+        def restrict(self, candidate, last, executed=None):  # type: ignore[no-untyped-def]
+            reached = self.read(executed)
+            wished = self.read(candidate)
+            begin = last if reached is None else self.inside(reached)
+            if wished is None:
+                return begin
+            change = np.clip(wished - begin, -self.max_change / 2, self.max_change / 2)
+            return (begin + change).astype(np.float32)
+
+    class Doubles(Guard):
+        def restrict(self, candidate, last, executed=None):  # type: ignore[no-untyped-def]
+            return super().restrict(candidate, last, executed).astype(np.float64)
+
+    class Deaf(Guard):
+        def restrict(self, candidate, last, executed=None):  # type: ignore[no-untyped-def]
+            return super().restrict(candidate, last)
+
+    for broken in (NoChange, NoLimits, Doubles, Deaf):
+        with pytest.raises(AssertionError):
+            random_walk(broken(LOW, HIGH, CHANGE), seed=0, steps=10_000)
+
+
+@fast
+@given(
+    st.floats(-1e30, 1e30), st.floats(1e-30, 1e30), st.floats(1e-35, math.inf), st.floats(),
+    st.floats(), st.floats(),
+)  # fmt: skip
+def test_any_limits_hold_for_any_floats(
+    low: float, width: float, change: float, first: float, second: float, executed: float
+) -> None:
+    try:
+        guard = Guard([low], [low + width], change)
+    except ValueError:
+        return  # float32 has no two numbers there
+    last = guard.inside(np.zeros(1))
+    for candidate in (first, second):
+        action = guard.restrict([candidate], last)
+        assert low <= float(action[0]) <= low + width
+        assert abs(float(action[0]) - float(last[0])) <= change
+        last = action
+    action = guard.restrict([first], last, [executed])
+    assert low <= float(action[0]) <= low + width
+    if math.isfinite(executed):
+        start = guard.inside(np.array([executed]))
+        assert abs(float(action[0]) - float(start[0])) <= change
+
+
+def test_low_and_high_win_over_the_change_from_what_was_executed() -> None:
+    guard = Guard([-1.0], [1.0], 0.25)
+    last = np.zeros(1, np.float32)
+    assert guard.restrict([-5.0], last, executed=[9.0]).tolist() == [0.75]
+    assert guard.restrict([5.0], last, executed=[-9.0]).tolist() == [-0.75]
+    assert guard.restrict(None, last, executed=[9.0]).tolist() == [0.75]
+    assert guard.restrict([0.9], last, executed=[0.5]).tolist() == [0.75]
+    assert guard.restrict([0.9], last, executed=[math.nan]).tolist() == [0.25]
+
+
+def test_a_candidate_inside_its_limits_goes_out_as_it_is() -> None:
+    guard = Guard([-1.0, -1.0], [1.0, 1.0], [0.5, math.inf])
+    last = np.array([0.25, -1.0], np.float32)
+    assert guard.restrict(np.array([0.7, 1.0]), last).tolist() == np.float32([0.7, 1]).tolist()
+
+
+def test_the_agents_range_lies_on_the_motors_in_a_straight_line() -> None:
+    guard = Guard([-2.0, 0.0], [2.0, 8.0], 1.0)
+    assert guard.to_motor(np.array([0.5, -1.0])).tolist() == [1.0, 0.0]
+    assert guard.to_motor(np.array([9.0, 0.5])).tolist() == [2.0, 6.0]
+    assert guard.to_agent(np.array([1.0, 6.0])).tolist() == [0.5, 0.5]
+    assert guard.to_agent(np.array([-99.0, 99.0])).tolist() == [-1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "change", "said"),
+    [
+        (0.0, 1.0, 1.0, r"low: expected \[A\], one number for each motor, got 0.0"),
+        ([], [], 1.0, r"low: expected \[A\]"),
+        ([0, 0], [1], 1.0, r"high: expected \[2\] as low, got \[1\]"),
+        ([0], [math.inf], 1.0, r"high: expected finite float32 numbers, got \[inf\]"),
+        ([math.nan], [1], 1.0, r"low: expected finite float32 numbers, got \[nan\]"),
+        ([-1e300], [1], 1.0, r"low: expected finite float32 numbers"),
+        ([0, 1], [1, 1], 1.0, r"low, high: expected low < high, got \[0.0, 1.0\] and"),
+        ([0.1], [0.1 + 1e-12], 1.0, "low, high: float32 has no two numbers between"),
+        ([0], ["one"], 1.0, r"high: expected numbers, got \['one'\]"),
+        ([0], [1], 0.0, "max_change: expected more than 0, got 0.0"),
+        ([0], [1], math.nan, "max_change: expected more than 0, got nan"),
+        ([0], [1], [1, 1], r"max_change: expected one number or \[1\], got \[2\]"),
+        ([0], [1], None, "max_change: expected numbers, got None"),
+    ],
+)
+def test_limits_that_cannot_be_are_refused_by_name(
+    low: Any, high: Any, change: Any, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        Guard(low, high, change)
+
+
+# ---------------------------------------------------------------- the ladder, on a fake clock
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeWorker:
+    """Answers as ``behave`` says, and lets the clock go on while it is waited for."""
+
+    image_shape = SHAPE
+    action_size = A
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.rows: list[Row] = []
+        self.behave: Callable[[int], list[Any]] = self.plan
+        self.waits = True
+        self.is_closed = False
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"died": 3}
+
+    def plan(self, number: int) -> list[Answer]:
+        """Each action says for which step it is meant: 0.01 for the first, 0.02 and so on."""
+        return [Answer(number, self.meant_for(number))]
+
+    def meant_for(self, number: int) -> NDArray[np.float32]:
+        steps = np.arange(number, number + L, dtype=np.float32)
+        return np.repeat(steps[:, None] / 100, A, axis=1)
+
+    def hand_over(self, row: Row) -> None:
+        self.rows.append(row)
+
+    def answers(self, number: int, wait_s: float) -> list[Any]:
+        if self.waits:
+            self.clock.now += wait_s
+        return self.behave(number) if self.rows[-1].image is not None else []
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class Bench:
+    """A controller at 10 Hz on a fake clock: stands a quarter of a second without images."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock = Clock()
+        self.worker = FakeWorker(self.clock)
+        self.random = np.random.default_rng(0)
+        about: dict[str, Any] = {"low": [-1, -1], "high": [1, 1], "max_change": 2.0, **settings}
+        self.controller = Controller(
+            self.worker, rate_hz=10, max_age_s=0.25, clock=self.clock, **about
+        )
+
+    def image(self) -> NDArray[np.uint8]:
+        return self.random.integers(0, 256, SHAPE, np.uint8)
+
+    def step(self, image: Any = "good", executed: Any = None, taken_at: Any = None) -> list[float]:
+        image = self.image() if isinstance(image, str) else image
+        before = self.clock.now
+        action = self.controller.step(image, executed, taken_at)
+        self.clock.now = before + 0.1
+        rounded: list[float] = np.round(action.astype(np.float64), 4).tolist()
+        return rounded
+
+    def states(self, steps: int, **given: Any) -> list[str]:
+        return [(self.step(**given), self.controller.state)[1] for _ in range(steps)]
+
+
+def test_the_ladder_goes_down_rung_by_rung_and_is_counted() -> None:
+    bench = Bench()
+    went = [bench.step() for _ in range(3)]
+    assert went == [[0.0, 0.0], [0.01, 0.01], [0.02, 0.02]]
+    assert bench.controller.state == "plan"
+    went, states = [], []
+    for _ in range(8):
+        went.append(bench.step(None)[0])
+        states.append(bench.controller.state)
+    assert states == ["shifted"] * 2 + ["hold"] * 2 + ["stop"] * 4
+    assert went == [0.03, 0.04, 0.04, 0.04, 0, 0, 0, 0]
+    counts = bench.controller.counts
+    assert [counts[rung] for rung in ("plan", "shifted", "hold", "stop")] == [3, 2, 2, 4]
+    assert counts["no_image"] == 8
+    assert counts["died"] == 3  # what the worker counts is seen too
+
+
+def test_after_a_stop_it_must_be_armed_by_hand() -> None:
+    bench = Bench()
+    bench.states(1)
+    assert bench.states(10, image=None)[-1] == "stop"
+    assert bench.states(5) == ["stop"] * 5
+    assert not bench.controller.is_armed
+    bench.controller.arm()
+    assert bench.states(2) == ["plan"] * 2
+    bench.states(10, image=None)
+    bench.controller.arm()
+    assert bench.states(5, image=None) == ["hold"] * 3 + ["stop"] * 2
+    bench.controller.arm()
+    held = []
+    for _ in range(5):
+        held += bench.states(1, image=None)
+        bench.controller.arm()
+    assert held[:4] == ["hold"] * 3 + ["stop"]  # arming what is armed changes nothing
+
+
+def test_stopping_goes_to_rest_no_faster_than_allowed() -> None:
+    bench = Bench(rest=[-0.5, 0.5], max_change=0.2)
+    assert bench.step(None) == [-0.5, 0.5]  # it rests before anything was planned
+    bench.step(executed=[0.4, 0.4])
+    bench.states(5, image=None)
+    went = [bench.step(None) for _ in range(6)]
+    assert bench.controller.state == "stop"
+    assert went[-1] == [-0.5, 0.5]
+    assert np.abs(np.diff(went, axis=0)).max() <= 0.2001
+
+
+def test_a_plan_too_short_for_its_age_leads_to_hold() -> None:
+    bench = Bench()
+    bench.worker.behave = lambda number: [Answer(number, bench.worker.meant_for(number)[:1])]
+    assert bench.states(1) == ["plan"]
+    assert bench.states(4, image=None) == ["hold"] * 2 + ["stop"] * 2
+
+
+def test_a_late_plan_is_followed_from_the_action_meant_for_now() -> None:
+    bench = Bench()
+    bench.worker.behave = lambda number: bench.worker.plan(number - 2) if number > 1 else []
+    went = [bench.step()[0] for _ in range(5)]
+    assert went == [0, 0, 0.02, 0.03, 0.04]
+    assert bench.controller.state == "shifted"
+
+
+def test_an_older_plan_does_not_replace_a_newer_one() -> None:
+    bench = Bench()
+    bench.states(2)
+    worker = bench.worker
+    worker.behave = lambda number: [Answer(0, -worker.meant_for(0))]
+    assert bench.step() == [0.02, 0.02]
+
+
+def test_a_plan_that_cannot_be_used_leaves_the_last_one_in_place() -> None:
+    bench = Bench()
+    bench.states(1)
+    good = bench.worker.meant_for(0)
+    for number, actions in enumerate(
+        [good * np.nan, good[:, :1], good[0], "plan", good.astype(object), good[:0], [[0.0] * A]]
+    ):
+        bench.worker.behave = lambda n, actions=actions: [Answer(n, actions)]  # type: ignore[misc]
+        bench.step()
+        assert bench.controller.counts["bad_plan"] == number + 1
+        if number < 2:
+            assert bench.controller.state == "shifted"
+
+
+def test_a_worker_that_throws_is_counted_and_its_words_are_kept() -> None:
+    bench = Bench()
+    bench.states(1)
+
+    def throw(number: int) -> list[Answer]:
+        raise ZeroDivisionError("by a planner")
+
+    bench.worker.behave = throw
+    assert bench.states(6) == ["shifted"] * 2 + ["hold"] * 2 + ["stop"] * 2
+    assert bench.controller.counts["planner_error"] == 6
+    assert bench.controller.last_error == "ZeroDivisionError: by a planner"
+    bench.worker.behave = lambda number: [Answer(number, None, error="it said so")]
+    bench.step()
+    assert bench.controller.last_error == "it said so"
+
+
+def test_a_broken_clock_stops_the_motor() -> None:
+    bench = Bench()
+    bench.states(1)
+    bench.clock.now = math.nan
+    assert bench.controller.step(bench.image()).tolist() == [0.0, 0.0]
+    assert bench.controller.state == "stop"
+    assert bench.controller.counts["own_error"] == 1
+    assert "clock" in str(bench.controller.last_error)
+
+
+@pytest.mark.parametrize("fault", range(7))
+def test_images_that_are_none_are_counted_and_never_reach_the_planner(fault: int) -> None:
+    bench = Bench()
+    good = bench.image()
+    bad: list[Any] = [
+        *(good[:8], good.astype(np.float32), np.full(SHAPE, np.nan), good.tolist()),
+        *("image", good[..., 0], Hostile()),
+    ]
+    bench.states(1)
+    bench.controller.step(bad[fault])
+    assert bench.controller.counts["bad_image"] == 1
+    assert [row.image is None for row in bench.worker.rows] == [False, True]
+
+
+def test_an_image_that_stays_the_same_is_a_frozen_camera() -> None:
+    bench = Bench()
+    image = bench.image()
+    states = bench.states(8, image=image)
+    assert states == ["plan"] * 3 + ["shifted"] * 2 + ["hold"] * 2 + ["stop"]
+    assert bench.controller.counts["frozen_image"] == 5
+    still = Bench(max_still_s=math.inf)
+    assert still.states(8, image=image) == ["plan"] * 8
+
+
+def test_arming_before_a_frozen_camera_moves_nothing() -> None:
+    bench = Bench()
+    image = bench.image()
+    bench.states(12, image=image)
+    bench.controller.arm()
+    assert bench.states(4, image=image) == ["hold"] * 3 + ["stop"]
+    assert bench.step(image) == [0.0, 0.0]
+
+
+def test_a_camera_that_fills_its_buffer_again_is_not_frozen() -> None:
+    bench = Bench()
+    buffer = bench.image()
+    for number in range(8):
+        buffer[...] = number
+        assert bench.states(1, image=buffer) == ["plan"]
+    assert [int(row.image[0, 0, 0]) for row in bench.worker.rows if row.image is not None] == list(
+        range(8)
+    )
+
+
+@pytest.mark.parametrize(
+    "late",
+    [-0.3, -1e9, 0.2, math.nan, math.inf, -math.inf, "now", None, True, 1j, 10**400],
+)
+def test_an_image_taken_too_long_ago_or_at_no_possible_time_is_late(late: Any) -> None:
+    bench = Bench()
+    taken_at = bench.clock.now + late if type(late) is float else late
+    taken_at = Hostile() if late is Hostile else taken_at
+    bench.step(taken_at=taken_at)
+    expected = 0 if late is None else 1
+    assert bench.controller.counts["late_image"] == expected
+
+
+def test_an_image_from_before_the_last_one_is_late() -> None:
+    bench = Bench()
+    bench.step(taken_at=99.99)
+    bench.step(taken_at=99.98)
+    bench.step(taken_at=99.99)
+    assert bench.controller.counts["late_image"] == 1
+
+
+def test_a_plan_ages_from_when_its_image_was_taken() -> None:
+    bench = Bench()
+    bench.step(taken_at=bench.clock.now - 0.2)
+    assert bench.states(2, image=None) == ["hold"] * 2
+
+
+def test_the_planner_is_told_what_was_done_in_its_own_units() -> None:
+    bench = Bench(low=[-2, 0], high=[2, 8], max_change=100)
+    bench.step()  # the plan's 0, 0 is 0, 4 of the motor
+    bench.step(executed=[1, 4])
+    bench.step()
+    bench.step(executed=[math.nan, 4])
+    bench.step(executed=[99, -99])
+    actions = [row.action for row in bench.worker.rows]
+    assert actions[0] is None
+    np.testing.assert_allclose(
+        np.array(actions[1:]), [[0.5, 0], [0.01, 0.01], [0.02, 0.02], [1, -1]], atol=1e-6
+    )
+    assert bench.controller.counts["bad_executed"] == 1
+
+
+def test_every_step_is_a_row_and_a_pause_begins_a_new_belief() -> None:
+    bench = Bench()
+    bench.states(2)
+    bench.states(1, image=None)
+    bench.clock.now += 0.3
+    bench.states(2)
+    assert [row.number for row in bench.worker.rows] == [0, 1, 2, 3, 4]
+    assert [row.begins for row in bench.worker.rows] == [True, False, False, True, False]
+
+
+def test_who_changes_the_answer_changes_nothing_inside() -> None:
+    bench = Bench(max_change=0.1)
+    bench.controller.step(bench.image())[:] = math.nan
+    bench.clock.now += 0.1
+    assert np.isfinite(bench.controller.step(None)).all()
+
+
+def test_a_closed_controller_holds_and_then_stops() -> None:
+    bench = Bench()
+    with bench.controller as controller:
+        bench.step()
+    assert bench.worker.is_closed
+    bench.worker.behave = lambda number: []
+    assert bench.states(6)[-1] == "stop"
+    assert controller.step(None).tolist() == [0, 0]
+
+
+def any_drive(seed: int, steps: int) -> None:
+    """Random faults of every part together, each lasting for a while."""
+    random = np.random.default_rng(seed)
+    clock = Clock()
+    worker = FakeWorker(clock)
+    controller = Controller(worker, 10, LOW, HIGH, CHANGE, max_age_s=0.35, clock=clock)
+    period = 0.1
+
+    def behave(number: int) -> list[Any]:
+        mood = moods["planner"]
+        if mood == "throws":
+            raise RuntimeError("planner")
+        if mood == "strange":
+            junk = JUNK[random.integers(len(JUNK))]
+            return [junk, Answer(number, junk), Answer(JUNK[random.integers(len(JUNK))], junk)]
+        if mood == "broken":
+            return [Answer(number, random.choice([np.nan, np.inf, 1e30]) * np.ones((L, A)))]
+        late = random.integers(5) if mood == "late" else 0
+        size = random.choice([0.1, 1.0, 50.0])
+        plan = size * random.standard_normal((L, A)).astype(np.float32)
+        return [] if mood == "silent" else [Answer(number - int(late), plan)]
+
+    worker.behave = behave
+    image_moods = [None, None, None, None, "no_image", "bad_image", "late", "frozen"]
+    planner_moods = ["good", "good", "good", "late", "silent", "throws", "strange", "broken"]
+    moods: dict[str, Any] = {"image": None, "planner": "good"}
+    last = controller.guard.inside(np.zeros(A))
+    image = image_like(random, None)
+    seen_at = clock.now
+    for _ in range(steps):
+        if random.random() < 0.1:
+            moods["image"] = image_moods[random.integers(len(image_moods))]
+        if random.random() < 0.1:
+            moods["planner"] = planner_moods[random.integers(len(planner_moods))]
+        worker.waits = bool(random.random() < 0.5)
+        if random.random() < 0.05:
+            controller.arm()
+            seen_at = clock.now
+        image = image if moods["image"] == "frozen" else image_like(random, moods["image"])
+        taken_at = clock.now - random.uniform(0.36, 9) if moods["image"] == "late" else None
+        if moods["image"] is None:
+            seen_at = clock.now
+        executed, reached = anything(random) if random.random() < 0.5 else (None, None)
+        before = clock.now
+        action = controller.step(image, executed, taken_at)
+        assert_allowed(controller.guard, action, last, reached)
+        assert clock.now - before <= 0.5 * period + 1e-9
+        if before - seen_at > 3 * 0.35 + period:  # frozen, followed, held: each at most so long
+            assert controller.state == "stop"
+        if controller.state == "stop":
+            assert not controller.is_armed
+        last = action
+        clock.now = before + period * random.choice([0.2, 1.0, 1.0, 1.0, 1.3, 5.0])
+    counts = controller.counts
+    assert sum(counts[rung] for rung in ("plan", "shifted", "hold", "stop")) == steps
+    assert counts["own_error"] == 0
+    if steps >= 5000:  # the drive has seen what it is there for
+        assert not [name for name, count in counts.items() if not count and name != "own_error"]
+
+
+def test_no_fault_of_camera_planner_or_robot_gets_through() -> None:
+    any_drive(seed=0, steps=6_000)
+
+
+@fast
+@given(st.integers(0, 2**32), st.integers(1, 25))
+def test_no_short_history_gets_through_either(seed: int, steps: int) -> None:
+    any_drive(seed, steps)
+
+
+@pytest.mark.slow
+def test_a_million_steps_let_nothing_through() -> None:
+    for seed in range(20):
+        any_drive(seed, steps=50_000)
+
+
+# ---------------------------------------------------------------- the mind
+
+
+@pytest.fixture
+def agent(model: WorldModel, tiny: Config) -> Agent:
+    return Agent(model, tiny)
+
+
+def images(seed: int, count: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE), np.uint8)
+
+
+def by_hand(agent: Agent, seen: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What the loop without a controller would do, its actions halved by the robot."""
+    belief, action = agent.initial(), agent.no_action()
+    plan: Plan | None = None
+    actions = []
+    for number, image in enumerate(seen):
+        belief = agent.observe(belief, action, image)
+        plan = agent.plan(belief, previous=plan, seed=number)
+        actions.append(plan.first)
+        action = plan.first / 2
+    return np.stack(actions)
+
+
+def drive(controller: Controller, seen: NDArray[np.uint8]) -> NDArray[np.float32]:
+    actions: list[NDArray[np.float32]] = []
+    for image in seen:
+        executed = actions[-1] / 2 if actions else None
+        actions.append(controller.step(image, executed))
+    return np.stack(actions)
+
+
+def free(agent: Any, rate_hz: float = 10.0, **given: Any) -> Controller:
+    """Limits that never bind."""
+    about = {"low": [-1, -1], "high": [1, 1], "max_change": math.inf, "max_age_s": 100.0, **given}
+    return Controller(agent, rate_hz, **about)
+
+
+def test_with_a_planner_in_time_it_is_the_loop_written_by_hand(agent: Agent) -> None:
+    seen = images(0, 6)
+    with free(InlineWorker(agent)) as controller:
+        np.testing.assert_allclose(drive(controller, seen), by_hand(agent, seen), atol=1e-5)
+        assert controller.state == "plan"
+
+
+def test_rows_at_once_are_believed_like_rows_one_by_one(agent: Agent) -> None:
+    seen = images(1, 4)
+    action = np.array([0.3, -0.6], np.float32)
+    rows = [Row(n, action if n else None, image) for n, image in enumerate(seen)]
+    once = Mind(agent).consume(rows).actions
+    belief = agent.initial()
+    for row in rows:
+        told = agent.no_action() if row.action is None else row.action
+        belief = agent.observe(belief, told, row.image)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(once, agent.plan(belief, seed=3).actions)
+
+
+def test_a_row_without_an_image_is_imagined(agent: Agent) -> None:
+    first, last = images(2, 2)
+    action = np.array([0.3, -0.6], np.float32)
+    mind = Mind(agent)
+    assert mind.consume([Row(0, None, first), Row(1, action, None)]).actions is None
+    mind.consume([Row(2, action, last)])
+    belief = agent.observe(agent.initial(), agent.no_action(), first)
+    rows = belief.map(lambda part: part[None])
+    told = torch.as_tensor(action)[None]
+    imagined = agent.model.dynamics.imagine_step(rows, told, None).map(lambda part: part[0])
+    believed = mind._belief.features  # type: ignore[union-attr]
+    torch.testing.assert_close(believed, agent.observe(imagined, action, last).features)
+    skipped = agent.observe(belief, action, last).features
+    assert (believed - skipped).abs().max() > 1e-3
+
+
+def test_a_row_that_begins_forgets_what_was_before(agent: Agent) -> None:
+    first, last = images(3, 2)
+    mind = Mind(agent)
+    mind.consume([Row(0, None, first)])
+    answer = mind.consume([Row(1, None, last, begins=True)])
+    np.testing.assert_array_equal(answer.actions, Mind(agent).consume([Row(1, None, last)]).actions)
+
+
+def test_the_last_plan_is_shifted_by_all_rows_since(agent: Agent) -> None:
+    previous = []
+
+    class Listening(Agent):
+        def plan(self, belief, previous=None, **given):  # type: ignore[no-untyped-def]
+            told.append(previous)
+            return super().plan(belief, previous=previous, **given)
+
+    told: list[Plan | None] = []
+    mind = Mind(Listening(agent.model, agent.config))
+    rows = [Row(number, None, image) for number, image in enumerate(images(4, 9))]
+    previous.append(mind.consume(rows[:1]).actions)
+    previous.append(mind.consume(rows[1:2]).actions)
+    mind.consume(rows[2:5])
+    mind.consume(rows[5:9])
+    assert told[0] is None
+    assert told[3] is None  # four rows of four: nothing is left
+    assert told[1] is not None
+    assert told[2] is not None
+    np.testing.assert_array_equal(told[1].actions, previous[0])
+    np.testing.assert_array_equal(told[2].actions, previous[1][2:])  # type: ignore[index]
+
+
+def test_a_belief_that_broke_is_not_kept(agent: Agent) -> None:
+    mind = Mind(agent)
+    rows = [Row(number, None, image) for number, image in enumerate(images(5, 3))]
+    mind.consume(rows[:1])
+    for part in (mind._belief.deter, mind._plan.actions):  # type: ignore[union-attr]
+        part.fill_(math.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mind.consume(rows[1:2])
+    answer = mind.consume(rows[2:])
+    assert answer.actions is not None
+    assert np.isfinite(answer.actions).all()
+
+
+# ---------------------------------------------------------------- a process of its own
+
+
+class Moody(Agent):
+    """Does to the planning process what the image's first byte says."""
+
+    def observe(self, belief, action, image):  # type: ignore[no-untyped-def]
+        self.mood = int(image[0, 0, 0])
+        return super().observe(belief, action, image)
+
+    def plan(self, *given, **settings):  # type: ignore[no-untyped-def]
+        plan = super().plan(*given, **settings)
+        if self.mood == MOODS.index("raises"):
+            raise ZeroDivisionError("by a planner")
+        if self.mood == MOODS.index("nan"):
+            plan.actions.fill_(math.nan)
+        if self.mood == MOODS.index("exits"):
+            os._exit(7)
+        if self.mood == MOODS.index("hangs"):
+            ctypes.PyDLL(None).sleep(1000)  # in C, and it keeps the interpreter to itself
+        if self.mood == MOODS.index("loops"):
+            while True:
+                time.sleep(0.01)
+        return plan
+
+
+MOODS = ["good", "raises", "nan", "exits", "hangs", "loops"]
+COUNTED = {
+    "raises": "planner_error",
+    "nan": "bad_plan",
+    "exits": "died",
+    "hangs": "hung",
+    "loops": "hung",
+}
+
+
+def moody() -> Agent:
+    torch.manual_seed(0)
+    config = read(Config(), TINY)
+    return Moody(WorldModel(config.model, 16, 3, A), config)
+
+
+def moody_image(mood: str, random: np.random.Generator) -> NDArray[np.uint8]:
+    image = random.integers(0, 256, SHAPE, np.uint8)
+    image[0, 0, 0] = MOODS.index(mood)
+    return image
+
+
+class Drive:
+    def __init__(self, controller: Controller) -> None:
+        self.controller = controller
+        self.random = np.random.default_rng(0)
+        self.seconds: list[float] = []
+        self.states: list[str] = []
+        self.last = controller.guard.inside(np.zeros(A))
+
+    def until(self, reached: Callable[[], bool], mood: str) -> None:
+        begun = time.monotonic()
+        while not reached():
+            assert time.monotonic() - begun < LIMIT_S, (mood, self.controller.counts, self.states)
+            entered = time.perf_counter()
+            action = self.controller.step(moody_image(mood, self.random))
+            self.seconds.append(time.perf_counter() - entered)
+            self.states.append(self.controller.state)
+            assert_allowed(self.controller.guard, action, self.last, None)
+            self.last = action
+            time.sleep(0.05)
+
+    def until_it_plans(self) -> None:
+        def is_planning() -> bool:
+            self.controller.arm()
+            return self.states[-1:] in (["plan"], ["shifted"])
+
+        self.states.clear()
+        self.until(is_planning, "good")
+
+
+@pytest.fixture(scope="module")
+def driven() -> Iterator[Drive]:
+    with Controller(moody, 10, LOW, HIGH, CHANGE, max_age_s=1.0) as controller:
+        yield Drive(controller)
+
+
+@pytest.mark.parametrize("mood", MOODS[1:])
+def test_a_planner_that_goes_wrong_is_survived_down_the_ladder_and_up_again(
+    mood: str, driven: Drive
+) -> None:
+    controller = driven.controller
+    driven.until_it_plans()
+    before = controller.counts
+    driven.seconds.clear()
+    driven.states.clear()
+    driven.until(lambda: controller.state == "stop", mood)
+    rungs = [rung for rung, _ in itertools.groupby(driven.states)]
+    assert rungs[-2:] == ["hold", "stop"]
+    assert max(driven.seconds) < 5.0  # the planner hangs for a thousand
+    driven.until(lambda: controller.counts[COUNTED[mood]] > before[COUNTED[mood]], mood)
+    driven.until_it_plans()
+    restarts = controller.counts["restarted"] - before["restarted"]
+    assert restarts > 0 or mood in ("raises", "nan")  # these harm no process
+    if mood == "raises":
+        assert controller.last_error == "ZeroDivisionError: by a planner"
+    assert controller.counts["own_error"] == 0
+
+
+def test_a_process_plans_as_this_one_would(agent: Agent) -> None:
+    seen = images(6, 4)
+    expected = by_hand(agent, seen)
+    with free(agent, rate_hz=0.05) as controller:  # so slow that the search is never cut
+        with torch.no_grad():  # the process has the weights as they were
+            for parameter in agent.model.parameters():
+                parameter.fill_(math.nan)
+        actions = drive(controller, seen)
+        assert controller.counts["plan"] == 4
+        assert controller.counts["died"] == 0
+    np.testing.assert_allclose(actions, expected, atol=1e-5)
+
+
+def raising() -> Agent:
+    raise LookupError("no such weights")
+
+
+def never() -> Agent:
+    time.sleep(1000)
+    raise AssertionError
+
+
+def leaving() -> Agent:
+    os._exit(3)
+
+
+def test_a_planner_that_never_begins_is_an_error_with_its_reason() -> None:
+    with pytest.raises(RuntimeError, match=r"planner: its process did not begin: .*no such weigh"):
+        free(raising)
+    with pytest.raises(RuntimeError, match="it ended with exit code 3; is the script guarded"):
+        free(leaving)
+    with pytest.raises(RuntimeError, match=r"did not begin: no sign of it in 0.3 s"):
+        free(never, start_s=0.3)
+    with pytest.raises(RuntimeError, match=r"did not begin: .*lambda"):
+        free(lambda: moody())
+
+
+def test_broken_weights_are_refused_before_anything_moves(agent: Agent) -> None:
+    with torch.no_grad():
+        for parameter in agent.model.parameters():
+            parameter.fill_(math.nan)
+    with pytest.raises(RuntimeError, match="belief: expected finite numbers, as broken weights"):
+        InlineWorker(agent)
+
+
+def test_rows_that_waited_too_long_are_dropped_and_the_belief_begins_anew() -> None:
+    worker = ProcessWorker(
+        functools.partial(moody), deadline_ms=None, patience_s=1e9, start_s=60, most_rows=3
+    )
+    try:
+        random = np.random.default_rng(0)
+        worker.hand_over(Row(0, None, moody_image("loops", random), begins=True))
+        begun = time.monotonic()
+        while worker._rows:  # until the process has it
+            assert time.monotonic() - begun < LIMIT_S
+            time.sleep(0.01)
+        for number in range(1, 6):
+            worker.hand_over(Row(number, np.zeros(A, np.float32), moody_image("good", random)))
+        assert worker.answers(5, wait_s=1000.0) == []  # nobody waits behind an older row
+        assert [(row.number, row.begins) for row in worker._rows] == [
+            (3, True),
+            (4, False),
+            (5, False),
+        ]
+        assert worker.counts["dropped_rows"] == 2
+    finally:
+        worker.close()
+    assert not worker._thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"rate_hz": 0}, "rate_hz: expected a number above 0, got 0"),
+        ({"rate_hz": "fast"}, "rate_hz: expected a number above 0, got 'fast'"),
+        ({"rate_hz": math.nan}, "rate_hz: expected a number above 0, got nan"),
+        ({"max_age_s": 0.05}, "max_age_s: expected at least one period, 0.1 s, got 0.05"),
+        ({"max_age_s": -1}, "max_age_s: expected a number of seconds above 0, got -1"),
+        ({"max_still_s": 0}, "max_still_s: expected a number above 0, or inf, got 0"),
+        ({"answer_within": 1.5}, "answer_within: expected a share between 0 and 1, got 1.5"),
+        ({"start_s": math.inf}, "start_s: expected a number of seconds above 0, got inf"),
+        ({"clock": 3}, "clock: expected a function, got 3"),
+        ({"rest": [0.0]}, r"rest: expected \[2\] numbers, got \[0.0\]"),
+        ({"rest": [0.0, 9.0]}, r"rest: expected an action inside low and high, got \[0.0, 9.0\]"),
+        ({"high": [1.0]}, r"high: expected \[2\] as low, got \[1\]"),
+        ({"low": [0.0], "high": [1.0]}, r"low, high: expected \[2\], the agent's action size"),
+        ({"agent": "runs/cup"}, "agent: expected an agent, or a function that makes one.*runs/cup"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_name(given: dict[str, Any], said: str) -> None:
+    worker = FakeWorker(Clock())
+    about = {"agent": worker, **given}
+    with pytest.raises(ValueError, match=said):
+        free(**{"max_age_s": 1.0, **about})
+
+
+@pytest.mark.slow
+def test_ten_thousand_steps_with_a_real_planner_let_nothing_through() -> None:
+    drive_for_real(10_000)
+
+
+def test_hundreds_of_steps_with_a_real_planner_let_nothing_through() -> None:
+    drive_for_real(300)
+
+
+def drive_for_real(steps: int) -> None:
+    random = np.random.default_rng(0)
+    fault: str | None = None
+    with Controller(moody, 50, LOW, HIGH, CHANGE, max_age_s=0.5) as controller:
+        last = controller.guard.inside(np.zeros(A))
+        for _ in range(steps):
+            if random.random() < 0.1:
+                fault = [None, None, None, "no_image", "bad_image"][random.integers(5)]
+            mood = MOODS[random.integers(len(MOODS))] if random.random() < 0.002 else "good"
+            image = moody_image(mood, random) if fault is None else image_like(random, fault)
+            executed, reached = anything(random) if random.random() < 0.5 else (None, None)
+            entered = time.perf_counter()
+            action = controller.step(image, executed)
+            assert time.perf_counter() - entered < 5.0  # a hanging planner's thousand are far
+            assert_allowed(controller.guard, action, last, reached)
+            last = action
+            controller.arm()
+            time.sleep(0.002)
+        assert controller.counts["own_error"] == 0
+        assert controller.counts["plan"] + controller.counts["shifted"] > 0

@@ -1,0 +1,19 @@
+"""Beside a motor: whatever comes in, what goes out is finite, in time, and inside the limits."""
+
+from worldmodel.robot.controller import Controller
+from worldmodel.robot.guard import Guard
+from worldmodel.robot.images import ImageWatch, Seen
+from worldmodel.robot.worker import Answer, InlineWorker, Mind, ProcessWorker, Row, Worker
+
+__all__ = [
+    "Answer",
+    "Controller",
+    "Guard",
+    "ImageWatch",
+    "InlineWorker",
+    "Mind",
+    "ProcessWorker",
+    "Row",
+    "Seen",
+    "Worker",
+]

@@ -1,0 +1,319 @@
+"""The controller: an action for the motor at every step, whatever happens to camera and planner."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from worldmodel.agent import Agent
+from worldmodel.robot.guard import Guard
+from worldmodel.robot.images import FAULTS, ImageWatch, Seen
+from worldmodel.robot.worker import Answer, ProcessWorker, Row, Worker
+
+Rung = Literal["plan", "shifted", "hold", "stop"]
+RUNGS: tuple[Rung, ...] = ("plan", "shifted", "hold", "stop")
+EVENTS = ("bad_executed", "bad_plan", "planner_error", "own_error")
+PLANNING = 0.7  # of the time that step may take; the rest is for the way there and back
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """A plan that the ladder may stand on."""
+
+    number: int  # of the step whose image it was made from
+    taken_at: float  # when that image was
+    actions: NDArray[np.float32]  # [L, A]
+
+
+class Controller:
+    """Stands between an agent and a motor.
+
+    ::
+
+        with Controller(agent, rate_hz=20, low=[-2, -2], high=[2, 2], max_change=0.2,
+                        max_age_s=0.5) as controller:
+            executed = None
+            while True:
+                executed = robot.execute(controller.step(camera(), executed))
+                wait_for_the_next_period()
+
+    ``step`` never raises, and answers within a share of the period. Its action is finite float32
+    [A], between ``low`` and ``high``, and no further than ``max_change`` from ``executed``, or
+    from the last action where nothing is said about what was executed. These are in the motor's
+    units; the agent's [-1, 1] lies on low to high in a straight line. ``Guard`` says what holds
+    when these limits contradict each other.
+
+    The planner works in a process of its own. Each step goes down this ladder until a rung holds:
+
+    1. ``plan``: the first action of the plan made from this very image.
+    2. ``shifted``: the later action of an earlier plan, which it meant for now, while the image it
+       was made from is no older than ``max_age_s``.
+    3. ``hold``: the last action again, for at most ``max_age_s``.
+    4. ``stop``: to the ``rest`` action and there, until somebody calls ``arm()``.
+
+    So a motor moves on old knowledge for at most twice ``max_age_s``. ``state`` is the rung of the
+    last step, ``last_error`` what the planner threw. ``counts`` has a number for each rung; for
+    images (``no_image``, ``bad_image``, ``frozen_image``, ``late_image``); for the rest that came
+    in or out (``bad_executed``, ``bad_plan``, ``planner_error``, ``own_error``); and for the
+    planning process (``died``, ``hung``, ``restarted``, ``dropped_rows``). A stopped controller
+    goes on watching and planning, to be ready.
+
+    agent: an agent, a function without arguments that makes one (``functools.partial
+        (worldmodel.load, run)``; the planning process calls it), or a ``Worker``, for tests.
+    max_change: of the action in one step; one number, or one for each motor.
+    rest: where ``stop`` goes and where the motor is before the first step; zero, or the nearest
+        to it between low and high, if not given.
+    max_still_s: how long the very same image may come before it counts as frozen: ``max_age_s`` if
+        not given, ``math.inf`` for a simulator whose picture may truly stand still.
+    answer_within: the share of the period that ``step`` may wait for the plan of its image.
+    start_s: how long the planning process may take to begin. The constructor waits for it.
+    clock: seconds that never go back; ``taken_at`` of an image is told by the same clock.
+    """
+
+    def __init__(
+        self,
+        agent: Agent | Callable[[], Agent] | Worker,
+        rate_hz: float,
+        low: ArrayLike,
+        high: ArrayLike,
+        max_change: float | Sequence[float] | ArrayLike,
+        max_age_s: float,
+        *,
+        rest: ArrayLike | None = None,
+        max_still_s: float | None = None,
+        answer_within: float = 0.5,
+        start_s: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.guard = Guard(low, high, max_change)
+        _check_between("rate_hz", rate_hz, 0.0, math.inf, "a number above 0")
+        period_s = 1.0 / rate_hz
+        _check_between("max_age_s", max_age_s, 0.0, math.inf, "a number of seconds above 0")
+        if max_age_s < period_s:
+            raise ValueError(
+                f"max_age_s: expected at least one period, {period_s:g} s, got {max_age_s}"
+            )
+        if max_still_s is None:
+            max_still_s = max_age_s
+        if max_still_s != math.inf:
+            _check_between("max_still_s", max_still_s, 0.0, math.inf, "a number above 0, or inf")
+        _check_between("answer_within", answer_within, 0.0, 1.0, "a share between 0 and 1")
+        _check_between("start_s", start_s, 0.0, math.inf, "a number of seconds above 0")
+        if not callable(clock):
+            raise ValueError(f"clock: expected a function, got {clock!r}")
+        self._rest = self._check_rest(rest)
+        self.max_age_s = float(max_age_s)
+        self.answer_s = answer_within * period_s  # how long a step may take
+        self._clock = clock
+        self._worker = self._check_agent(agent, rate_hz, start_s)
+        if self._worker.action_size != self.guard.action_size:
+            size = self._worker.action_size
+            self._worker.close()
+            raise ValueError(
+                f"low, high: expected [{size}], the agent's action size,"
+                f" got [{self.guard.action_size}]"
+            )
+        self._watch = ImageWatch(
+            self._worker.image_shape, self.max_age_s, max_still_s, max_early_s=period_s
+        )
+        self._state: Rung = "hold"
+        self._is_armed = True
+        self._counts = dict.fromkeys((*RUNGS, *FAULTS, *EVENTS), 0)
+        self._last_error: str | None = None
+        self._last = self._rest  # what went out
+        self._number = 0  # of the step
+        self._stepped_at: float | None = None
+        self._followed_at: float | None = None  # when the action last came from a plan
+        self._taken_at: dict[int, float] = {}  # of the images young enough to plan from, by step
+        self._plan: _Followed | None = None
+
+    @property
+    def state(self) -> Rung:
+        """The rung of the last step; ``hold`` before the first."""
+        return self._state
+
+    @property
+    def is_armed(self) -> bool:
+        return self._is_armed
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Steps by rung, faults by kind, and what happened to the planning process."""
+        return {**self._counts, **self._worker.counts}
+
+    @property
+    def last_error(self) -> str | None:
+        return self._last_error
+
+    def arm(self) -> None:
+        """Leave ``stop``. Where nothing has been mended, it holds and then stops again."""
+        if not self._is_armed:
+            self._followed_at = None
+            self._is_armed = True
+
+    def step(
+        self, image: object, executed: object = None, taken_at: object = None
+    ) -> NDArray[np.float32]:
+        """[A] what the motor shall do now, in its own units.
+
+        ``image`` uint8 [H, W, C], or None where the camera has no new one. ``executed`` [A]: what
+        the motor did since the last step; None: exactly what it was told. ``taken_at``: when the
+        image was taken; None: just now.
+        """
+        reached = self.guard.read(executed)
+        rung: Rung
+        wished: NDArray[np.floating]
+        try:
+            if executed is not None and reached is None:
+                self._counts["bad_executed"] += 1
+            now = self._now()
+            seen = self._watch.look(image, taken_at, now)
+            self._believe(seen, reached, now)
+            rung, wished = self._choose(now)
+        except Exception as error:  # an error of our own, or of the clock: still, an answer
+            self._note("own_error", error)
+            self._is_armed = False
+            rung, wished = "stop", self._rest
+        action = self.guard.restrict(wished, self._last, reached)
+        self._last = action
+        self._number += 1
+        self._counts[rung] += 1
+        self._state = rung
+        return action.copy()
+
+    def close(self) -> None:
+        """End the planning process. A step after this holds, then stops."""
+        self._worker.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _now(self) -> float:
+        now = float(self._clock())
+        if not math.isfinite(now):
+            raise ValueError(f"clock: expected seconds, got {now}")
+        return now if self._stepped_at is None else max(now, self._stepped_at)
+
+    def _believe(self, seen: Seen, reached: NDArray[np.float64] | None, now: float) -> None:
+        """Tell the planner of this step, and hear what it has found."""
+        if seen.fault is not None:
+            self._counts[seen.fault] += 1
+        if seen.image is not None:
+            self._taken_at[self._number] = seen.taken_at
+        oldest = now - self.max_age_s
+        self._taken_at = {n: taken for n, taken in self._taken_at.items() if taken >= oldest}
+        is_first = self._stepped_at is None
+        # nobody stepped for so long: what happened meanwhile is in no row
+        begins = self._stepped_at is None or now - self._stepped_at > self.max_age_s
+        self._stepped_at = now
+        action = None
+        if reached is not None or not is_first:
+            action = self.guard.to_agent(self._last if reached is None else reached)
+        try:
+            self._worker.hand_over(Row(self._number, action, seen.image, begins))
+            wait_s = 0.0
+            if self._is_armed and seen.image is not None:
+                wait_s = max(0.0, self.answer_s - (float(self._clock()) - now))
+            for answer in self._worker.answers(self._number, wait_s):
+                self._hear(answer)
+        except Exception as error:  # of a worker in this process
+            self._note("planner_error", error)
+
+    def _hear(self, answer: Answer) -> None:
+        """Keep the plan if it is one, and newer than the one we have."""
+        if answer.error is not None:
+            self._note("planner_error", answer.error)
+        if answer.actions is None:
+            return
+        if not self._is_plan(answer):
+            self._counts["bad_plan"] += 1
+            return
+        taken_at = self._taken_at.get(answer.number)
+        is_newer = self._plan is None or answer.number > self._plan.number
+        if taken_at is not None and is_newer:
+            self._plan = _Followed(answer.number, taken_at, answer.actions)
+
+    def _is_plan(self, answer: Answer) -> bool:
+        actions: object = answer.actions
+        return (
+            isinstance(actions, np.ndarray)
+            and actions.dtype.kind == "f"
+            and actions.ndim == 2
+            and actions.shape[0] > 0
+            and actions.shape[1] == self.guard.action_size
+            and answer.is_finite
+        )
+
+    def _choose(self, now: float) -> tuple[Rung, NDArray[np.floating]]:
+        """Down the ladder, to the first rung that holds; the action is in the motor's units."""
+        if not self._is_armed:
+            return "stop", self._rest
+        if self._plan is not None:
+            since = self._number - self._plan.number
+            is_young = now - self._plan.taken_at <= self.max_age_s
+            if is_young and since < len(self._plan.actions):
+                self._followed_at = now
+                rung: Rung = "plan" if since == 0 else "shifted"
+                return rung, self.guard.to_motor(self._plan.actions[since])
+        if self._followed_at is None:  # at the start, or just armed
+            self._followed_at = now
+        if now - self._followed_at <= self.max_age_s:
+            return "hold", self._last
+        self._is_armed = False
+        return "stop", self._rest
+
+    def _note(self, event: str, error: Exception | str) -> None:
+        self._counts[event] += 1
+        said = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        self._last_error = said
+
+    def _check_rest(self, rest: ArrayLike | None) -> NDArray[np.float32]:
+        if rest is None:
+            return self.guard.inside(np.zeros(self.guard.action_size))
+        action = self.guard.read(rest)
+        if action is None:
+            raise ValueError(f"rest: expected [{self.guard.action_size}] numbers, got {rest!r}")
+        inside = self.guard.inside(action)
+        if not np.allclose(inside, action, rtol=1e-6, atol=0.0):
+            raise ValueError(f"rest: expected an action inside low and high, got {rest!r}")
+        return inside
+
+    def _check_agent(
+        self, agent: Agent | Callable[[], Agent] | Worker, rate_hz: float, start_s: float
+    ) -> Worker:
+        if isinstance(agent, Worker):
+            return agent
+        if not isinstance(agent, Agent) and not callable(agent):
+            raise ValueError(
+                "agent: expected an agent, or a function that makes one, such as"
+                f" functools.partial(worldmodel.load, run); got {agent!r}"
+            )
+        return ProcessWorker(
+            agent,
+            deadline_ms=PLANNING * self.answer_s * 1e3,
+            patience_s=self.max_age_s,
+            start_s=start_s,
+            # to catch up with these takes less than half of the patience, if it can keep up at all
+            most_rows=max(8, math.ceil(self.max_age_s * rate_hz / 2)),
+        )
+
+
+def _check_between(name: str, value: object, low: float, high: float, expected: str) -> None:
+    is_number = isinstance(value, (int, float, np.floating, np.integer))
+    if isinstance(value, bool) or not is_number or not low < float(value) < high:  # type: ignore[arg-type]
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")

@@ -1,0 +1,134 @@
+"""The guard: any object in, an action that the motor may have out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+class Guard:
+    """The motor's limits, in the motor's own units.
+
+    ::
+
+        action = guard.restrict(candidate, last, executed)
+
+    ``action`` is finite float32 [A] whatever ``candidate`` and ``executed`` are, lies between
+    ``low`` and ``high``, and no further than ``max_change`` from where the motor is: from
+    ``executed`` if that can be read, else from ``last``, the action that went out before.
+
+    Where the two limits contradict each other, because ``executed`` lies outside ``low`` and
+    ``high``, low and high win: the change is counted from the nearest place inside. What cannot be
+    read as an action (None, NaN, text, another shape) is a wish to stay at ``last``.
+
+    Nothing here remembers anything: the caller keeps ``last``, and begins with ``inside(...)``.
+    """
+
+    def __init__(
+        self, low: ArrayLike, high: ArrayLike, max_change: float | Sequence[float] | ArrayLike
+    ) -> None:
+        lowest = _numbers("low", low)
+        highest = _numbers("high", high)
+        if lowest.ndim != 1 or not lowest.size:
+            raise ValueError(f"low: expected [A], one number for each motor, got {low!r}")
+        if highest.shape != lowest.shape:
+            raise ValueError(
+                f"high: expected {list(lowest.shape)} as low, got {list(highest.shape)}"
+            )
+        for name, limit in (("low", lowest), ("high", highest)):
+            if not (np.abs(limit) <= np.finfo(np.float32).max).all():
+                raise ValueError(f"{name}: expected finite float32 numbers, got {limit.tolist()}")
+        if not (lowest < highest).all():
+            raise ValueError(
+                f"low, high: expected low < high, got {lowest.tolist()} and {highest.tolist()}"
+            )
+        change = _numbers("max_change", max_change)
+        if change.shape not in ((), lowest.shape):
+            raise ValueError(
+                f"max_change: expected one number or {list(lowest.shape)}, got {list(change.shape)}"
+            )
+        if not (change > 0).all():
+            raise ValueError(f"max_change: expected more than 0, got {change.tolist()}")
+        self.low = _round_inwards(lowest, np.inf)  # [A]
+        self.high = _round_inwards(highest, -np.inf)  # [A]
+        self.max_change: NDArray[np.float64] = np.broadcast_to(change, lowest.shape).copy()  # [A]
+        if not (self.low < self.high).all():
+            raise ValueError(
+                "low, high: float32 has no two numbers between"
+                f" {lowest.tolist()} and {highest.tolist()}"
+            )
+
+    @property
+    def action_size(self) -> int:
+        return len(self.low)
+
+    def read(self, action: object) -> NDArray[np.float64] | None:
+        """Finite numbers [A], perhaps outside the limits; None where it is anything else."""
+        shape = (self.action_size,)
+        try:
+            if isinstance(action, (list, tuple)):
+                if len(action) != self.action_size:
+                    return None
+            elif tuple(getattr(action, "shape", ())) != shape:
+                return None
+            with np.errstate(all="ignore"):
+                array = np.asarray(action)
+                if array.dtype.kind not in "iuf" or array.shape != shape:
+                    return None
+                numbers = array.astype(np.float64)
+        except Exception:  # whatever a stranger's object does when it is looked at
+            return None
+        return numbers if np.isfinite(numbers).all() else None
+
+    def inside(self, action: NDArray[np.floating]) -> NDArray[np.float32]:
+        """The nearest action between low and high."""
+        return np.clip(action.astype(np.float64), self.low, self.high).astype(np.float32)
+
+    def restrict(
+        self, candidate: object, last: NDArray[np.float32], executed: object = None
+    ) -> NDArray[np.float32]:
+        """The action that goes out: the nearest one to the candidate that both limits allow."""
+        reached = self.read(executed)
+        start = last if reached is None else self.inside(reached)
+        wished = self.read(candidate)
+        if wished is None:
+            wished = last.astype(np.float64)
+        begin = start.astype(np.float64)
+        lowest = np.maximum(self.low, begin - self.max_change)
+        highest = np.minimum(self.high, begin + self.max_change)
+        action = np.clip(wished, lowest, highest).astype(np.float32)
+        # float32 may have rounded away from the start; its next number towards it is inside
+        too_far = np.abs(action.astype(np.float64) - begin) > self.max_change
+        return np.where(too_far, np.nextafter(action, start), action)
+
+    def to_motor(self, action: NDArray[np.floating]) -> NDArray[np.float64]:
+        """From the agent's [-1, 1] to the motor's low and high, in a straight line. [A]"""
+        low, high = self.low.astype(np.float64), self.high.astype(np.float64)
+        share = (np.clip(action.astype(np.float64), -1.0, 1.0) + 1.0) / 2.0
+        motor: NDArray[np.float64] = low + share * (high - low)
+        return motor
+
+    def to_agent(self, action: NDArray[np.floating]) -> NDArray[np.float32]:
+        """From the motor's units to [-1, 1]; what lies outside the limits becomes -1 or 1. [A]"""
+        low, high = self.low.astype(np.float64), self.high.astype(np.float64)
+        share = (action.astype(np.float64) - low) / (high - low)
+        return np.clip(2.0 * share - 1.0, -1.0, 1.0).astype(np.float32)
+
+
+def _numbers(name: str, value: object) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "iuf":
+            raise TypeError(f"dtype {array.dtype}")
+        return array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name}: expected numbers, got {value!r}") from error
+
+
+def _round_inwards(limit: NDArray[np.float64], inwards: float) -> NDArray[np.float32]:
+    """The nearest float32 that is not outside: 0.1 itself is none."""
+    rounded = limit.astype(np.float32)
+    outside = rounded < limit if inwards > 0 else rounded > limit
+    return np.where(outside, np.nextafter(rounded, np.float32(inwards)), rounded)
