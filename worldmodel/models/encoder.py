@@ -13,8 +13,8 @@ class SlimEncoder(nn.Module):
     No activation is ever larger than a quarter of the image's side: on a CPU the wide, thin
     first layers of the usual four-layer stack cost more than all others together. And none is
     normalised: the image is mostly its own mean, and dividing what is next to nothing by its size
-    hides what moves (measured on cartpole: the reconstruction's error after 600 updates was 5.4
-    without, 8.0 with LayerNorm over channels).
+    hides what moves (on cartpole the reconstruction's error after 600 updates was 5.4 without, and
+    7.1 to 8.3 with LayerNorm over channels at neighbouring settings: assets/model_trials.csv).
     """
 
     embed_size = 256
