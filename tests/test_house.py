@@ -21,7 +21,7 @@ FLOORS = [
     {"envs", "models", "replay", "planners", "log"},
     {"losses", "agent"},
     {"learner", "rollout", "checkpoint", "visualize", "robot"},
-    {"loop", "bench", "doctor"},
+    {"loop", "bench", "doctor", "ceiling"},
     {"cli"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
