@@ -20,7 +20,7 @@ import yaml
 
 from tests.conftest import TINY
 from tests.test_config import CHANGES, LEAVES, value_at
-from worldmodel import cli, loop
+from worldmodel import checkpoint, cli, loop
 from worldmodel.cli import main
 from worldmodel.config import Config, load_yaml, to_dict
 from worldmodel.log import read_evaluations
@@ -515,12 +515,14 @@ def test_a_terminated_run_goes_on_where_it_stopped(
     assert err == ""
     assert "until interrupted" in out.splitlines()[0]
     assert out.splitlines()[-1].split() == ["worldmodel", *words]
-    checkpoints = sorted((here / "run" / "checkpoints").iterdir())
-    assert checkpoints
+    stopped = checkpoint.load(here / "run" / "checkpoints")
+    assert stopped is not None
     assert "interrupted at " in out
     reached = int(out.split("interrupted at ")[1].split()[0].replace(",", ""))
     assert tell(capsys, *words, "--steps", reached + 1).code == 0
-    assert checkpoints[-1] != sorted((here / "run" / "checkpoints").iterdir())[-1]
+    later = checkpoint.load(here / "run" / "checkpoints")
+    assert later is not None
+    assert later.state["episodes"] > stopped.state["episodes"]
     assert read_evaluations(here / "run" / "eval.csv")[-1].env_steps > reached
 
 

@@ -16,7 +16,7 @@ import platform
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,7 +219,11 @@ class Training:
             env = self.own_env or make_env(self.config.task, self.config.env, self.config.seed)
             agent = Agent(self.model, self.config)
             progress.event(f"playing {FINAL_EPISODES} episodes to evaluate the final weights")
-            self._record(evaluate(agent, env, FINAL_EPISODES, EVALUATION_SEED), progress)
+            dropped: list[str] = []
+            self._record(
+                evaluate(agent, env, FINAL_EPISODES, EVALUATION_SEED, dropped=dropped), progress
+            )
+            self._tell_dropped(dropped, progress)
             if self.own_env is None:
                 env.close()
             self.evaluated_at = self.updates
@@ -310,9 +314,7 @@ class Training:
 
     def _keep(self, done: JobDone, progress: Progress) -> None:
         """A collected episode becomes experience."""
-        for reason in done.dropped:
-            self.dropped += 1
-            progress.event(f"episode dropped ({self.dropped} so far): {reason}")
+        self._tell_dropped(done.dropped, progress)
         self.replay.add(done.played.episode)
         row: dict[str, float | int] = {
             "env_steps": self.replay.env_steps,
@@ -326,6 +328,11 @@ class Training:
             row["plan_ms"] = float(np.median(done.played.plan_milliseconds))
         self.journal.metrics(row)
         progress.update(row)
+
+    def _tell_dropped(self, reasons: Sequence[str], progress: Progress) -> None:
+        for reason in reasons:
+            self.dropped += 1
+            progress.event(f"episode dropped ({self.dropped} so far): {reason}")
 
     def _record(self, evaluated: Evaluated, progress: Progress) -> None:
         """Scores to the files, episodes to the held-out folder: they are never trained on."""

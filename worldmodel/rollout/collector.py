@@ -21,9 +21,8 @@ from worldmodel.agent import Agent
 from worldmodel.config import Config
 from worldmodel.envs import Environment, make_env
 from worldmodel.models import WorldModel
-from worldmodel.rollout.play import Evaluated, Played, collect, evaluate
+from worldmodel.rollout.play import ATTEMPTS, Evaluated, Played, collect, evaluate, insist
 
-ATTEMPTS = 3  # bad episodes in a row that end a run
 EVALUATION_SEED = 1_000_000  # the first start of every evaluation, far from the training seeds
 
 logger = logging.getLogger("worldmodel")
@@ -58,22 +57,16 @@ class Collector(Protocol):
 def do(job: Job, env: Environment, agent: Agent, config: Config) -> JobDone:
     """Bad episodes are dropped and played again from another start; too many in a row raise."""
     dropped: list[str] = []
-    while True:
-        words = np.random.SeedSequence([config.seed, job.episode, len(dropped)]).generate_state(1)
-        try:
-            played = collect(
-                env, None if job.random else agent, seed=int(words[0]), noise=config.loop.noise
-            )
-            break
-        except Exception as error:  # whatever a user's environment does
-            dropped.append(f"{type(error).__name__}: {error}")
-            if len(dropped) == ATTEMPTS:
-                raise RuntimeError(
-                    f"environment: {ATTEMPTS} bad episodes in a row; the last one: {dropped[-1]}"
-                ) from error
+
+    def play(attempt: int) -> Played:
+        words = np.random.SeedSequence([config.seed, job.episode, attempt]).generate_state(1)
+        actor = None if job.random else agent
+        return collect(env, actor, seed=int(words[0]), noise=config.loop.noise)
+
+    played = insist(play, dropped)
     evaluated = None
     if job.evaluation_episodes:
-        evaluated = evaluate(agent, env, job.evaluation_episodes, EVALUATION_SEED)
+        evaluated = evaluate(agent, env, job.evaluation_episodes, EVALUATION_SEED, dropped=dropped)
     return JobDone(played, evaluated, dropped)
 
 

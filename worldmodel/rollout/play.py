@@ -16,6 +16,7 @@ from worldmodel.structs import Episode, Plan, Step
 # How much of the exploration noise survives a row. White noise averages out before anything moves:
 # over 25 random episodes of ball_in_cup_catch it scored 21, this 102; on finger_spin 1 against 7.
 MEMORY = np.float32(0.8)
+ATTEMPTS = 3  # bad episodes in a row that end a run
 MAX_ROWS = 100_000  # an episode that never ends is an error, not a full memory
 
 
@@ -111,6 +112,19 @@ def _checked(row: Step, first: Step | None) -> Step:
     return row
 
 
+def insist(play: Callable[[int], Played], dropped: list[str]) -> Played:
+    """``play(attempt)`` until an episode is good; why the others were not goes to ``dropped``."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return play(attempt)
+        except Exception as error:  # whatever a user's environment does
+            dropped.append(f"{type(error).__name__}: {error}")
+            reason = error
+    raise RuntimeError(
+        f"environment: {ATTEMPTS} bad episodes in a row; the last one: {dropped[-1]}"
+    ) from reason
+
+
 @dataclass(frozen=True)
 class Evaluated:
     """What ``evaluate`` saw."""
@@ -134,12 +148,20 @@ def evaluate(
     episodes: int,
     seed: int = 0,
     watch: Callable[[int, Episode], None] | None = None,
+    dropped: list[str] | None = None,
 ) -> Evaluated:
-    """Play without exploration noise; episode i starts from seed + i. ``watch`` sees each end."""
+    """Play without exploration noise; episode i starts from seed + i. ``watch`` sees each end.
+
+    A bad episode raises; where ``dropped`` takes the reasons, it is played again first.
+    """
     env = adopt(env)
     played, milliseconds = [], []
     for number in range(episodes):
-        one = collect(env, agent, seed=seed + number, noise=0.0)
+
+        def play(attempt: int, number: int = number) -> Played:
+            return collect(env, agent, seed=seed + number, noise=0.0)
+
+        one = play(0) if dropped is None else insist(play, dropped)
         played.append(one.episode)
         milliseconds.append(one.plan_milliseconds)
         if watch is not None:
