@@ -27,7 +27,7 @@ from worldmodel.agent import Agent
 from worldmodel.structs import Batch, Episode, Latent
 
 CONTEXT = 5  # images that the model sees
-FUTURES = 8  # drawn for each window whose error is measured
+FUTURES = 32  # drawn for each window whose error is measured
 AHEAD = 45  # rows that it imagines after them; with the context, PlaNet's windows of 50
 DECODED = 512  # images drawn at once: 128x128 ones take about a gigabyte on the way
 
