@@ -461,7 +461,7 @@ def test_an_end_without_a_final_score_gets_one(
 ) -> None:
     words = ["train", preset, "--run", "run", "--steps", STEPS]
 
-    def stop(*_: Any) -> None:
+    def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
