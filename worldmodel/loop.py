@@ -296,6 +296,7 @@ class Training:
                 progress.update(
                     {
                         "env_steps": self.replay.env_steps,
+                        "wall_clock_s": self.wall_clock_s,
                         "updates_per_s": count / (now - begun),
                         **{f"loss/{name}": value / count for name, value in sums.items()},
                     }
