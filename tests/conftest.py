@@ -28,7 +28,14 @@ TINY = {
     },
     "imagination": {"starts": 6, "horizon": 3},
     "learner": {"precision": "float32"},
-    "planner": {"horizon": 4, "iterations": 2, "candidates": 8, "elites": 3, "proposals": 2},
+    "planner": {
+        "horizon": 4,
+        "iterations": 2,
+        "candidates": 8,
+        "elites": 3,
+        "proposals": 2,
+        "precision": "float32",
+    },
     "loop": {
         "seed_episodes": 2,
         "seed_updates": 3,

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from tests.conftest import Answer
-from worldmodel.agent import Agent
+from worldmodel.agent import GOAL_ROWS, Agent
 from worldmodel.config import Config, load_preset, read
 from worldmodel.models import WorldModel
-from worldmodel.structs import Latent
+from worldmodel.planners import Limits
+from worldmodel.structs import Latent, Plan
 
 
 @pytest.fixture(params=["mppi", "cem", "icem", "shooting", "gradient"])
@@ -39,7 +40,7 @@ def test_four_robots_believe_and_plan_as_four_single_ones(agent: Agent) -> None:
     plan = agent.plan(together, seed=[3, 9, 4, 1])
     again = agent.plan(together, previous=plan, seed=[5, 6, 7, 8])
     for row, (first, second) in enumerate(zip([3, 9, 4, 1], [5, 6, 7, 8], strict=True)):
-        alone = agent.observe(agent.initial(), actions[row], seen[row])
+        alone = agent.observe(agent.initial(), actions[row], seen[row], seed=row)
         assert_same(alone, together.map(lambda part: part[row]))  # noqa: B023
         single = agent.plan(alone, seed=first)
         torch.testing.assert_close(single.actions, plan.actions[row], rtol=1e-4, atol=1e-5)
@@ -88,6 +89,258 @@ def test_a_users_score_replaces_the_reward(model: WorldModel, tiny: Config) -> N
     plan = agent.plan(agent.initial(), score=score)
     assert seen[0] == ((1, 200, 4, model.dynamics.feature_size), (1, 200, 4, 2))
     np.testing.assert_allclose(plan.first, [0.4, -0.7], atol=0.1)
+
+
+def test_a_score_of_another_shape_is_refused(agent: Agent) -> None:
+    with pytest.raises(ValueError, match=r"score: expected \[B, N, L\] = \[1, .*, 4\], got \[1, "):
+        agent.plan(agent.initial(), score=lambda latents, actions: actions.sum((-1, -2)))
+
+
+def test_the_learned_reward_is_a_score_like_any_other(agent: Agent) -> None:
+    belief = agent.observe(agent.initial(), agent.no_action(), images())
+    plan = agent.plan(belief)
+    assert torch.equal(agent.plan(belief, score=agent.reward).actions, plan.actions)
+    weighed = agent.plan(belief, score=lambda latents, actions: 0 * agent.reward(latents, actions)
+                         - 1e3 * (actions - 0.5).square().sum(-1))  # fmt: skip
+    assert not torch.equal(weighed.actions, plan.actions)
+
+
+def test_a_goal_is_best_where_its_picture_is_believed(model: WorldModel, tiny: Config) -> None:
+    agent = Agent(model.requires_grad_(False), tiny)
+    pictures = images(2)
+    belief = agent.initial(2)
+    for _ in range(GOAL_ROWS):
+        belief = agent.observe(belief, agent.no_action(2), pictures)
+    there = belief.features[:, None, None].expand(-1, 5, 4, -1)
+    actions = torch.zeros(2, 5, 4, 2)
+    goal = agent.goal(pictures)
+    assert goal(there, actions).shape == (2, 5, 4)
+    torch.testing.assert_close(goal(there, actions), torch.zeros(2, 5, 4))
+    assert (goal(there.flip(0), actions) < 0).all()  # each robot has its own goal
+    torch.testing.assert_close(goal(there + 0.5, actions), torch.full((2, 5, 4), -0.25))
+    alone = agent.goal(pictures[0])(there[:1], actions[:1])
+    torch.testing.assert_close(alone, torch.zeros(1, 5, 4))
+    assert agent.plan(belief, score=goal).value.isfinite().all()
+    with pytest.raises(ValueError, match="image: expected uint8"):
+        agent.goal(pictures / 255)
+
+
+def test_actions_under_way_are_imagined_before_the_plan_begins(agent: Agent) -> None:
+    """With a delay of k rows it is the plan from the belief k rows later."""
+    belief = agent.observe(agent.initial(), agent.no_action(), images())
+    under_way = np.random.default_rng(2).uniform(-1, 1, (3, 2)).astype(np.float32)
+    later = belief.map(lambda part: part[None])
+    for count in range(4):
+        delayed = agent.plan(belief, seed=5, delay=under_way[:count])
+        there = agent.plan(later.map(lambda part: part[0]), seed=5)
+        torch.testing.assert_close(delayed.actions, there.actions)
+        torch.testing.assert_close(delayed.value, there.value)
+        action = torch.as_tensor(under_way[count % 3])[None]
+        later = agent.model.dynamics.imagine_step(later, action, None)
+    assert not torch.equal(delayed.actions, agent.plan(belief, seed=5).actions)
+
+
+def test_every_robot_of_a_batch_has_its_own_actions_under_way(agent: Agent) -> None:
+    seen = images(2)
+    belief = agent.observe(agent.initial(2), agent.no_action(2), seen)
+    under_way = np.random.default_rng(2).uniform(-1, 1, (2, 3, 2)).astype(np.float32)
+    limits = Limits(max_change=0.2)
+
+    def score(latents: Tensor, actions: Tensor) -> Tensor:
+        return -(latents[..., :2] - actions).square().sum(-1)
+
+    together = agent.plan(belief, seed=5, delay=under_way, limits=limits, score=score)
+    for row in range(2):
+        alone = belief.map(lambda part: part[row])  # noqa: B023
+        plan = agent.plan(alone, seed=5 + row, delay=under_way[row], limits=limits, score=score)
+        torch.testing.assert_close(together.actions[row], plan.actions, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("delay", "said"),
+    [
+        (np.zeros(2), r"delay: expected \[any, 2\], got \[2\]"),
+        (np.zeros((3, 4)), r"delay: expected \[any, 2\], got \[3, 4\]"),
+        (np.full((1, 2), np.nan), r"delay: expected finite numbers, got \[\[nan, nan\]\]"),
+    ],
+)
+def test_a_delay_that_cannot_be_is_refused(agent: Agent, delay: np.ndarray, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        agent.plan(agent.initial(), delay=delay)
+
+
+def test_a_change_counts_from_delay_or_what_was_done_or_the_last_plan(agent: Agent) -> None:
+    belief = agent.initial()
+    limits = Limits(max_change=0.1)
+
+    def begins_near(plan: Plan, last: list[float]) -> bool:
+        rows = np.concatenate([[np.float32(last)], plan.actions.numpy()])
+        return bool((np.abs(np.diff(rows.astype(np.float64), axis=0)) <= 0.1).all())
+
+    with pytest.raises(ValueError, match="max_change needs the action that was done last"):
+        agent.plan(belief, limits=limits)
+    done = [0.9, -0.9]
+    first = agent.plan(belief, limits=limits.after(done))
+    assert begins_near(first, done)
+    second = agent.plan(belief, previous=first, limits=limits)
+    assert begins_near(second, first.first.tolist())
+    other = agent.plan(belief, previous=first, limits=limits.after([-0.5, 0.5]))
+    assert begins_near(other, [-0.5, 0.5])
+    delay = np.float32([[0.0, 0.0], [0.3, 0.3]])
+    third = agent.plan(belief, previous=first, limits=limits.after(done), delay=delay)
+    assert begins_near(third, [0.3, 0.3])
+
+
+def wall(latents: Tensor, actions: Tensor) -> Tensor:
+    """Nothing between -0.4 and 0.4 is allowed for the first motor."""
+    return actions[..., 0].abs() > 0.4
+
+
+def test_what_breaks_a_constraint_loses_to_what_keeps_it(model: WorldModel, tiny: Config) -> None:
+    planner = {"iterations": 4, "candidates": 300, "elites": 30, "horizon": 2, "proposals": 0}
+    for kind in ("cem", "mppi", "icem", "shooting", "gradient"):
+        config = read(tiny, {"planner": {"kind": kind, "max_std": 1.0, **planner}})
+        agent = Agent(model.requires_grad_(False), config)
+
+        def score(latents: Tensor, actions: Tensor) -> Tensor:
+            return -actions.square().sum(-1)  # the best of all is still, and not allowed
+
+        plan = agent.plan(agent.initial(), score=score, limits=Limits(allowed=wall))
+        assert bool(plan.is_allowed), kind
+        assert wall(plan.actions, plan.actions).all(), kind
+        assert wall(plan.elites, plan.elites).all(), kind
+        assert plan.actions[:, 0].abs().max() < 0.9, kind
+        free = agent.plan(agent.initial(), score=score)
+        assert bool(free.is_allowed)
+        assert not wall(free.actions, free.actions).any(), kind
+
+
+def test_a_mean_between_two_allowed_ways_is_not_taken(model: WorldModel, tiny: Config) -> None:
+    """CEM's elites pass on both sides; their mean, in the middle, is what it would return."""
+    config = read(tiny, {"planner": {"kind": "cem", "iterations": 1, "candidates": 400,
+                                     "elites": 100, "horizon": 1, "proposals": 0}})  # fmt: skip
+    agent = Agent(model.requires_grad_(False), config)
+
+    def score(latents: Tensor, actions: Tensor) -> Tensor:
+        return -(actions[..., 0].abs() - 0.6).square()
+
+    free = agent.plan(agent.initial(), score=score)
+    assert free.actions[0, 0].abs() < 0.4
+    plan = agent.plan(agent.initial(), score=score, limits=Limits(allowed=wall))
+    assert wall(plan.actions, plan.actions).all()
+    torch.testing.assert_close(plan.actions, plan.elites[0])
+
+
+def test_a_plan_says_where_nothing_was_allowed(agent: Agent) -> None:
+    def nowhere(latents: Tensor, actions: Tensor) -> Tensor:
+        keeps = torch.ones(actions.shape[:3], dtype=torch.bool)
+        keeps[0, :, -1] = False  # the first of two robots
+        return keeps
+
+    previous = agent.plan(agent.initial(2))
+    plan = agent.plan(agent.initial(2), previous=previous, limits=Limits(allowed=nowhere))
+    assert plan.is_allowed.tolist() == [False, True]
+    assert plan.value[0] == -torch.inf
+    assert plan.value[1].isfinite()
+    torch.testing.assert_close(plan.actions[0, :-1], previous.actions[0, 1:])
+    with pytest.raises(ValueError, match=r"limits: allowed: expected bool \[1, .*\], got float32"):
+        agent.plan(agent.initial(), limits=Limits(allowed=lambda z, a: a.sum(-1)))
+
+
+def test_a_constraint_may_ask_the_latents(agent: Agent) -> None:
+    sizes = []
+
+    def allowed(latents: Tensor, actions: Tensor) -> Tensor:
+        sizes.append(latents.shape[-1])
+        return latents[..., 0] < torch.inf
+
+    assert bool(agent.plan(agent.initial(), limits=Limits(allowed=allowed)).is_allowed)
+    assert set(sizes) == {agent.model.dynamics.feature_size}
+
+
+class Ticking:
+    """A clock that goes on when candidates are scored: a millisecond for ten of them."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.scored: list[int] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def score(self, latents: Tensor, actions: Tensor) -> Tensor:
+        self.scored.append(actions.shape[1])
+        self.now += actions.shape[1] / 1e4
+        return -actions.square().sum(-1)
+
+
+@pytest.mark.parametrize("kind", ["mppi", "cem", "icem", "shooting"])
+def test_a_deadline_shorter_than_an_iteration_is_kept(
+    kind: str, model: WorldModel, tiny: Config
+) -> None:
+    """1000 candidates take 100 ms, slices of 50 take 5."""
+    config = read(tiny, {"planner": {"kind": kind, "candidates": 1000, "elites": 100}})
+    clock = Ticking()
+    agent = Agent(model.requires_grad_(False), config, clock=clock)
+    agent.slice_size = 50
+    for deadline_ms, slices, iterations in ((42.0, 8, 0), (133.0, 26, 1), (3.0, 1, 0), (0.0, 0, 0)):
+        clock.scored.clear()
+        begun = clock.now
+        plan = agent.plan(agent.initial(), deadline_ms=deadline_ms, score=clock.score)
+        assert plan.iterations == iterations
+        assert plan.milliseconds == pytest.approx((clock.now - begun) * 1e3)
+        assert plan.milliseconds <= max(deadline_ms, 5.0) + 1e-6
+        if kind != "icem":
+            assert len(clock.scored) == slices
+        assert bool(plan.value.isfinite()) == (slices > 0)
+    clock.scored.clear()
+    agent.plan(agent.initial(), score=clock.score)
+    assert max(clock.scored) == 1000  # without a deadline nothing is sliced
+
+
+def timed(model: WorldModel, clock: Ticking, fixed_ms: float) -> None:
+    """Imagining takes so long, and a millisecond more for ten candidates."""
+
+    def reward(features: Tensor) -> Tensor:
+        clock.now += fixed_ms / 1e3 + features.shape[1] / 1e4
+        return features[..., 0]
+
+    model.reward = Answer(reward)
+
+
+def test_the_population_fits_what_the_machine_reaches(model: WorldModel, tiny: Config) -> None:
+    """Two iterations of 2 ms and 0.1 ms a candidate."""
+    clock = Ticking()
+    timed(model, clock, fixed_ms=2.0)
+    agent = Agent(model.requires_grad_(False), tiny, clock=clock)
+    sizes = {}
+    for deadline_ms in (10.0, 20.0, 50.0, 100.0):
+        fitted = agent.within(deadline_ms)
+        sizes[deadline_ms] = fitted.config.planner.candidates
+        took = fitted.plan(agent.initial()).milliseconds
+        assert 0.5 * deadline_ms < took <= 0.9 * deadline_ms
+        planner = fitted.config.planner
+        assert planner.elites / planner.candidates == pytest.approx(3 / 8, abs=0.03)
+        assert planner.proposals / planner.candidates == pytest.approx(2 / 8, abs=0.03)
+        assert planner.iterations == 2
+    assert sizes == {10.0: 24, 20.0: 64, 50.0: 192, 100.0: 384}
+    assert agent.config.planner.candidates == 8  # the agent itself stays as it was
+    with pytest.raises(
+        ValueError, match=r"within: 16 candidates over 4 rows take 7.2 ms here, more"
+    ):
+        agent.within(5.0)
+
+
+def test_warming_up_finds_slices_that_cost_little_more_than_a_few_candidates(
+    model: WorldModel, tiny: Config
+) -> None:
+    clock = Ticking()
+    config = read(tiny, {"planner": {"candidates": 1000, "elites": 9}})
+    for fixed_ms, slice_size in ((0.0, 16), (10.0, 64), (100.0, 512), (1e9, 1000)):
+        timed(model, clock, fixed_ms)
+        agent = Agent(model.requires_grad_(False), config, clock=clock)
+        agent.warm_up()
+        assert agent.slice_size == slice_size
 
 
 def test_the_return_is_rewards_discounts_and_a_last_value(model: WorldModel, tiny: Config) -> None:

@@ -291,11 +291,6 @@ def test_a_mistyped_task_is_answered_with_the_nearest():
         make_env("walker_wolk")
 
 
-def test_a_gymnasium_task_is_not_known():
-    with pytest.raises(ConfigError, match="gymnasium environments are not known"):
-        make_env("gym:CartPole-v1")
-
-
 def test_mujoco_4_is_refused_with_the_line_to_type(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "4.0.1")
     with pytest.raises(ConfigError, match=r'found 4.0.1; type: pip install .*"mujoco>=3.17,<4"'):

@@ -17,11 +17,11 @@ from worldmodel import config
 
 HOUSE = Path(worldmodel.__file__).parent
 FLOORS = [
-    {"structs", "config"},
-    {"envs", "models", "replay", "planners", "log"},
+    {"structs", "config", "film"},
+    {"envs", "models", "replay", "planners", "log", "progress", "published"},
     {"losses", "agent"},
-    {"learner", "rollout", "checkpoint", "visualize", "robot"},
-    {"loop", "bench", "doctor", "ceiling"},
+    {"learner", "rollout", "checkpoint", "parcel", "visualize", "robot"},
+    {"loop", "bench", "doctor", "ceiling", "compare", "export", "watch", "demo"},
     {"cli"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -30,6 +30,7 @@ FILES = sorted(path.relative_to(HOUSE) for path in HOUSE.rglob("*.py"))
 NOT_AT_IMPORT = (
     *("mujoco", "dm_control", "mujoco_warp", "warp", "gymnasium"),
     *("matplotlib", "imageio", "imageio_ffmpeg", "tensorboard", "tyro", "rich"),
+    *("onnx", "onnxruntime", "onnxscript"),
 )
 
 

@@ -34,6 +34,29 @@ def test_an_update_is_the_same_for_the_same_seed_and_batch(tiny: Config) -> None
     assert not torch.equal(learned(1), learned(2))
 
 
+def test_the_average_is_a_mean_of_the_first_steps_then_moves(
+    model: WorldModel, tiny: Config
+) -> None:
+    learner = Learner(model, read(tiny, {"learner": {"averaging": 0.5}}))
+    seen = []
+    for _ in range(3):
+        learner.update(make_batch(3, 5))
+        seen.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    averaged = torch.cat([p.flatten() for p in learner.averaged.parameters()])
+    torch.testing.assert_close(averaged, ((seen[0] + seen[1]) / 2 + seen[2]) / 2)
+    assert all(not p.requires_grad for p in learner.averaged.parameters())
+    torch.testing.assert_close(learner.averaged.pixels.mean, model.pixels.mean)
+
+
+def test_without_averaging_what_acts_is_what_learned(model: WorldModel, tiny: Config) -> None:
+    learner = Learner(model, read(tiny, {"learner": {"averaging": 1.0}}))
+    model.pixels.fit(torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8))
+    for _ in range(2):
+        learner.update(make_batch(3, 5))
+    for name, value in learner.averaged.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]), name
+
+
 def test_padded_rows_teach_nothing(model: WorldModel, tiny: Config) -> None:
     batch = make_batch(3, 5)
     valid = batch.valid.clone()

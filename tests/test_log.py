@@ -1,22 +1,23 @@
-import io
 import json
 import math
 import sys
 import types
 from typing import Any
 
+import imageio.v2 as imageio
 import numpy as np
 import pytest
-from rich.console import Console
 
+from worldmodel.film import side_by_side
 from worldmodel.log import (
+    THUMBNAIL,
+    THUMBNAIL_IMAGES,
     Evaluation,
     Journal,
-    Progress,
     read_evaluations,
     read_metrics,
-    sparkline,
 )
+from worldmodel.structs import Episode
 
 
 @pytest.fixture(autouse=True)
@@ -24,20 +25,17 @@ def no_tensorboard(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
 
 
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Terminal(io.StringIO):
-    encoding = "utf-8"
-
-    def isatty(self) -> bool:
-        return True
+def episode(length: int) -> Episode:
+    """Its images tell the time: red is the row."""
+    images = np.zeros((length, 8, 6, 3), np.uint8)
+    images[..., 0] = np.arange(length)[:, None, None]
+    return Episode(
+        image=images,
+        action=np.zeros((length, 1), np.float32),
+        reward=np.zeros(length, np.float32),
+        discount=np.ones(length, np.float32),
+        env_steps=np.ones(length, np.int64),
+    )
 
 
 def fill(journal: Journal, first: int, last: int) -> None:
@@ -174,6 +172,9 @@ def test_tensorboard_mirrors_the_numbers_where_it_is_installed(tmp_path, monkeyp
         def add_scalar(self, name: str, value: float, step: int) -> None:
             told.append((name, value, step))
 
+        def add_image(self, name: str, image: Any, step: int, dataformats: str) -> None:
+            told.append((name, image.shape, step, dataformats))
+
     module = types.SimpleNamespace(SummaryWriter=SummaryWriter)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
     journal = Journal(tmp_path)
@@ -181,85 +182,47 @@ def test_tensorboard_mirrors_the_numbers_where_it_is_installed(tmp_path, monkeyp
     journal.metrics({"env_steps": 6, "loss": 0.25})
     folder = str(tmp_path / "tensorboard")
     assert told == [(folder, 5), ("loss", 0.5, 5), ("loss", 0.25, 6)]
+    del told[:]
+    journal.evaluation(7, 1.0, returns=[1.0, 2.0], seeds=[0, 1])
+    journal.show(7, [episode(30), episode(4)])
+    strip = (8, 10 * 6, 3)  # ten images of the first episode
+    assert told == [("score", 1.5, 7), ("evaluation", strip, 7, "HWC")]
 
 
-def test_without_a_terminal_a_run_is_a_few_plain_lines(capsys, monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # some places that only keep a file set it
-    clock = Clock()
-    with Progress("cartpole [swingup]", steps=1000, minutes=None, clock=clock) as progress:
-        for second in range(31):
-            clock.now = float(second)
-            progress.update({"env_steps": 10 * second, "train_return": second, "loss/kl": 0.5})
-        progress.event("checkpoint [bold]300")
-        progress.done("score 801")
-    assert capsys.readouterr().out.splitlines() == [
-        "cartpole [swingup]",
-        "env steps 0 / 1,000  training 0  losses kl 0.5  time 0:00",
-        "env steps 100 / 1,000  training 10  losses kl 0.5  time 0:10, 1:30 left",
-        "env steps 200 / 1,000  training 20  losses kl 0.5  time 0:20, 1:20 left",
-        "env steps 300 / 1,000  training 30  losses kl 0.5  time 0:30, 1:10 left",
-        "0:30  checkpoint [bold]300",
-        "0:30  score 801",
-    ]
+def test_the_last_evaluation_is_a_small_film_in_the_run_folder(tmp_path):
+    journal = Journal(tmp_path)
+    for lengths in ((3, 5), (1000, 400)):  # the last one stays
+        journal.show(1, [episode(length) for length in lengths])
+    film = imageio.mimread(tmp_path / THUMBNAIL)
+    assert len(film) == THUMBNAIL_IMAGES
+    assert film[0].shape[:2] == (8, 6 + 2 + 6)
+    assert [path.name for path in tmp_path.iterdir() if "writing" in path.name] == []
 
 
-def test_plain_lines_need_no_more_than_ascii(capsys):
-    with Progress("toy", steps=None, minutes=1.0, clock=Clock()) as progress:
-        progress.update({"env_steps": 5, "train_return": 1.0, "score": 3.0, "plan_ms": 12.34})
-    out = capsys.readouterr().out
-    assert out.isascii()
-    assert "\x1b" not in out
-    assert "\r" not in out
+def test_a_film_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    journal = Journal(tmp_path)
+    journal.show(1, [episode(3)])
+    before = (tmp_path / THUMBNAIL).read_bytes()
+
+    def write_half(path, images, **how):
+        path.write_bytes(b"GIF8")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(imageio, "mimwrite", write_half)
+    with pytest.raises(OSError, match="disk full"):
+        journal.show(2, [episode(4)])
+    assert (tmp_path / THUMBNAIL).read_bytes() == before
 
 
-def test_a_terminal_gets_one_table_and_lasting_lines(monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
-    file = Terminal()
-    screen = Console(file=file, force_terminal=True, width=80, height=20)
-    clock = Clock()
-    with Progress("toy", steps=1000, minutes=None, screen=screen, clock=clock) as progress:
-        progress.update({"env_steps": 100, "score": 1.0, "wall_clock_s": 0.0})
-        clock.now = 10.0
-        progress.update({"env_steps": 200, "score": 2.0, "updates_per_s": 33.33})
-        progress.event("checkpoint [x]")
-        progress.done("finished")
-    out = file.getvalue()
-    assert "0:10  checkpoint [x]" in out
-    assert out.rstrip().endswith("finished")
-    last_table = out[out.rindex("env steps") :]
-    assert "200 / 1,000" in last_table
-    assert "2  ▁█" in last_table
-    assert "33.3" in last_table
-    assert "0:10, 1:20 left" in last_table
+def test_shorter_films_beside_a_longer_one_stay_at_their_end():
+    images = side_by_side([episode(2).image, episode(4).image])
+    assert images.shape == (4, 8, 6 + 2 + 6, 3)
+    assert images[:, 0, 0, 0].tolist() == [0, 1, 1, 1]
+    assert images[:, 0, -1, 0].tolist() == [0, 1, 2, 3]
+    assert side_by_side([episode(9).image], 3)[:, 0, 0, 0].tolist() == [0, 4, 8]
 
 
-def test_an_error_leaves_the_terminal_as_it_was(monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
-    file = Terminal()
-    screen = Console(file=file, force_terminal=True)
-
-    def fail() -> None:
-        with Progress("toy", steps=None, minutes=None, screen=screen) as progress:
-            progress.update({"env_steps": 1})
-            raise KeyError("the loop")
-
-    with pytest.raises(KeyError):
-        fail()
-    assert file.getvalue().count("\x1b[?25l") == file.getvalue().count("\x1b[?25h") == 1  # cursor
-
-
-def test_time_goes_on_from_an_earlier_sitting(capsys):
-    clock = Clock()
-    with Progress("toy", steps=2000, minutes=2.0, clock=clock) as progress:
-        progress.update({"env_steps": 1000, "wall_clock_s": 60.0})
-        clock.now = 10.0
-        progress.update({"env_steps": 1100, "wall_clock_s": 70.0})
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert "time 1:10, 0:50 left" in last  # the minutes end first: 900 steps take 90 seconds
-
-
-def test_a_sparkline_goes_from_the_lowest_to_the_highest():
-    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
-    assert sparkline([5, math.nan, 4]) == "█ ▁"
-    assert sparkline([3, 3]) == "▁▁"
-    assert sparkline([]) == sparkline([math.nan]) == ""
+def test_without_imageio_a_run_has_no_film(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    Journal(tmp_path).show(1, [episode(3)])
+    assert not (tmp_path / THUMBNAIL).exists()

@@ -19,8 +19,9 @@ from worldmodel import checkpoint
 from worldmodel.agent import Agent
 from worldmodel.config import Config, ConfigError, read
 from worldmodel.envs import make_env
-from worldmodel.log import Progress, read_evaluations, read_metrics
+from worldmodel.log import read_evaluations, read_metrics
 from worldmodel.loop import Outcome, Training, read_run
+from worldmodel.progress import Progress
 from worldmodel.replay import read_episode
 
 
@@ -216,7 +217,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny: Config, tmp_path: Path) ->
 
 def test_a_loaded_agent_plans_as_the_trained_one(tiny: Config, tmp_path: Path) -> None:
     go(tiny, tmp_path / "run", steps=300)
-    weights = checkpoint.load_group(tmp_path / "run" / "checkpoints", "model")
+    weights = checkpoint.load_group(tmp_path / "run" / "checkpoints", "averaged")
     assert weights is not None
     agent = worldmodel.load(tmp_path / "run")
     for name, tensor in agent.model.state_dict().items():

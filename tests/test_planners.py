@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,9 @@ from worldmodel.planners import (
     ICEM,
     MPPI,
     CategoricalCEM,
+    Deadline,
     Gradient,
+    Limits,
     Planner,
     Refined,
     Shooting,
@@ -86,6 +89,7 @@ def search(
     proposals: Tensor | None = None,
     project: Callable[[Tensor], Tensor] = box,
     asks: float = math.inf,
+    slice_size: int | None = None,
 ) -> Search:
     """One search whose clock runs out after so many asks."""
     start = torch.zeros(1, LENGTH, ACTIONS) if start is None else start
@@ -103,6 +107,7 @@ def search(
         generators=[torch.Generator().manual_seed(seed + row) for row in range(len(start))],
         project=project,
         out_of_time=out_of_time,
+        slice_size=slice_size,
     )
 
 
@@ -327,6 +332,209 @@ def test_what_does_not_fit_is_named(planner: Planner) -> None:
             project=box,
             out_of_time=lambda: False,
         )
+
+
+# Limits inside the search
+
+
+@every_planner
+def test_all_that_is_scored_or_returned_keeps_the_limits_to_the_last_bit(planner: Planner) -> None:
+    low, high, change = (
+        torch.tensor([-0.3, -1.0]),
+        torch.tensor([0.7, 0.1]),
+        torch.tensor([0.1, 0.3]),
+    )
+    last = torch.tensor([[0.7, -0.2], [0.123, 0.0]])
+    start = torch.ones(2, LENGTH, ACTIONS)
+    limits = Limits(low, high, change)
+
+    def assert_kept(actions: Tensor) -> None:
+        """In double precision, which rounds nothing here: [B, N, L, A]"""
+        rows = torch.cat([last[:, None, None].expand(-1, actions.shape[1], 1, -1), actions], 2)
+        assert (rows.double().diff(dim=2).abs() <= change.double()).all()
+        assert ((actions >= low) & (actions <= high)).all()
+
+    def score(actions: Tensor) -> Tensor:
+        assert_kept(actions)
+        return parabola(actions)
+
+    proposals = torch.full((2, 2, LENGTH, ACTIONS), -7.0)
+    project = limits.project(start, last)
+    for asks in (math.inf, 1, 0):
+        found = search(planner, score, start, proposals=proposals, project=project, asks=asks)
+        assert_kept(found.actions[:, None])
+        assert_kept(found.elites)
+
+
+@every_planner
+def test_a_best_that_the_change_limit_allows_is_found_where_clipping_afterwards_is_worse(
+    planner: Planner,
+) -> None:
+    """0, 0, 1 is wished for after 0, in steps of 0.4 at most.
+
+    Whoever clips that gets 0, 0, 0.4 and pays 0.36. Going up a step early, 0, 0.3, 0.7, costs 0.18:
+    (x)^2 + (x + 0.4 - 1)^2 has its least at x = 0.3.
+    """
+    wished = torch.tensor([0.0, 0.0, 1.0])[:, None].expand(-1, ACTIONS)
+
+    def score(actions: Tensor) -> Tensor:
+        return -(actions - wished).square().sum((-1, -2))
+
+    start = torch.zeros(1, LENGTH, ACTIONS)
+    project = Limits(max_change=0.4).project(start, torch.zeros(ACTIONS))
+    clipped = project(wished[None, None])
+    torch.testing.assert_close(score(clipped), torch.full((1, 1), -0.36 * ACTIONS))
+    paid = -score(search(planner, score, start, project=project).actions[:, None]).item() / ACTIONS
+    if isinstance(planner, (Gradient, Refined)):
+        assert paid < 0.181
+    elif isinstance(planner, Shooting):
+        assert paid < 0.33
+    else:  # a Gaussian for each action by itself gets most of the way
+        assert paid < 0.25
+
+
+def test_a_change_is_counted_from_the_nearest_place_inside() -> None:
+    start = torch.zeros(1, 3, 1)
+    project = Limits(low=-0.5, high=0.5, max_change=0.25).project(start, torch.tensor([0.9]))
+    wished = torch.tensor([-1.0, -1.0, 1.0])[None, None, :, None]
+    torch.testing.assert_close(project(wished)[0, 0, :, 0], torch.tensor([0.25, 0.0, 0.25]))
+    again = project(project(wished))
+    assert torch.equal(again, project(wished))  # what is allowed stays as it is
+
+
+def test_limits_without_a_change_need_to_know_nothing_of_before() -> None:
+    start = torch.zeros(2, 3, 2)
+    project = Limits(low=[-0.5, 0.0], high=torch.tensor([[0.5, 1.0], [0.1, 0.2]])).project(
+        start, None
+    )
+    wished = torch.ones(2, 4, 3, 2)
+    assert torch.equal(project(wished)[:, 0, 0], torch.tensor([[0.5, 1.0], [0.1, 0.2]]))
+    assert torch.equal(project(-wished)[:, 0, 0], torch.tensor([[-0.5, 0.0], [-0.5, 0.0]]))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"low": -2}, r"limits: low, high: expected numbers in the agent's \[-1, 1\], got -2.0"),
+        ({"high": math.nan}, "limits: low, high: expected numbers in the agent's"),
+        ({"low": 0.5, "high": 0.2}, "limits: expected low <= high, got 0.5 and 0.2"),
+        ({"max_change": 0}, "limits: max_change: expected more than 0, got 0.0"),
+        ({"max_change": "slow"}, "limits: max_change: expected numbers, got 'slow'"),
+        ({"last": [0.0, math.nan]}, "limits: after: expected a finite action"),
+        (
+            {"high": [0.1, 0.2, 0.3]},
+            r"limits: high: expected one number, \[2\] or \[1, 2\], got \[3",
+        ),
+        ({"max_change": 0.1}, r"limits: max_change needs the action that was done last"),
+    ],
+)
+def test_limits_that_cannot_be_are_refused_by_name(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Limits(**given).project(torch.zeros(1, LENGTH, ACTIONS), None)
+
+
+# A clock that is asked inside an iteration
+
+
+@every_planner
+def test_slices_change_nothing_where_there_is_time(planner: Planner) -> None:
+    whole, sliced = (search(planner, parabola, slice_size=size) for size in (None, 7))
+    torch.testing.assert_close(sliced.actions, whole.actions, atol=1e-6, rtol=0)
+    assert sliced.iterations == whole.iterations
+
+
+@every_planner
+def test_an_iteration_that_is_cut_makes_do_with_those_scored(planner: Planner) -> None:
+    """The clock runs out when ten were scored: two slices of five."""
+    scored: list[Tensor] = []
+
+    def score(actions: Tensor) -> Tensor:
+        scored.append(actions.detach())
+        return parabola(actions)
+
+    proposals = torch.stack([BLIND[0], TOP, -BLIND[0]])[None]
+    start = torch.full((1, LENGTH, ACTIONS), 0.9)
+    if isinstance(planner, Gradient):
+        planner = dataclasses.replace(planner, candidates=16)
+    found = search(planner, score, start, proposals=proposals, asks=2, slice_size=5)
+    assert [part.shape[1] for part in scored] == [5, 5]
+    assert found.iterations == 0
+    seen = torch.cat(scored, 1)
+    assert found.value.isfinite()
+    assert ((found.elites[:, :, None] == seen[:, None]).all((-1, -2)).any(2)).all()
+    assert torch.equal(found.elites[0, 0], TOP)  # the best of those ten
+    assert parabola(found.actions) > parabola(start)
+    assert found.actions.isfinite().all()
+
+
+@every_planner
+def test_time_inside_an_iteration_is_not_lost(planner: Planner) -> None:
+    """Half of the second iteration is better than none of it, over many seeds."""
+    if isinstance(planner, (Refined, Gradient)):
+        pytest.skip("their second iteration is one small step")
+    size = planner.candidates // 4  # type: ignore[attr-defined]
+
+    def mean_value(asks: int) -> float:
+        found = [
+            search(planner, parabola, BLIND, seed=seed, asks=asks, slice_size=size)
+            for seed in range(12)
+        ]
+        return sum(float(parabola(each.actions)) for each in found) / 12
+
+    first_whole, half_more = mean_value(4), mean_value(6)
+    assert half_more > first_whole
+
+
+class Ticking:
+    """A clock that goes on when somebody works."""
+
+    def __init__(self) -> None:
+        self.now = 7.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_nothing_begins_that_would_end_too_late() -> None:
+    clock = Ticking()
+    deadline = Deadline(clock, 7.0, 10.0)
+    assert not deadline()
+    clock.now += 0.003
+    assert not deadline()  # at 3 ms, another 3 is in time
+    clock.now += 0.004
+    assert deadline()  # at 7 ms, another 4 is not
+    assert deadline()
+    assert Deadline(clock, 7.0, 0.0)()
+    never = Deadline(clock, 7.0, None)
+    clock.now += 1e9
+    assert not never()
+
+
+@every_planner
+@pytest.mark.parametrize("deadline_ms", [0.5, 4.0, 11.0, 23.0])
+def test_a_search_ends_before_its_deadline_or_after_its_first_slice(
+    planner: Planner, deadline_ms: float
+) -> None:
+    """A slice of at most 8 candidates takes 1 ms, a smaller one less."""
+    clock = Ticking()
+
+    def score(actions: Tensor) -> Tensor:
+        clock.now += actions.shape[1] / 8e3
+        return parabola(actions)
+
+    found = planner.search(
+        score,
+        torch.zeros(1, LENGTH, ACTIONS),
+        proposals=None,
+        generators=[torch.Generator()],
+        project=box,
+        out_of_time=Deadline(clock, 7.0, deadline_ms),
+        slice_size=8,
+    )
+    took_ms = (clock.now - 7.0) * 1e3
+    assert 0 < took_ms <= max(deadline_ms, 1.0) + 1e-6
+    assert took_ms > deadline_ms - 2.1 or found.iterations  # it does not stop long before
+    assert found.value.isfinite()
 
 
 # Linear-quadratic problems: x' = F x + G u, cost x'x + u'u / 2 at each step, x'x at the end

@@ -670,6 +670,48 @@ def test_with_a_planner_in_time_it_is_the_loop_written_by_hand(agent: Agent) -> 
         assert controller.state == "plan"
 
 
+def test_the_search_keeps_the_change_that_the_guard_allows(agent: Agent) -> None:
+    """The plan goes to the motor as it is: the guard has nothing left to do."""
+    guard = Guard(LOW, HIGH, CHANGE)
+    limits = guard.limits(guard.inside(np.zeros(A)))
+    told: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+
+    class Listening(InlineWorker):
+        def hand_over(self, row: Row) -> None:
+            super().hand_over(row)
+            plan = self._answers[-1].actions
+            assert plan is not None
+            last = guard.to_agent(guard.inside(np.zeros(A))) if row.action is None else row.action
+            told.append((last, plan))
+
+    def wild(latents: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        return 1e3 * actions[..., 0] * torch.tensor([1.0, -1.0, 1.0, -1.0])
+
+    class Wild(Agent):
+        def plan(self, *given, **settings):  # type: ignore[no-untyped-def]
+            return super().plan(*given, **settings, score=wild)
+
+    allowed = 2 * CHANGE / (HIGH - LOW)
+    with Controller(
+        Listening(Wild(agent.model, agent.config), limits), 10, LOW, HIGH, CHANGE, max_age_s=100.0
+    ) as controller:
+        for image in images(7, 4):
+            action = controller.step(image)
+            last, plan = told[-1]
+            rows = np.concatenate([last[None], plan]).astype(np.float64)
+            assert (np.abs(np.diff(rows, axis=0)) <= allowed).all()
+            np.testing.assert_allclose(action, guard.to_motor(plan[0]), atol=1e-5)
+    assert np.abs(np.diff(rows, axis=0))[:, 0].max() > 0.9 * allowed[0]  # it wished for more
+
+
+def test_a_change_from_end_to_end_is_no_limit_to_the_search() -> None:
+    assert Guard([0.0], [2.0], 2.0).limits(np.zeros(1, np.float32)) is None
+    limits = Guard([0.0, 0.0], [2.0, 8.0], 1.0).limits(np.float32([0.5, 8.0]))
+    assert limits is not None
+    np.testing.assert_allclose(np.asarray(limits.max_change), [1.0, 0.25])
+    np.testing.assert_allclose(np.asarray(limits.last), [-0.5, 1.0])
+
+
 def test_rows_at_once_are_believed_like_rows_one_by_one(agent: Agent) -> None:
     seen = images(1, 4)
     action = np.array([0.3, -0.6], np.float32)

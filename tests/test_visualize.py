@@ -1,63 +1,96 @@
 import csv
+import dataclasses
+import functools
+import html.parser
 import math
+import shutil
 import subprocess
 import sys
 import types
 
 import imageio.v3
 import imageio_ffmpeg
+import matplotlib.colors
+import matplotlib.text
 import numpy as np
 import pytest
 import torch
 
+from tests.conftest import Answer
 from worldmodel.agent import Agent
 from worldmodel.config import Config, ConfigError, read
+from worldmodel.envs import make_env
 from worldmodel.log import Evaluation, Journal, read_metrics
 from worldmodel.models import WorldModel
 from worldmodel.replay import write_episode
+from worldmodel.rollout import evaluate, play_constant
 from worldmodel.structs import Episode, Latent
 from worldmodel.visualize import (
+    NoTruthError,
     RewardFit,
+    compare_returns,
     cut,
+    darken,
     draw_open_loop,
     draw_video,
+    look_into,
+    map_latents,
     measure,
+    observe,
     plot_curves,
     plot_errors,
     predict,
+    probe,
     spread,
+    true_states,
     visualize,
     visualize_run,
+    write_page,
 )
 from worldmodel.visualize.errors import mean_of, psnr
-from worldmodel.visualize.folder import mean_image
+from worldmodel.visualize.page import Fact, Section, Table
 from worldmodel.visualize.predictions import newest
+from worldmodel.visualize.source import mean_image
 from worldmodel.visualize.strips import paint_error
+from worldmodel.visualize.truth import angles, name_state
 
 HEIGHT, WIDTH = 2, 3
 GREY = np.full((HEIGHT, WIDTH, 3), 0.5)
 
 
-class Adder(torch.nn.Module):
-    """Knows a world in which the action is added to the level that fills the image.
+class Adding(torch.nn.Module):
+    """The dynamics of a world in which the action is added to the level that fills the image."""
 
-    ``deter`` sums the levels of all images seen; the reward is the level.
-    """
-
-    action_size = 1
-
-    def __init__(self, channels: int = 3) -> None:
-        super().__init__()
-        self.image_shape = (HEIGHT, WIDTH, channels)
-        self.nothing = torch.nn.Parameter(torch.zeros(1))
-        self.dynamics = self
-        self.pixels = types.SimpleNamespace(mean=torch.full(self.image_shape, 0.5))
+    stoch_size = 1
 
     def initial(self, *batch: int) -> Latent:
         zero = torch.zeros(*batch, 1)
         return Latent(zero, zero, zero, zero)
 
-    def observe_step(self, latent, action, image):
+    def imagine_step(self, latent, action, noise):
+        level = latent.stoch + action
+        return Latent(latent.deter, level, level, level)
+
+
+class Adder(torch.nn.Module):
+    """Knows that world. ``deter`` sums the levels of all images seen; the reward is the level."""
+
+    action_size = 1
+    has_choices = False
+    policy = None
+    vectors = None
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.image_shape = (HEIGHT, WIDTH, channels)
+        self.nothing = torch.nn.Parameter(torch.zeros(1))
+        self.dynamics = Adding()
+        self.reward = Answer(lambda features: features[..., 1])
+        self.discount = Answer(lambda features: torch.ones_like(features[..., 0]))
+        self.slow_value = Answer(lambda features: torch.zeros_like(features[..., 0]))
+        self.pixels = types.SimpleNamespace(mean=torch.full(self.image_shape, 0.5))
+
+    def observe_step(self, latent, action, image, noise=None, vectors=None):
         level = image[..., 0, 0, -1:].float()
         return Latent(latent.deter + level, level, level, level)
 
@@ -72,9 +105,6 @@ class Adder(torch.nn.Module):
         whole = level[..., None, None, None].expand(*level.shape, *self.image_shape)
         return whole.round().clamp(0, 255).byte()
 
-    def reward(self, features):
-        return features[..., 1]
-
 
 class Rememberer(Adder):
     """Draws the sum of all that it saw."""
@@ -84,7 +114,8 @@ class Rememberer(Adder):
 
 
 def agent_of(model, **settings) -> Agent:
-    return Agent(model, read(Config(), settings))
+    exact = {"task": "toy", "planner": {"precision": "float32"}}
+    return Agent(model, read(Config(), exact | settings))
 
 
 def adding(actions, start: int = 0, channels: int = 3) -> Episode:
@@ -252,11 +283,8 @@ def test_a_video_has_a_frame_for_each_row_all_of_one_even_size():
     assert all(side % 2 == 0 for side in frames[0].shape[:2])
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
+def make_run(run):
     """A run folder of the adder's world, with everything that visualize reads."""
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    run = tmp_path / "run"
     journal = Journal(run)
     for step in (100, 200):
         journal.evaluation(step, step / 10, [step / 7, step / 9], [0, 1])
@@ -269,16 +297,43 @@ def run(tmp_path, monkeypatch):
     return run
 
 
-PICTURES = {"reconstruction.png", "open_loop.png", "errors.png", "reward.png", "curves.png"}
+@pytest.fixture
+def quickly(monkeypatch):
+    """A few windows measured, and no curves drawn."""
+    few = functools.partial(measure, windows=4)
+    monkeypatch.setattr("worldmodel.visualize.report.measure", few)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
 
 
-def test_everything_is_written_and_can_be_read(run):
-    summary = visualize_run(agent_of(Adder()), run)
+@pytest.fixture
+def run(tmp_path, quickly):
+    return make_run(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    """A run and all that is seen of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "torch.utils.tensorboard", None)
+        run = make_run(tmp_path_factory.mktemp("seen") / "run")
+        return run, visualize_run(agent_of(Adder()), run)
+
+
+STRIPS = {"reconstruction.png", "open_loop.png", "plans_0.png", "plans_1.png", "plans_2.png"}
+FIGURES = {f"{name}.png" for name in ("errors", "reward", "returns", "search", "curves")}
+FIGURES |= {"map_2d.png", "map_3d.png"}
+TEXTS = {"errors.csv", "plans.csv", "report.html"}
+
+
+def test_everything_is_written_and_can_be_read(seen):
+    run, summary = seen
     out = run / "report"
-    assert {path.name for path in out.iterdir()} == PICTURES | {"errors.csv", "open_loop.mp4"}
+    assert {path.name for path in out.iterdir()} == STRIPS | FIGURES | TEXTS | {"open_loop.mp4"}
     assert {path.name for path in summary.files} == {path.name for path in out.iterdir()}
-    assert summary.notes == []
-    for name in PICTURES:
+    (note,) = summary.notes  # the adder's world is not the toy's
+    assert "no true states" in note
+    for name in STRIPS | FIGURES:
         height, width, _ = imageio.v3.imread(out / name).shape
         assert height > 300
         assert width > 300
@@ -337,16 +392,14 @@ def test_without_ffmpeg_the_video_is_a_gif_and_a_note_says_how_to_get_mp4(run, m
     summary = visualize_run(agent_of(Adder()), run)
     assert not (run / "report" / "open_loop.mp4").exists()
     assert len(imageio.v3.imread(run / "report" / "open_loop.gif", index=None)) == 32
-    (note,) = summary.notes
-    assert "pip install imageio-ffmpeg" in note
+    assert "pip install imageio-ffmpeg" in summary.notes[0]
 
 
-def test_without_matplotlib_strips_video_and_numbers_are_still_there(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+def test_without_matplotlib_strips_video_and_numbers_are_still_there(run):
     summary = visualize_run(agent_of(Adder()), run)
     names = {path.name for path in (run / "report").iterdir()}
-    assert names == {"reconstruction.png", "open_loop.png", "open_loop.mp4", "errors.csv"}
-    (note,) = summary.notes
+    assert names == STRIPS | TEXTS | {"open_loop.mp4"}
+    (note, _) = summary.notes
     assert "pip install matplotlib" in note
 
 
@@ -376,13 +429,16 @@ def test_a_run_without_held_out_episodes_is_named(tmp_path):
 def test_a_broken_held_out_episode_is_skipped_and_told(run):
     (run / "heldout" / "000001.npz").write_bytes(b"torn")
     summary = visualize_run(agent_of(Adder()), run)
-    (note,) = summary.notes
-    assert "000001.npz" in note
+    assert "000001.npz" in summary.notes[0]
+    assert "000001.npz" in (run / "report" / "report.html").read_text()
+    (run / "heldout" / "000000.npz").write_bytes(b"torn")
+    with pytest.raises(ConfigError, match=r"heldout holds no episode; .*000000.npz.*: delete it"):
+        visualize_run(agent_of(Adder()), run)
 
 
-def test_figures_of_little_are_drawn_too(tmp_path, run):
+def test_figures_of_little_are_drawn_too(tmp_path, seen):
     errors = measure(agent_of(Adder()), [adding([1] * 5)], GREY)
-    metrics = read_metrics(run / "metrics.jsonl")
+    metrics = read_metrics(seen[0] / "metrics.jsonl")
     for number, figure in enumerate(
         [
             plot_errors(errors),
@@ -398,3 +454,287 @@ def test_importing_loads_no_plotting_and_no_video():
     code = f"import sys, worldmodel.visualize; sys.exit(str({heavy} & set(sys.modules) or ''))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""
+
+
+# ------------------------------------------------------------------- plans: promised and obtained
+
+
+def beliefs_of(agent, episodes):
+    whole = cut(episodes, [(n, 0) for n in range(len(episodes))], max(map(len, episodes)))
+    return observe(agent, whole, whole.reward.shape[1])
+
+
+class Praising(Adder):
+    """Believes each reward to be one more than it is, and what is bright to be worth much."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reward = Answer(lambda features: features[..., 1] + 1)
+        self.slow_value = Answer(lambda features: 10 * features[..., 1])
+
+
+def test_a_model_that_knows_the_world_imagines_what_is_obtained():
+    agent = agent_of(Adder())
+    episodes = [adding([1, 0, 1, -1] * 4), adding([0] * 9, start=3)]
+    returns = compare_returns(agent, episodes, [0, 1], beliefs_of(agent, episodes))
+    np.testing.assert_allclose(returns.imagined, returns.obtained, rtol=1e-5)
+    assert returns.model_error < 1e-4
+    rows = 17 - 6, 10 - 6  # of each, with six rows after them
+    assert sorted(returns.row.tolist()) == sorted([*range(rows[0]), *range(rows[1])])
+    weights = 0.99 ** np.arange(6)
+    assert returns.obtained[0] == pytest.approx((weights * episodes[0].reward[1:7]).sum())
+    assert (returns.promised >= returns.imagined - 1e-4).all()  # nothing beats going up
+
+
+def test_praise_that_is_not_obtained_is_the_models_error():
+    agent = agent_of(Praising())
+    episodes = [adding([0, 1] * 6)]
+    returns = compare_returns(agent, episodes, [0], beliefs_of(agent, episodes))
+    assert returns.model_bias == pytest.approx((0.99 ** np.arange(6)).sum(), rel=1e-4)
+    last = 10 * episodes[0].reward[6] * 0.99**6  # the value is on both sides
+    rewards = (0.99 ** np.arange(6) * episodes[0].reward[1:7]).sum()
+    assert returns.obtained[0] == pytest.approx(rewards + last)
+
+
+def test_what_came_after_the_end_of_the_task_does_not_count():
+    ending = adding([0.25] * 12)
+    ending.discount[3] = 0
+    agent = agent_of(Adder())
+    returns = compare_returns(agent, [ending], [0], beliefs_of(agent, [ending]))
+    assert returns.obtained[0] == pytest.approx((0.99 ** np.arange(3) * ending.reward[1:4]).sum())
+
+
+def test_the_weights_that_played_plan_the_same_again(model, tiny, painter):
+    agent = Agent(model, tiny)
+    played = evaluate(agent, painter, 2, seed=7)
+    beliefs = beliefs_of(agent, played.episodes)
+    again = compare_returns(agent, played.episodes, played.seeds, beliefs)
+    assert again.apart.max() < 1e-4
+    other = compare_returns(agent, played.episodes, [70, 80], beliefs)
+    assert other.apart.max() > 1e-2
+
+
+def test_short_episodes_are_passed_over():
+    agent = agent_of(Adder())
+    episodes = [adding([0.0] * 3)] * 5 + [adding([0.0] * 9, start=3)]
+    returns = compare_returns(agent, episodes, range(6), beliefs_of(agent, episodes))
+    assert returns.row.tolist() == [0, 1, 2, 3]
+    assert returns.obtained[0] == pytest.approx(3 * (0.99 ** np.arange(6)).sum())
+    with pytest.raises(ValueError, match="more rows than the planner's look-ahead of 6, got 4"):
+        compare_returns(agent, episodes[:1], [0], beliefs_of(agent, episodes[:1]))
+
+
+def test_a_moment_shows_the_search_as_it_was():
+    agent = agent_of(Adder())
+    episode = adding([1.0] * 12)
+    beliefs = beliefs_of(agent, [episode]).map(lambda part: part[0])
+    moment = look_into(agent, episode, beliefs, 2)
+    assert [len(returns) for returns in moment.returns] == [64] * 3
+    assert moment.last_returns[0] == max(moment.returns[-1])
+    np.testing.assert_array_equal(moment.truth, episode.image[3:9])
+    np.testing.assert_array_equal(moment.done, episode.action[3:9])
+    level = 2 + moment.plan_actions[:, 0].cumsum()
+    np.testing.assert_array_equal(moment.plan[:, 0, 0, 0], level.round().clip(0, 255))
+    assert moment.last_returns.min() > moment.first_returns.max()
+
+
+# --------------------------------------------------------------------- latents: maps and probes
+
+
+def rings(random, episodes=4, rows=40, size=12):
+    """A ring, turned into a space of many dimensions; each episode lies somewhere else on it."""
+    axes = np.linalg.qr(random.standard_normal((size, size)))[0][:2]
+    angle = [random.uniform(-np.pi, np.pi, rows) for _ in range(episodes)]
+    return [np.stack([np.cos(a), np.sin(a)], 1) @ axes for a in angle], angle
+
+
+def test_a_ring_is_mapped_to_a_ring():
+    features, _ = rings(np.random.default_rng(0), rows=400)
+    found = map_latents(features)
+    centre = found.points[:, :2].mean(0)
+    radius = np.linalg.norm(found.points[:, :2] - centre, axis=1)
+    np.testing.assert_allclose(radius, 1, atol=0.1)
+    np.testing.assert_allclose(found.shares, [0.5, 0.5, 0], atol=0.05)
+    assert found.row[:3].tolist() == [0, 1, 2]
+    assert found.episode.tolist() == sorted([0, 1, 2, 3] * 400)
+
+
+def test_a_probe_reads_what_is_there_and_nothing_else():
+    random = np.random.default_rng(0)
+    features, angle = rings(random)
+    states = [
+        {"sin of pole": np.sin(a), "noise": random.standard_normal(len(a)), "still": 0 * a}
+        for a in angle
+    ]
+    there, noise = probe(features, states)
+    assert (there.name, noise.name) == ("sin of pole", "noise")
+    assert there.r_squared > 0.999
+    assert noise.r_squared < 0.1
+    assert there.spread[0] <= there.r_squared <= there.spread[1]
+
+
+def test_knowing_the_episode_by_heart_is_not_knowing_the_state():
+    """Rows held out singly would be read perfectly from a mark of their episode."""
+    random = np.random.default_rng(0)
+    marks = [np.tile(np.eye(5)[n], (30, 1)) for n in range(5)]
+    states = [{"wind": np.full(30, random.standard_normal())} for _ in range(5)]
+    (wind,) = probe(marks, states)
+    assert wind.r_squared <= 0
+
+
+def test_a_probe_of_two_episodes_is_refused():
+    with pytest.raises(ValueError, match="at least 3 episodes"):
+        probe([np.zeros((4, 2))] * 2, [{"x": np.arange(4.0)}] * 2)
+
+
+# --------------------------------------------------------------------------------- true states
+
+TOY = read(Config(), {"task": "toy", "env": {"image_size": 16}})
+
+
+@pytest.fixture(scope="module")
+def toy_episodes():
+    env = make_env(TOY.task, TOY.env)
+    return [play_constant(env, np.array([0.3, -0.1], np.float32), seed).episode for seed in (3, 4)]
+
+
+def test_an_episode_played_again_tells_its_true_states(toy_episodes):
+    states = true_states(TOY, toy_episodes, [3, 4])
+    env = make_env(TOY.task, TOY.env)
+    env.reset(4)
+    for _ in range(5):
+        env.step(np.array([0.3, -0.1], np.float32))
+    assert states[1]["velocity x"][5] == env.state()["velocity"][0]
+    assert states[1]["goal y"].std() == 0
+    assert {len(values) for values in states[0].values()} == {len(toy_episodes[0])}
+
+
+def test_states_of_another_episode_are_refused(toy_episodes):
+    with pytest.raises(NoTruthError, match="from seed 5, row 0 is not as it is stored"):
+        true_states(TOY, toy_episodes[:1], [5])
+    image = toy_episodes[0].image.copy()
+    image[7] += 1
+    changed = dataclasses.replace(toy_episodes[0], image=image)
+    with pytest.raises(NoTruthError, match="row 7 is not"):
+        true_states(TOY, [changed], [3])
+
+
+def test_where_the_task_cannot_be_played_there_is_no_truth(toy_episodes):
+    gone = dataclasses.replace(TOY, task="corridor")
+    with pytest.raises(NoTruthError, match=r"cannot be played here: .*corridor"):
+        true_states(gone, toy_episodes, [3, 4])
+
+
+def test_states_have_names_and_angles_come_as_sine_and_cosine():
+    named = name_state("cartpole_swingup", {"position": np.array([0.5, 0.0, 1.0])})
+    assert named == {"cart position": 0.5, "cos of pole": 0.0, "sin of pole": 1.0}
+    assert angles({k: np.array([v]) for k, v in named.items()}) == {"angle of pole": np.pi / 2}
+    named = name_state("reacher_easy", {"position": np.array([np.pi, 0.0]), "touch": np.array(3.0)})
+    assert named["cos of shoulder"] == -1
+    assert named["touch"] == 3
+    assert list(name_state("fish_swim", {"a": np.zeros(2)})) == ["a 0", "a 1"]
+
+
+@pytest.mark.usefixtures("quickly")
+def test_the_report_holds_the_truth_where_there_is_one(tmp_path, toy_episodes, model, tiny):
+    episodes = [*toy_episodes, dataclasses.replace(toy_episodes[0])]
+    run = tmp_path / "run"
+    (run / "heldout").mkdir(parents=True)
+    for number, episode in enumerate(episodes):
+        write_episode(run / "heldout" / f"{number:06d}.npz", episode)
+    Journal(run).evaluation(100, 1.0, [1.0, 2.0, 3.0], [3, 4, 3])
+    summary = visualize_run(Agent(model, tiny), run)
+    assert [note for note in summary.notes if "matplotlib" not in note] == []
+    assert {"position x", "velocity y"} <= {one.name for one in summary.probes}
+    assert (run / "report" / "probe.csv").read_text().count("\n") == 4 + len(summary.probes)
+    page = (run / "report" / "report.html").read_text()
+    assert "velocity y" in page
+
+
+# ------------------------------------------------------------------------------------- the page
+
+
+class Reader(html.parser.HTMLParser):
+    """Every tag, and every value that a browser might fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.asked, self.named = [], [], set()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "srcset", "action", "poster", "data", "background"):
+                self.asked.append(value)
+            if name == "id":
+                self.named.add(value)
+            assert not name.startswith("on"), f"{tag} {name}: a script"
+
+
+def test_the_page_asks_nobody_for_anything(seen):
+    run, _ = seen
+    page = (run / "report" / "report.html").read_text()
+    reader = Reader()
+    reader.feed(page)
+    assert not {"script", "iframe", "object", "embed", "form"} & set(reader.tags)
+    outside = [value for value in reader.asked if not value.startswith("data:")]
+    assert outside
+    assert {f"#{name}" for name in reader.named} == set(outside)  # the way down the page
+    assert "url(" not in page
+    assert "@import" not in page
+    for kind, least in (("image/png", 2 * len(STRIPS | FIGURES)), ("video/mp4", 1)):
+        assert page.count(f"data:{kind};base64,") == least
+    assert reader.tags.count("source") == len(STRIPS | FIGURES)  # each for a dark page too
+    assert "default-src 'none'" in page
+
+
+def test_what_is_written_on_the_page_is_text():
+    parts = [Table(["<i>"], [["<s>"]])]
+    page = write_page("<kbd>", "&", [Fact("<u>", "<p>")], [Section("<q>", "<a>", parts)], ["<em>"])
+    for tag in ("<kbd>", "<u>", "<q>", "<em>", "<i>", "<s>"):
+        assert tag not in page
+        assert tag.replace("<", "&lt;").replace(">", "&gt;") in page
+
+
+def test_in_the_dark_every_word_can_be_read():
+    errors = measure(agent_of(Adder()), [STAIRS], GREY, context=2)
+    light = plot_errors(errors)
+    words = [text.get_text() for text in light.findobj(matplotlib.text.Text)]
+    dark = darken(plot_errors(errors))
+    assert [text.get_text() for text in dark.findobj(matplotlib.text.Text)] == words
+    for text in dark.findobj(matplotlib.text.Text):
+        assert min(matplotlib.colors.to_rgb(text.get_color())) > 0.8
+    assert max(matplotlib.colors.to_rgb(dark.get_facecolor())) < 0.2
+    colours = {line.get_color() for line in dark.axes[0].lines}
+    assert all(max(matplotlib.colors.to_rgb(colour)) > 0.6 for colour in colours)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_browser_opens_the_page_without_a_word_or_a_request(seen, scheme, width):
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    run, _ = seen
+    told, asked = [], []
+    with playwright.sync_playwright() as play:
+        try:
+            browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium: {error}")
+        page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 800})
+        page.on("console", lambda message: told.append(message.text))
+        page.on("pageerror", lambda error: told.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((run / "report" / "report.html").as_uri())
+        page.wait_for_load_state("load")
+        shown = page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth])")
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        across = page.evaluate("document.documentElement.scrollWidth")
+        browser.close()
+    assert told == []
+    assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
+    assert sum(url.startswith("file:") for url in asked) == 1
+    assert all(complete and size > 0 for complete, size in shown)
+    assert paper == {"light": "rgb(246, 246, 244)", "dark": "rgb(15, 17, 21)"}[scheme]
+    assert across <= width  # nothing makes the page itself scroll sideways

@@ -13,8 +13,9 @@ Importing this loads no simulator, no plotting, no video.
 
 from worldmodel.agent import Agent
 from worldmodel.config import Config, ConfigError
-from worldmodel.envs import make_env
+from worldmodel.envs import as_gym, make_env
 from worldmodel.loop import load, train
+from worldmodel.planners import Limits
 from worldmodel.robot import Controller
 from worldmodel.rollout import evaluate
 from worldmodel.structs import Batch, Episode, Latent, Plan, Step
@@ -27,8 +28,10 @@ __all__ = [
     "Controller",
     "Episode",
     "Latent",
+    "Limits",
     "Plan",
     "Step",
+    "as_gym",
     "evaluate",
     "load",
     "make_env",

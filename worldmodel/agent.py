@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +15,32 @@ from torch import Tensor
 
 from worldmodel.config import Config
 from worldmodel.models import WorldModel
-from worldmodel.planners import Planner, box, build, draw
-from worldmodel.structs import Latent, Plan, Score
+from worldmodel.models.packed import Packed, packed, plan_dtype
+from worldmodel.planners import (
+    Allowed,
+    Deadline,
+    Limits,
+    Planner,
+    Project,
+    box,
+    build,
+    build_categorical,
+    draw,
+)
+from worldmodel.structs import Latent, Plan, Score, Search
 
 LatentScore = Callable[[Tensor, Tensor], Tensor]
 """A user's reward: latents [B, N, L, F], actions [B, N, L, A] -> [B, N, L], summed over L."""
+
+# Candidates between two looks at the clock, until ``warm_up`` has measured what a look costs.
+SLICE = 64
+# So long is a goal's picture looked at: no longer, and the belief has come to rest. Not studied.
+GOAL_ROWS = 3
+# ``warm_up`` doubles a slice of so many while it costs at most so many times as much.
+SMALL_SLICE, DEAR = 16, 1.5
+# What ``within`` tries, and the share of the deadline that the search may take.
+POPULATIONS = tuple(size for power in range(4, 13) for size in (2**power, 3 * 2 ** (power - 1)))
+HEADROOM = 0.9
 
 
 class Agent:
@@ -35,10 +59,19 @@ class Agent:
     The agent borrows the model: it never trains, freezes or moves it.
     """
 
-    def __init__(self, model: WorldModel, config: Config) -> None:
+    def __init__(
+        self,
+        model: WorldModel,
+        config: Config,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self.model = model
         self.config = config
-        self.planner: Planner = build(config.planner)
+        self.slice_size = SLICE  # candidates between two looks at the clock
+        self._clock = clock
+        fitting = build_categorical if model.has_choices else build
+        self.planner: Planner = fitting(config.planner)
 
     @property
     def device(self) -> torch.device:
@@ -56,9 +89,19 @@ class Agent:
         self,
         belief: Latent,
         action: NDArray[np.floating] | Tensor,
-        image: NDArray[np.uint8] | Tensor,
+        image: NDArray[np.uint8] | Tensor | Mapping[str, NDArray[Any] | Tensor],
+        seed: int | Sequence[int] = 0,
     ) -> Latent:
-        """The belief after ``action`` [A] was *done* and ``image`` [H, W, C] was seen."""
+        """The belief after ``action`` [A] was *done* and ``image`` [H, W, C] was seen.
+
+        A model that learned from vectors too takes ``{"image": image, "joints": [V], ...}``.
+        It follows the mean; with the setting ``planner.sampled`` it is drawn, with ``seed``: a
+        batch takes one for each row, or counts up from the one given.
+        """
+        felt: dict[str, Tensor] = {}
+        if isinstance(image, Mapping):
+            felt = self._felt(belief, image)
+            image = image.get("image", np.zeros(0))
         if isinstance(image, np.ndarray):
             image = np.ascontiguousarray(image)  # a camera's flipped view has negative strides
         image = torch.as_tensor(image, device=self.device)
@@ -70,7 +113,11 @@ class Agent:
         rows = belief if belief.shape else belief.map(lambda part: part[None])
         action = action.reshape(*rows.shape, -1)
         image = image.reshape(*rows.shape, *self.model.image_shape)
-        seen = self.model.observe_step(rows, action, image)
+        noise = None
+        if self.config.planner.sampled:
+            noise = draw(torch.empty_like(rows.stoch), self._generators(seed, len(rows.stoch)))
+        felt = {name: vector.reshape(*rows.shape, -1) for name, vector in felt.items()}
+        seen = self.model.observe_step(rows, action, image, noise, felt)
         return seen if belief.shape else seen.map(lambda part: part[0])
 
     @torch.no_grad()
@@ -81,35 +128,158 @@ class Agent:
         seed: int | Sequence[int] = 0,
         deadline_ms: float | None = None,
         score: LatentScore | None = None,
+        limits: Limits | None = None,
+        delay: NDArray[np.floating] | Tensor | None = None,
     ) -> Plan:
         """Search for the actions with the best imagined return.
 
         ``previous``: the last plan, which starts the search one step later. ``seed``: the same
         belief, plan and seed give the same plan; a batch takes one for each row, or counts up from
-        the one given. ``deadline_ms``: between two iterations, return
-        the best so far once the time is up. ``score``: plan for this instead of the reward.
+        the one given. ``deadline_ms``: return the best so far once the time is up, at least the
+        previous plan one step later; the clock is asked between slices of candidates, and nothing
+        begins that would end too late, except a first slice. ``score``: plan for this instead of
+        the reward, in a like unit if the planner is mppi. ``limits``: what every action keeps that
+        is imagined in the search, or returned. ``delay`` [D, A]: the actions under way, the next
+        one first; the plan begins after them.
         """
-        begun = time.perf_counter()
+        begun = self._now()
         rows = belief if belief.shape else belief.map(lambda part: part[None])
         batch = rows.shape[0]
-        seeds = range(seed, seed + batch) if isinstance(seed, int) else seed
-        generators = [torch.Generator(self.device).manual_seed(number) for number in seeds]
+        generators = self._generators(seed, batch)
+        under_way = None if delay is None else self._under_way(delay, belief)
+        if under_way is not None and under_way.shape[1]:
+            rows = self.model.imagine(rows, under_way, None).map(lambda part: part[:, -1])
         start = self._start(previous, batch)
-        proposals = self._propose(rows, previous, generators)
+        project: Project = box
+        if limits is not None:
+            if self.model.has_choices and limits.bounds_numbers:
+                raise ValueError(
+                    "limits: an action of this agent is a choice, which has no low, high or"
+                    " max_change; only allowed= can hold"
+                )
+            project = limits.project(start, self._last(limits, under_way, previous))
+        allowed = None if limits is None else limits.allowed
         found = self.planner.search(
-            self._score(rows, score, generators),
+            self._score(rows, score, generators, allowed),
             start,
-            proposals=proposals,
+            proposals=self._propose(rows, previous, generators),
             generators=generators,
-            project=box,
-            out_of_time=_timer(begun, deadline_ms),
+            project=project,
+            out_of_time=Deadline(self._now, begun, deadline_ms),
+            slice_size=None if deadline_ms is None else self.slice_size,
         )
-        milliseconds = (time.perf_counter() - begun) * 1e3
-        if belief.shape:
-            return Plan(found.actions, found.value, found.elites, found.iterations, milliseconds)
+        actions = found.actions
+        is_allowed = torch.ones(batch, dtype=torch.bool, device=self.device)
+        if allowed is not None:
+            standing = project(start[:, None])
+            actions, is_allowed = self._keep(rows, found, standing, allowed)
+        row = slice(None) if belief.shape else 0
         return Plan(
-            found.actions[0], found.value[0], found.elites[0], found.iterations, milliseconds
+            actions[row],
+            found.value[row],
+            found.elites[row],
+            found.iterations,
+            milliseconds=(self._now() - begun) * 1e3,
+            is_allowed=is_allowed[row],
         )
+
+    @torch.no_grad()
+    def warm_up(self) -> None:
+        """Make the first calls, which are slow, before a robot waits for one.
+
+        Also chooses ``slice_size``: as many candidates as cost little more than a few do, because
+        the model's calls, not its arithmetic, take the time.
+        """
+        self._time_plan()
+        self._time_plan()
+        rows, horizon = self.initial(1), self.planner.horizon
+        score = self._score(rows, None, [torch.Generator(self.device).manual_seed(0)])
+
+        def seconds(count: int) -> float:
+            actions = torch.zeros(1, count, horizon, self.model.action_size, device=self.device)
+            took = []
+            for _ in range(5):
+                begun = self._now()
+                score(actions)
+                took.append(self._now() - begun)
+            return statistics.median(took)
+
+        most = self.config.planner.candidates
+        affordable = DEAR * seconds(SMALL_SLICE)
+        size = SMALL_SLICE
+        while size < most and seconds(min(2 * size, most)) <= affordable:
+            size = min(2 * size, most)
+        self.slice_size = size
+
+    def within(self, deadline_ms: float) -> Agent:
+        """The same agent with as many candidates as one plan can search in that time, here, now.
+
+        It measures, so ask for it on the machine that will plan, as busy as that will be. Horizon
+        and iterations stay, as do the shares of elites and proposals.
+        """
+        goal_ms = HEADROOM * deadline_ms
+        fits = None
+        for candidates in POPULATIONS:
+            agent = self._sized(candidates)
+            took_ms = agent._median_plan()
+            if took_ms > goal_ms:
+                break
+            fits = agent
+        if fits is None:
+            raise ValueError(
+                f"within: {POPULATIONS[0]} candidates over {self.planner.horizon} rows take"
+                f" {took_ms:.1f} ms here, more than {goal_ms:g} of {deadline_ms:g} ms; ask for more"
+                " time, or for a smaller planner.horizon or planner.iterations"
+            )
+        fits.warm_up()
+        return fits
+
+    @torch.no_grad()
+    def goal(self, image: NDArray[np.uint8] | Tensor) -> LatentScore:
+        """A score that rises towards a picture [H, W, C] of the goal: ``plan(score=...)``.
+
+        It is minus the mean squared distance from each imagined latent to what is believed where
+        the picture was seen for some rows and nothing was done: a goal is a place to stay. A batch
+        of robots has one picture for all, or one for each.
+
+        Scores are functions, so a weighted sum is one too::
+
+            goal = agent.goal(picture)
+            plan = agent.plan(belief, score=lambda latents, actions:
+                              goal(latents, actions) - 0.01 * actions.square().sum(-1))
+        """
+        if isinstance(image, np.ndarray):
+            image = np.ascontiguousarray(image)
+        image = torch.as_tensor(image, device=self.device)
+        batch = tuple(image.shape[:-3])
+        belief = self.initial(*batch)
+        for _ in range(GOAL_ROWS):
+            belief = self.observe(belief, self.no_action(*batch), image)
+        there = belief.features.reshape(*batch, 1, 1, -1)
+
+        def score(latents: Tensor, actions: Tensor) -> Tensor:
+            return -(latents - there).square().mean(-1)
+
+        return score
+
+    def reward(self, latents: Tensor, actions: Tensor) -> Tensor:
+        """What ``plan`` searches for: the learned rewards, discounted, and the last row's value.
+
+        A score like any other, so that scores can be weighed against each other::
+
+            score = lambda latents, actions: agent.reward(latents, actions) + 0.1 * mine(latents)
+
+        [B, N, L, F], [B, N, L, A] -> [B, N, L]
+        """
+        heads = self.model if torch.is_grad_enabled() else self._packed()
+        return self._reward(heads, latents)
+
+    def _reward(self, heads: WorldModel | Packed, latents: Tensor) -> Tensor:
+        discount = self.config.discount_rate * heads.discount(latents)
+        reached = torch.cat([torch.ones_like(discount[..., :1]), discount[..., :-1]], -1)
+        rewards: Tensor = reached.cumprod(-1) * heads.reward(latents)
+        worth = discount.prod(-1) * heads.slow_value(latents[..., -1, :])
+        return torch.cat([rewards[..., :-1], rewards[..., -1:] + worth[..., None]], -1)
 
     @torch.no_grad()
     def act(self, belief: Latent) -> NDArray[np.float32]:
@@ -118,6 +288,79 @@ class Agent:
             raise ValueError("policy: this agent learned none; call plan instead of act")
         actions: NDArray[np.float32] = self.model.policy.act(belief.features, None).cpu().numpy()
         return actions
+
+    def _now(self) -> float:
+        """Seconds, once all that was asked of the device is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return self._clock()
+
+    def _generators(self, seed: int | Sequence[int], batch: int) -> list[torch.Generator]:
+        seeds = range(seed, seed + batch) if isinstance(seed, int) else seed
+        return [torch.Generator(self.device).manual_seed(number) for number in seeds]
+
+    def _sized(self, candidates: int) -> Agent:
+        planner = self.config.planner
+        share = candidates / planner.candidates
+        planner = dataclasses.replace(
+            planner,
+            candidates=candidates,
+            elites=max(1, round(share * planner.elites)),
+            proposals=min(candidates - 1, round(share * planner.proposals)),
+        )
+        config = dataclasses.replace(self.config, planner=planner)
+        return Agent(self.model, config, clock=self._clock)
+
+    def _time_plan(self) -> float:
+        """In milliseconds, from an image to the plan."""
+        image = np.zeros(self.model.image_shape, np.uint8)
+        belief = self.observe(self.initial(), self.no_action(), image)
+        return self.plan(belief).milliseconds
+
+    def _median_plan(self) -> float:
+        self._time_plan()
+        return statistics.median(self._time_plan() for _ in range(5))
+
+    def _under_way(self, delay: NDArray[np.floating] | Tensor, belief: Latent) -> Tensor:
+        """[B, D, A]"""
+        actions = torch.as_tensor(delay, dtype=torch.float32, device=self.device)
+        batch, size = belief.shape, self.model.action_size
+        is_shaped = actions.ndim == len(batch) + 2 and actions.shape[-1] == size
+        if not is_shaped or actions.shape[:-2] != batch:
+            expected = ", ".join(map(str, (*batch, "any", size)))
+            raise ValueError(f"delay: expected [{expected}], got {list(actions.shape)}")
+        if not torch.isfinite(actions).all():
+            raise ValueError(f"delay: expected finite numbers, got {actions.tolist()}")
+        return actions if batch else actions[None]
+
+    def _last(
+        self, limits: Limits, under_way: Tensor | None, previous: Plan | None
+    ) -> Tensor | None:
+        """The action before the plan's first: [A] or [B, A], None where nobody knows it."""
+        if under_way is not None and under_way.shape[1]:
+            return under_way[:, -1]
+        if limits.last is not None:
+            return torch.as_tensor(limits.last, dtype=torch.float32, device=self.device)
+        return None if previous is None else previous.actions[..., 0, :]
+
+    def _keep(
+        self, belief: Latent, found: Search, start: Tensor, allowed: Allowed
+    ) -> tuple[Tensor, Tensor]:
+        """The answer, or where it is not allowed the best elite, or ``start`` [B, 1, L, A].
+
+        The mean of candidates that pass an obstacle on either side runs into it.
+        """
+        choices = torch.cat([found.actions[:, None], found.elites[:, :1], start], 1)
+        features = self._imagine(self._packed(), belief, choices, None)
+        kept = self._allowed(allowed, features, choices)  # [B, 3]
+        first = kept.int().argmax(1)
+        return choices[torch.arange(len(choices), device=first.device), first], kept.any(1)
+
+    def _allowed(self, allowed: Allowed, features: Tensor, actions: Tensor) -> Tensor:
+        """[B, N]"""
+        kept = allowed(features.float(), actions)
+        self._check("limits: allowed", kept, tuple(actions.shape[:3]), torch.bool)
+        return kept.all(-1)
 
     def _start(self, previous: Plan | None, batch: int) -> Tensor:
         """The last plan, one step later; the horizon's new end is still. [B, L, A]"""
@@ -133,46 +376,82 @@ class Agent:
         self, belief: Latent, previous: Plan | None, generators: list[torch.Generator]
     ) -> Tensor | None:
         """Action sequences that the policy would take: [B, M, L, A]"""
-        policy, count = self.model.policy, self.config.planner.proposals
-        if policy is None or count == 0:
+        model, count = self._packed(), self.config.planner.proposals
+        if model.policy is None or count == 0:
             return None
-        latent = belief.map(lambda part: part[:, None].expand(-1, count, -1))
+        latent = belief.map(lambda part: part.to(model.dtype)[:, None].expand(-1, count, -1))
         size = self.model.action_size
         shape = (len(generators), self.planner.horizon, count, size)
         noise = draw(torch.empty(shape, device=self.device), generators)
         noise[:, :, 0] = 0.0  # one proposal is the policy's mean
         actions = []
         for step in range(self.planner.horizon):
-            action = policy.act(latent.features, noise[:, step])
+            action = model.policy.act(latent.features, noise[:, step])
             actions.append(action)
-            latent = self.model.dynamics.imagine_step(latent, action, None)
+            latent = model.dynamics.imagine_step(latent, action.to(model.dtype), None)
         return torch.stack(actions, 2)
 
     def _score(
-        self, belief: Latent, score: LatentScore | None, generators: list[torch.Generator]
+        self,
+        belief: Latent,
+        score: LatentScore | None,
+        generators: list[torch.Generator],
+        allowed: Allowed | None = None,
     ) -> Score:
-        model, config = self.model, self.config
+        model = self._packed()
 
         def imagined_return(actions: Tensor) -> Tensor:
             """[B, N, L, A] -> [B, N]"""
-            count = actions.shape[1]
             noise = None
-            if config.planner.sampled:
-                shape = (*actions.shape[:3], model.dynamics.stoch_size)
+            if self.config.planner.sampled:
+                shape = (*actions.shape[:3], self.model.dynamics.stoch_size)
                 noise = draw(torch.empty(shape, device=self.device), generators)
-            begin = belief.map(lambda part: part[:, None].expand(-1, count, -1))
-            features = model.imagine(begin, actions, noise).features  # [B, N, L, F]
-            if score is not None:
-                per_row: Tensor = score(features, actions)
-                return per_row.sum(-1)
-            discount = config.discount_rate * model.discount(features)
-            reached = torch.cat([torch.ones_like(discount[..., :1]), discount[..., :-1]], -1)
-            returns: Tensor = (reached.cumprod(-1) * model.reward(features)).sum(-1)
-            worth: Tensor = model.slow_value(features[..., -1, :])
-            worth = discount.prod(-1) * worth
-            return returns + worth
+            features = self._imagine(model, belief, actions, noise)
+            if score is None:
+                heads = self.model if torch.is_grad_enabled() else model
+                per_row = self._reward(heads, features)
+            else:
+                per_row = score(features.float(), actions)
+            if per_row.shape != actions.shape[:3]:
+                raise ValueError(
+                    f"score: expected [B, N, L] = {list(actions.shape[:3])},"
+                    f" got {list(per_row.shape)}"
+                )
+            returns = per_row.sum(-1)
+            if allowed is not None:
+                kept = self._allowed(allowed, features, actions)
+                returns = returns.masked_fill(~kept, -torch.inf)
+            return returns
 
         return imagined_return
+
+    def _imagine(
+        self, model: Packed, belief: Latent, actions: Tensor, noise: Tensor | None
+    ) -> Tensor:
+        """belief [B], actions [B, N, L, A], noise [B, N, L, S] -> features [B, N, L, F]"""
+        begin = belief.map(lambda part: part[:, None].expand(-1, actions.shape[1], -1))
+        if torch.is_grad_enabled():  # the gradient planner's
+            return self.model.imagine(begin, actions, noise).features
+        return model.imagine(begin, actions, noise)
+
+    def _packed(self) -> Packed:
+        """The model as it is now, in the precision that candidates are imagined in."""
+        return packed(self.model, plan_dtype(self.config.planner.precision, self.device))
+
+    def _felt(self, belief: Latent, seen: Mapping[str, NDArray[Any] | Tensor]) -> dict[str, Tensor]:
+        """The vectors that stand beside an image: name -> [..., V]"""
+        sizes = self.model.vector_sizes
+        if seen.keys() != {"image", *sizes}:
+            expected, got = ", ".join(["image", *sizes]), ", ".join(seen)
+            raise ValueError(f"image: expected {expected}; got {got}")
+        felt = {}
+        for name, size in sizes.items():
+            vector = torch.as_tensor(seen[name], dtype=torch.float32, device=self.device)
+            self._check(name, vector, (*belief.shape, size), torch.float32)
+            if not torch.isfinite(vector).all():
+                raise ValueError(f"{name}: expected finite numbers, got {vector.tolist()}")
+            felt[name] = vector
+        return felt
 
     def _check(self, name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         if tensor.dtype != dtype or tuple(tensor.shape) != shape:
@@ -180,9 +459,3 @@ class Agent:
                 f"{name}: expected {str(dtype).removeprefix('torch.')} {list(shape)},"
                 f" got {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
             )
-
-
-def _timer(begun: float, deadline_ms: float | None) -> Callable[[], bool]:
-    if deadline_ms is None:
-        return lambda: False
-    return lambda: (time.perf_counter() - begun) * 1e3 >= deadline_ms

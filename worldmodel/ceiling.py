@@ -23,8 +23,8 @@ from torch import Tensor
 from worldmodel.config import PlannerConfig
 from worldmodel.envs import Environment, make_env
 from worldmodel.envs.simulator import Simulator, fork
-from worldmodel.log import Progress
 from worldmodel.planners import Planner, box, build
+from worldmodel.progress import Progress
 
 PLANET = {
     "cartpole_swingup": 850,

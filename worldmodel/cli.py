@@ -15,6 +15,7 @@ import json
 import logging
 import math
 import os
+import platform
 import shlex
 import signal
 import sys
@@ -31,12 +32,14 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-from worldmodel import doctor, loop
+from worldmodel import compare, demo, doctor, loop
 from worldmodel.config import Config, ConfigError, load_preset, nearest, presets, require
 from worldmodel.envs import Environment, make_env, tasks
+from worldmodel.film import enlarge, side_by_side, write_film
 from worldmodel.log import EVALUATIONS, read_evaluations
 from worldmodel.rollout import evaluate, play_constant, play_random
 from worldmodel.structs import Episode
+from worldmodel.watch import PORT, Watch
 
 Renderer = Literal["auto", "warp", "gl"]
 
@@ -218,7 +221,8 @@ def _first_word(typed: Sequence[str]) -> str | None:
 def _starting_point(word: str) -> tuple[str, Config]:
     """The preset's name and its settings; a task's name means the default preset on that task."""
     shipped = presets()
-    if word in shipped or word.endswith((".yaml", ".yml")) or "/" in word:
+    names_a_file = word.endswith((".yaml", ".yml")) or "/" in word
+    if word in shipped or (names_a_file and not word.startswith("gym:")):
         return word, load_preset(word)
     if word == "toy" or word.startswith("gym:") or word in (known := _suite_tasks(word)):
         return "default", dataclasses.replace(load_preset("default"), task=word)
@@ -385,8 +389,8 @@ def _play_baselines(env: Environment, seeds: Sequence[int]) -> dict[str, NDArray
     """What a return is worth: uniform random actions, and no action at all."""
     still = np.zeros_like(env.action_low)
     played = {
-        "random": [play_random(env, seed) for seed in seeds],
-        "zero": [play_constant(env, still, seed) for seed in seeds],
+        "random": [play_random(env, seed).episode for seed in seeds],
+        "zero": [play_constant(env, still, seed).episode for seed in seeds],
     }
     return {
         name: np.array([episode.total_reward for episode in episodes])
@@ -395,19 +399,7 @@ def _play_baselines(env: Environment, seeds: Sequence[int]) -> dict[str, NDArray
 
 
 def _write_video(path: Path, episode: Episode) -> None:
-    import imageio.v2 as imageio  # only videos need it
-
-    images = episode.image[..., -3:]  # [T, H, W, 3] the newest of stacked ones
-    images = images.repeat(VIDEO_ENLARGED, axis=1).repeat(VIDEO_ENLARGED, axis=2)
-    timing: dict[str, Any] = (
-        {"duration": 1000 / VIDEO_IMAGES_PER_S, "loop": 0}
-        if path.suffix == ".gif"
-        else {"fps": VIDEO_IMAGES_PER_S}
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".writing-{path.name}")
-    imageio.mimwrite(beside, list(images), **timing)
-    os.replace(beside, path)
+    write_film(path, enlarge(side_by_side([episode.image]), VIDEO_ENLARGED), VIDEO_IMAGES_PER_S)
 
 
 def _require_video(path: Path) -> None:
@@ -423,7 +415,10 @@ def _require_video(path: Path) -> None:
 
 
 def _visualize(typed: list[str]) -> int:
-    """Show what a run's model sees, predicts and plans: as pictures and a video.
+    """Show what a run's model sees, predicts and plans: report.html, pictures, a video, numbers.
+
+    The page holds everything it shows: send it to anybody. A run that is still training is seen
+    as its last checkpoint.
 
     Example:
         worldmodel visualize runs/default-cartpole_swingup-0
@@ -441,8 +436,26 @@ def _draw_run(
     _require_run(run)
     out = out or run / "report"
     _require_writable(out, "out")
-    _report(loop.load(run), run, out)
+    with _made_by_another(run):
+        agent = loop.load(run)
+    _report(agent, run, out)
     return 0
+
+
+@contextlib.contextmanager
+def _made_by_another(run: Path) -> Iterator[None]:
+    """Whoever cannot read a run is told which version made it."""
+    try:
+        yield
+    except (ConfigError, RuntimeError) as error:
+        made = loop.read_about(run).get("versions", {}).get("worldmodel", "an unknown version")
+        here = importlib.metadata.version("worldmodel")
+        if made == here and isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"{error}; {run} was made by worldmodel {made}, this is {here}: read it with the"
+            " version that made it, or train it again"
+        ) from error
 
 
 def _report(agent: Any, run: Path, out: Path) -> None:
@@ -452,6 +465,126 @@ def _report(agent: Any, run: Path, out: Path) -> None:
         summary = visualize_run(agent, run, out)
     for line in (summary, *summary.notes, f"{len(summary.files)} files in {out}"):
         print(line)
+    print(f"to be read: {out / 'report.html'}")
+
+
+def _compare(typed: list[str]) -> int:
+    """Show learning curves of several runs with their seeds' spread, beside published scores.
+
+    Runs with the same settings are seeds of one thing. In a run's place a score file may stand
+    (task, seed, env_steps, wall_clock_s, return), or a folder of them: those are one thing.
+
+    Example:
+        worldmodel compare runs/default-cartpole_swingup-0 runs/default-cartpole_swingup-1
+    """
+    return _parse(_compare, _compare_runs, typed)
+
+
+def _compare_runs(
+    runs: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="RUN...", help="run folders, score files, or folders of those"),
+    ],
+    *,
+    out: Annotated[
+        Path, tyro.conf.arg(metavar="DIR", help="where compare.csv and compare.png go")
+    ] = Path("comparison"),
+    keep: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="DIR", help="also keep each run there as a score file TASK-SEED.csv"),
+    ] = None,
+    note: Annotated[
+        str, tyro.conf.arg(metavar="TEXT", help="a line for the head of those score files")
+    ] = "",
+) -> int:
+    require(bool(runs), "compare: expected at least one RUN: a run's folder or a score file")
+    _require_writable(out, "out")
+    curves = []
+    for path in runs:
+        if (path / "config.yaml").is_file():
+            with _made_by_another(path):
+                config = loop.read_run(path)
+                curves.append(compare.read_run(path, config))
+                if keep is not None:
+                    print(compare.keep(path, config, loop.read_about(path), keep, note))
+        else:
+            require(path.exists(), f"compare: there is no {path}")
+            curves += compare.read_scores(path)
+    groups = compare.group(curves)
+    print(_aligned(compare.table(groups)))
+    written = compare.write(groups, out)
+    print(*written, sep="\n")
+    if len(written) == 1:
+        print("no picture because matplotlib is missing: pip install matplotlib")
+    return 0
+
+
+def _export(typed: list[str]) -> int:
+    """Write an agent as files that need no torch: ONNX graphs, and a runner for numpy.
+
+    Both are played beside the original, so that you see what fewer bytes cost.
+
+    Example:
+        worldmodel export runs/default-cartpole_swingup-0 --to onnx --bits 8 --prune 0.5
+    """
+    return _parse(_export, _export_run, typed)
+
+
+def _export_run(
+    run: RunFolder,
+    *,
+    to: Annotated[Literal["onnx"], tyro.conf.arg(help="what onnxruntime runs")] = "onnx",
+    out: Annotated[
+        Path | None, tyro.conf.arg(metavar="DIR", help="default: export inside the run")
+    ] = None,
+    bits: Annotated[Literal[32, 8], tyro.conf.arg(help="of a weight")] = 32,
+    prune: Annotated[
+        float, tyro.conf.arg(metavar="SHARE", help="of the weights, the smallest, become zero")
+    ] = 0.0,
+    planner: Annotated[
+        str | None, tyro.conf.arg(metavar="KIND", help="plan with another than the run's own")
+    ] = None,
+    episodes: Annotated[
+        int, tyro.conf.arg(metavar="N", help="played with each, to compare; 0: none")
+    ] = 5,
+    renderer: Annotated[
+        Renderer | None,
+        tyro.conf.arg(help="draw with this one, also where the run was trained with another"),
+    ] = None,
+) -> int:
+    from worldmodel import export  # runs libraries of its own
+
+    require(0 <= prune < 1, f"prune: expected 0 or more and less than 1, got {prune}")
+    require(episodes >= 0, f"episodes: expected 0 or more, got {episodes}")
+    require(
+        planner is None or planner in export.PLANNERS,
+        f"planner: expected one of {', '.join(export.PLANNERS)}; got {planner}",
+    )
+    _require_run(run)
+    export.require_libraries()
+    out = out or run / "export"
+    _require_writable(out, "out")
+    export.require_free(out)
+    agent = loop.load(run)
+    if planner is not None:
+        agent = export.with_planner(agent, planner)
+    export.require_exportable(agent)
+    env = _environment_of(run, agent.config, renderer) if episodes else None
+    made_from = {"run": run.name, "task": agent.config.task, **loop.read_about(run)["versions"]}
+    try:
+        with _one_thread():
+            print("recording both verbs as graphs: a minute or two", flush=True)
+            shown = export.export(agent, out, made_from, bits, prune, env, episodes)
+    finally:
+        if env is not None:
+            env.close()
+    print(_aligned(shown.rows))
+    print(
+        f"float32 differs from torch by at most {shown.difference:.1e} over"
+        f" {export.CHECKED_STEPS} steps with the same images and noise"
+    )
+    print(f"{out}: observe and plan, and runner.py, which needs numpy and onnxruntime only")
+    return 0
 
 
 def _tasks(typed: list[str]) -> int:
@@ -505,10 +638,150 @@ def _examine(
     return 0 if works else 1
 
 
+def _watch(typed: list[str]) -> int:
+    """Serve the growing report of a run, on this computer alone, until Ctrl-C.
+
+    It is drawn again whenever the run has a newer checkpoint; the page follows by itself.
+
+    Example:
+        worldmodel watch runs/default-cartpole_swingup-0 --port 8421
+    """
+    return _parse(_watch, _follow_run, typed)
+
+
+def _follow_run(
+    run: RunFolder,
+    *,
+    port: Annotated[int, tyro.conf.arg(metavar="N", help="of 127.0.0.1; 0: a free one")] = PORT,
+) -> int:
+    _require_run(run)
+
+    def draw(folder: Path) -> Path:
+        from worldmodel.visualize import visualize_run  # loads plotting
+
+        with _one_thread():
+            visualize_run(loop.load(run), run, folder)
+        return folder / "report.html"
+
+    with contextlib.suppress(KeyboardInterrupt), Watch(run, port, draw) as watch:
+        if hasattr(os, "nice"):
+            os.nice(10)  # a training beside it goes first
+        print(f"{watch.address} shows {run}; Ctrl-C ends this", flush=True)
+        watch.follow()
+    return 0
+
+
+def _demo(typed: list[str]) -> int:
+    """A small trained agent from the package plays; no training, under a minute on two cores.
+
+    It leaves a film and a report, and says what to look at. What it was trained by:
+        worldmodel train ball_in_cup_catch --seed 0 --minutes 20
+
+    Example:
+        worldmodel demo --out demo
+    """
+    return _parse(_demo, _show_demo, typed)
+
+
+def _show_demo(
+    *,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR", help="for film and report")] = Path("demo"),
+    episodes: Annotated[int, tyro.conf.arg(metavar="N")] = 2,
+    seed: Annotated[int, tyro.conf.arg(metavar="S", help="episode i starts from seed S + i")] = 0,
+) -> int:
+    require(episodes >= 1, f"episodes: expected 1 or more, got {episodes}")
+    require(seed >= 0, f"seed: expected 0 or more, got {seed}")
+    demo.require_free(out)
+    _require_writable(out, "out")
+    print(demo.introduce(), flush=True)
+    with _one_thread():
+        shown = demo.show(out, episodes, seed, _show_episode)
+    for line in (shown, *shown.notes):
+        print(line)
+    return 0
+
+
+def _bench(typed: list[str]) -> int:
+    """What this machine reaches, each thing beside what it is compared to in the same run.
+
+    Ratios mean something on any machine; milliseconds on an idle one only.
+
+    Example:
+        worldmodel bench plan --repetitions 100 --json
+    """
+    return _parse(_bench, _measure, typed)
+
+
+def _measure(
+    what: Annotated[
+        tyro.conf.Positional[Literal["all", "render", "train", "plan", "replay"]],
+        tyro.conf.arg(help="one of them, or all"),
+    ] = "all",
+    *,
+    repetitions: Annotated[int, tyro.conf.arg(metavar="N", help="of everything")] = 20,
+    threads: Annotated[int | None, tyro.conf.arg(metavar="N", help="of torch")] = None,
+    run: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="RUN", help="plan: also compare what its plans earn"),
+    ] = None,
+    tasks: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="TASK", help="render: which are drawn")
+    ] = ("cartpole_swingup", "walker_walk"),
+    as_json: Annotated[
+        bool, tyro.conf.arg(name="json", help="nothing but one line of JSON on standard output")
+    ] = False,
+) -> int:
+    from worldmodel import bench  # heavy, and nobody else's
+
+    require(repetitions >= 1, f"repetitions: expected 1 or more, got {repetitions}")
+    require(threads is None or threads >= 1, f"threads: expected 1 or more, got {threads}")
+    if run is not None:
+        _require_run(run)
+    default, planet = load_preset("default"), load_preset("planet")
+    works: dict[str, Callable[[], list[bench.Table]]] = {
+        "render": lambda: bench.bench_render(tasks, repetitions),
+        "train": lambda: bench.bench_train(default, planet, repetitions),
+        "plan": lambda: bench.bench_plan(default, planet, repetitions),
+        "replay": lambda: bench.bench_replay(default, repetitions),
+    }
+    answer = {}
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        for name in works if what == "all" else [what]:
+            tables = works[name]()
+            if name == "plan" and run is not None:
+                env = _environment_of(run, loop.read_run(run), None)
+                tables.append(bench.bench_quality(loop.load(run), env))
+                env.close()
+            answer[name] = [dataclasses.asdict(table) for table in tables]
+            for table in [] if as_json else tables:
+                print(bench.describe(table), flush=True)
+    finally:
+        torch.set_num_threads(before)
+    if as_json:
+        print(json.dumps({"machine": _machine(), "threads": threads or before, **answer}))
+    return 0
+
+
+def _machine() -> str:
+    """The processor, as it calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "eval": _eval,
     "visualize": _visualize,
+    "compare": _compare,
+    "export": _export,
+    "watch": _watch,
+    "demo": _demo,
+    "bench": _bench,
     "tasks": _tasks,
     "doctor": _doctor,
 }
@@ -584,14 +857,20 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+class _Screen(logging.Handler):
+    """Wherever stderr leads at that moment: a live screen puts itself in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(self.format(record))
+
+
 @contextlib.contextmanager
 def _surroundings(quiet: bool) -> Iterator[None]:
     """Our warnings reach the screen, the libraries' do not; SIGTERM is an interrupt.
 
     ``quiet`` is for the process of a command: whoever calls ``main`` keeps their own warnings.
     """
-    screen = logging.StreamHandler()
-    screen.setLevel(logging.WARNING)
+    screen = _Screen(logging.WARNING)
     logger = logging.getLogger("worldmodel")
     logger.addHandler(screen)
     try:

@@ -647,7 +647,7 @@ def try_training() -> None:
     _tell(stage="making the task")
     env = make_env(config.task, config.env)
     _tell(stage="playing", renderer=env.describe()["renderer"])
-    episode = play_random(env, seed=0)
+    episode = play_random(env, seed=0).episode
     _tell(stage="learning")
     sizes = config.replay
     replay = Replay(None, batch=sizes.batch, length=sizes.length, memory_bytes=10**9)

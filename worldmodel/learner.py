@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -16,7 +17,12 @@ from worldmodel.structs import Batch, Latent
 
 
 class Learner:
-    """Holds what learning needs between two batches: optimizers, random state, scale of returns."""
+    """Holds what learning needs between two batches: optimizers, random state, scale of returns.
+
+    ``averaged`` is the model to use: a moving average of the weights. Each step jumps after its own
+    small batch, and what was learned from many hides under the last few jumps: ten rows ahead, the
+    average's error is a fifth lower in one trial (assets/averaging_trials.csv).
+    """
 
     def __init__(self, model: WorldModel, config: Config) -> None:
         self.model = model
@@ -24,6 +30,8 @@ class Learner:
         self.device = next(model.parameters()).device
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.return_range = torch.zeros(2, device=self.device)  # moving 5th, 95th percentile
+        self.averaged = copy.deepcopy(model).requires_grad_(False)
+        self.updates = torch.zeros((), device=self.device)
         self.precision = choose_precision(config.learner.precision, self.device)
         rates = config.learner
         behaviour = [*model.value.parameters()]
@@ -62,15 +70,32 @@ class Learner:
         self.optimizer.step()
         if self.model.policy is not None:
             self.model.follow_value(self.config.imagination.target_rate)
+        self._average()
         return {name: float(value.detach()) for name, value in metrics.items()}
 
     def state(self) -> dict[str, Tensor]:
         """What the optimizer and the model do not hold."""
-        return {"generator": self.generator.get_state(), "return_range": self.return_range}
+        return {
+            "generator": self.generator.get_state(),
+            "return_range": self.return_range,
+            "updates": self.updates,
+        }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self.generator.set_state(state["generator"].cpu())
         self.return_range.copy_(state["return_range"])
+        self.updates.copy_(state["updates"])
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """A plain mean of the first steps, then a moving one."""
+        self.updates += 1
+        rate = max(self.config.learner.averaging, 1 / float(self.updates))
+        averaged: list[Tensor] = list(self.averaged.parameters())
+        learned: list[Tensor] = list(self.model.parameters())
+        torch._foreach_lerp_(averaged, learned, rate)
+        for held, fitted in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+            held.copy_(fitted)
 
     def _learn_behaviour(self, posterior: Latent, valid: Tensor) -> dict[str, Tensor]:
         """Gradients of value and policy, from futures imagined at rows of the batch."""
@@ -96,7 +121,7 @@ class Learner:
         self.return_range.lerp_(percentiles, 1.0 if first else 0.01)
         scale = (self.return_range[1] - self.return_range[0]).clamp(min=1.0)
 
-        entropy = policy.entropy(dreamed.std)
+        entropy = policy.entropy(dreamed.spread)
         gain = dreamed.returns / scale + config.entropy * entropy
         policy_loss = -(dreamed.weights * gain).mean()
         with self.precision():

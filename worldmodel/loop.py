@@ -9,6 +9,8 @@ had not.
 from __future__ import annotations
 
 import copy
+import ctypes
+import functools
 import importlib.metadata
 import logging
 import os
@@ -30,11 +32,12 @@ import yaml
 from worldmodel import checkpoint
 from worldmodel import config as settings
 from worldmodel.agent import Agent
-from worldmodel.config import Config, ConfigError
+from worldmodel.config import Config, ConfigError, EnvConfig
 from worldmodel.envs import Environment, adopt, check_env, make_env
 from worldmodel.learner import Learner
-from worldmodel.log import Journal, Progress
+from worldmodel.log import Journal
 from worldmodel.models import WorldModel
+from worldmodel.progress import Progress
 from worldmodel.replay import Replay, bytes_per_row, write_episode
 from worldmodel.rollout import (
     EVALUATION_SEED,
@@ -46,6 +49,7 @@ from worldmodel.rollout import (
     ProcessCollector,
     evaluate,
 )
+from worldmodel.structs import Step
 
 FINAL_EPISODES = 10  # of the evaluation at the end
 CHECKPOINT_SECONDS = 60.0  # at the end of a round, if the last one is older
@@ -78,16 +82,23 @@ def train(
     """Begin a run, or go on with it: the same call again resumes.
 
     ``steps`` and ``minutes`` are totals over all sittings; where one is reached, the final weights
-    are evaluated over FINAL_EPISODES. ``env``: an object of your own in place
-    of ``config.task``; it plays in this process. SIGINT and SIGTERM write a checkpoint and return.
+    are evaluated over FINAL_EPISODES. ``env``: an object of your own in place of ``config.task``,
+    which plays in this process; or a function that makes one, which then plays in a process of
+    its own and is replaced where it dies or hangs. SIGINT and SIGTERM write a checkpoint and
+    return.
     """
     run = Path(run) if run is not None else default_run("default", config)
     refuse_other_settings(run, config)
+    make: Callable[[], Environment]
+    make = functools.partial(make_env, config.task, config.env, config.seed)
+    if callable(env) and not hasattr(env, "step"):
+        make, env = functools.partial(_make_own, _importable(env), config.env), None
     if env is not None:
         check_env(env)
-        env = adopt(env)
-    shown = env or make_env(config.task, config.env, config.seed)  # complaints come before files
-    training = Training(config, run, shown, own_env=env is not None, device=device)
+        env = adopt(env, config.env)
+    keep_memory()
+    shown = env or make()  # complaints come before files
+    training = Training(config, run, shown, make, own_env=env is not None, device=device)
     try:
         with Progress(f"{config.task} seed {config.seed} -> {run}", steps, minutes) as progress:
             training.go_on(steps, minutes, progress)
@@ -96,8 +107,37 @@ def train(
         training.close()
 
 
+def _make_own(make: Callable[[], Any], config: EnvConfig) -> Environment:
+    env = make()
+    check_env(env)
+    return adopt(env, config)
+
+
+def _importable(make: Callable[[], Any]) -> Callable[[], Any]:
+    name = getattr(make, "__qualname__", "")
+    if "<" in name:
+        raise ConfigError(
+            "env: a function that makes an environment is called in a process of its own, so it"
+            f" must stand at the top of a module; got {name}"
+        )
+    return make
+
+
+def keep_memory() -> None:
+    """Fresh pages can cost more than the sums in them: glibc is asked to keep what it has.
+
+    An update at PlaNet's sizes spends a third of its time in the kernel otherwise. Results stay the
+    same bit for bit.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:  # glibc alone has it
+        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD: large tensors come from the heap
+        mallopt(-1, (1 << 31) - 4096)  # M_TRIM_THRESHOLD: and go back to it
+
+
 def default_run(preset: str, config: Config) -> Path:
-    return Path("runs") / f"{Path(preset).stem}-{config.task.replace(':', '_')}-{config.seed}"
+    task = config.task.replace(":", "_").replace("/", "_")
+    return Path("runs") / f"{Path(preset).stem}-{task}-{config.seed}"
 
 
 def refuse_other_settings(run: Path, config: Config) -> None:
@@ -139,17 +179,32 @@ class Training:
     """Everything between two rounds of one run."""
 
     def __init__(
-        self, config: Config, run: Path, env: Environment, *, own_env: bool, device: str
+        self,
+        config: Config,
+        run: Path,
+        env: Environment,
+        make: Callable[[], Environment] | None = None,
+        *,
+        own_env: bool,
+        device: str,
     ) -> None:
         self.config = config
         self.run = run
         torch.manual_seed(config.seed)
         first = env.reset(0)
         self.model = WorldModel(
-            config.model, first.image.shape[0], first.image.shape[2], len(env.action_low)
+            config.model,
+            first.image.shape[0],
+            first.image.shape[2],
+            len(env.action_low),
+            has_choices=env.action_count is not None,
+            vectors=_vector_sizes(first),
         ).to(device)
         self.acting = copy.deepcopy(self.model).to("cpu").requires_grad_(False)
-        self.row_bytes = bytes_per_row(first.image.shape, len(env.action_low))
+        Agent(self.acting, config)  # a planner that does not fit complains before there are files
+        self.row_bytes = bytes_per_row(
+            first.image.shape, len(env.action_low), sum(_vector_sizes(first).values())
+        )
         windows = config.replay.batch * config.replay.length * self.row_bytes
         if windows > config.replay.memory_gb * 1e9:
             raise ConfigError(
@@ -176,15 +231,17 @@ class Training:
         self.returns: list[float] = []
         self.evaluated_at = 0  # updates, of the last evaluation that ended a sitting
         self.dropped = 0
+        self.replaced = 0  # collecting processes that died or hung
         self.interrupted = False
         self.own_env = env if own_env else None
+        self.make = make or functools.partial(make_env, config.task, config.env, config.seed)
         self._restore()
         self.collector: Collector
         if own_env or _cores() < 2:
             self.collector = InlineCollector(env, self.acting, config)
         else:
             env.close()
-            self.collector = ProcessCollector(self.acting, config)
+            self.collector = ProcessCollector(self.acting, config, self.make)
             if device == "cpu":
                 torch.set_num_threads(max(1, _cores() - 1))
 
@@ -216,8 +273,8 @@ class Training:
     def finish(self, progress: Progress) -> Outcome:
         """The score of the weights as they are, unless somebody asked to leave."""
         if not self.interrupted and self.updates and self.evaluated_at != self.updates:
-            env = self.own_env or make_env(self.config.task, self.config.env, self.config.seed)
-            agent = Agent(self.model, self.config)
+            env = self.own_env or self.make()
+            agent = Agent(self.learner.averaged, self.config)
             progress.event(f"playing {FINAL_EPISODES} episodes to evaluate the final weights")
             dropped: list[str] = []
             self._record(
@@ -274,6 +331,7 @@ class Training:
         self._act_with_learned()
         if time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
             self.save()
+            progress.update({"checkpoint_env_steps": self.replay.env_steps})
 
     def _earned(self) -> int:
         """Updates that the collected steps have earned so far."""
@@ -316,6 +374,9 @@ class Training:
     def _keep(self, done: JobDone, progress: Progress) -> None:
         """A collected episode becomes experience."""
         self._tell_dropped(done.dropped, progress)
+        for reason in done.replaced:
+            self.replaced += 1
+            progress.event(f"{reason}; a new one began the episode again ({self.replaced} so far)")
         self.replay.add(done.played.episode)
         row: dict[str, float | int] = {
             "env_steps": self.replay.env_steps,
@@ -323,6 +384,7 @@ class Training:
             "episodes": self.replay.episodes,
             "train_return": done.played.episode.total_reward,
             "dropped_episodes": self.dropped,
+            "replaced_processes": self.replaced,
             "frames_per_s": len(done.played.episode) / done.played.seconds,
         }
         if len(done.played.plan_milliseconds):
@@ -342,6 +404,7 @@ class Training:
             self.replay.env_steps, self.wall_clock_s, self.returns, evaluated.seeds
         )
         keep_heldout(self.run, evaluated)
+        self.journal.show(self.replay.env_steps, evaluated.episodes)
         score = float(np.mean(self.returns))
         progress.update({"score": score})
         progress.event(
@@ -350,15 +413,15 @@ class Training:
         )
 
     def _act_with_learned(self) -> None:
-        self.acting.load_state_dict(self.model.state_dict())
+        self.acting.load_state_dict(self.learner.averaged.state_dict())
 
     def save(self) -> None:
-        model = self.model.state_dict()
         checkpoint.save(
             self.run / "checkpoints",
             self.updates,
             {
-                "model": model,
+                "model": self.model.state_dict(),
+                "averaged": self.learner.averaged.state_dict(),
                 "acting": self.acting.state_dict(),
                 "optimizer": checkpoint.pack_optimizer(self.learner.optimizer),
                 "learner": self.learner.state(),
@@ -372,6 +435,7 @@ class Training:
                 "returns": self.returns,
                 "evaluated_at": self.evaluated_at,
                 "dropped": self.dropped,
+                "replaced": self.replaced,
                 "data_random": checkpoint.numpy_state(self.data_random),
                 "journal": self.journal.position(),
             },
@@ -386,6 +450,7 @@ class Training:
             self.journal.rewind({})
             return
         self.model.load_state_dict(saved.tensors["model"])
+        self.learner.averaged.load_state_dict(saved.tensors["averaged"])
         self.acting.load_state_dict(saved.tensors["acting"])
         checkpoint.unpack_optimizer(self.learner.optimizer, saved.tensors["optimizer"])
         self.learner.restore(saved.tensors["learner"])
@@ -397,6 +462,7 @@ class Training:
         self.returns = state["returns"]
         self.evaluated_at = state["evaluated_at"]
         self.dropped = state["dropped"]
+        self.replaced = state.get("replaced", 0)  # checkpoints from before it was counted
         checkpoint.set_numpy_state(self.data_random, state["data_random"])
         self.replay.keep_first(state["episodes"])
         self.journal.rewind(state["journal"])
@@ -421,8 +487,11 @@ def load(run: Path | str, device: str = "cpu") -> Agent:
     config = read_run(run)
     about = read_about(run)
     size, _, channels = about["image"]
-    model = WorldModel(config.model, size, channels, about["action_size"])
-    weights = checkpoint.load_group(run / "checkpoints", "model", device)
+    has_choices = about.get("action_count") is not None
+    felt = about.get("vectors")
+    model = WorldModel(config.model, size, channels, about["action_size"], has_choices, felt)
+    weights = checkpoint.load_group(run / "checkpoints", "averaged", device)
+    weights = weights or checkpoint.load_group(run / "checkpoints", "model", device)
     if weights is None:
         raise ConfigError(f"run: {run} has no checkpoint yet; train it a little longer")
     try:
@@ -433,6 +502,10 @@ def load(run: Path | str, device: str = "cpu") -> Agent:
             f" ({worldmodel_version()}; the run was made with {about['versions']['worldmodel']})"
         ) from error
     return Agent(model.to(device).requires_grad_(False), config)
+
+
+def _vector_sizes(row: Step) -> dict[str, int]:
+    return {name: len(felt) for name, felt in row.vectors.items()}
 
 
 def worldmodel_version() -> str:
@@ -451,6 +524,8 @@ def _create(run: Path, config: Config, env: Environment) -> None:
         "settings_hash": settings.settings_hash(config),
         "image": list(first.image.shape),
         "action_size": len(env.action_low),
+        "action_count": env.action_count,
+        "vectors": _vector_sizes(first),
         "environment": env.describe(),
         "versions": {name: importlib.metadata.version(name) for name in packages},
         "machine": f"{platform.machine()}, {_cores()} cores",

@@ -23,8 +23,8 @@ import weakref
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ FIELDS: dict[str, tuple[type[np.generic], str]] = {
     "env_steps": (np.int64, "T"),
 }
 
+VECTORS = "vectors."  # before the name of each, in a file
+
 logger = logging.getLogger("worldmodel")
 
 
@@ -61,9 +63,9 @@ class BrokenEpisodeError(ValueError):
     """A file that holds no whole episode; the message names it."""
 
 
-def bytes_per_row(image_shape: Sequence[int], action_size: int) -> int:
+def bytes_per_row(image_shape: Sequence[int], action_size: int, vector_size: int = 0) -> int:
     """What a row needs in memory, and at most on disk, where it is compressed."""
-    return int(np.prod(image_shape)) + 4 * action_size + 4 + 4 + 8
+    return int(np.prod(image_shape)) + 4 * action_size + 4 * vector_size + 4 + 4 + 8
 
 
 def write_episode(path: Path, episode: Episode) -> None:
@@ -73,11 +75,11 @@ def write_episode(path: Path, episode: Episode) -> None:
     try:
         with open(beside, "wb") as file:
             with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION) as box:
-                for f in fields(Episode):
+                for name, array in _arrays(episode).items():
                     member = io.BytesIO()
-                    array = np.ascontiguousarray(getattr(episode, f.name))
-                    np.lib.format.write_array(member, array, allow_pickle=False)
-                    box.writestr(f"{f.name}.npy", member.getbuffer())
+                    whole = np.ascontiguousarray(array)
+                    np.lib.format.write_array(member, whole, allow_pickle=False)
+                    box.writestr(f"{name}.npy", member.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
@@ -89,9 +91,11 @@ def write_episode(path: Path, episode: Episode) -> None:
 
 def read_episode(path: Path) -> Episode:
     """The whole episode, or ``BrokenEpisodeError``."""
-    members = _read_members(path, [f.name for f in fields(Episode)])
+    names = _vector_names(path)
+    members = _read_members(path, [*FIELDS, *(VECTORS + name for name in names)])
     try:
-        episode = Episode(**members)
+        vectors = {name: members.pop(VECTORS + name) for name in names}
+        episode = Episode(**members, vectors=vectors)
         check_episode(episode)
     except (TypeError, ValueError) as error:
         raise BrokenEpisodeError(f"{path}: not a whole episode: {error}") from error
@@ -100,8 +104,8 @@ def read_episode(path: Path) -> Episode:
 
 def check_episode(episode: Episode) -> None:
     """A complaint with the name of the field, at the door."""
-    for name, (dtype, axes) in FIELDS.items():
-        array = getattr(episode, name)
+    for name, array in _arrays(episode).items():
+        dtype, axes = FIELDS.get(name, (np.float32, "TV"))
         if array.dtype != dtype:
             raise TypeError(f"{name}: expected {np.dtype(dtype)}, got {array.dtype}")
         if array.ndim != len(axes):
@@ -221,6 +225,10 @@ class Replay:
         reward = np.zeros(shape, np.float32)
         discount = np.ones(shape, np.float32)
         valid = np.zeros(shape, np.bool_)
+        vectors = {
+            name: np.zeros((*shape, *felt.shape[1:]), np.float32)
+            for name, felt in episode.vectors.items()
+        }  # [B, T, V]
         for row, (index, begin) in enumerate(zip(which.tolist(), begins.tolist(), strict=True)):
             episode = self._episodes[index]
             window = slice(begin, begin + self.length)
@@ -231,8 +239,16 @@ class Replay:
             reward[row, :rows] = episode.reward[window]
             discount[row, :rows] = episode.discount[window]
             valid[row, :rows] = True
-        arrays = (image, action, reward, discount, valid)
-        return Batch(*(torch.from_numpy(array) for array in arrays))
+            for name, felt in vectors.items():
+                felt[row, :rows] = episode.vectors[name][window]
+        return Batch(
+            image=torch.from_numpy(image),
+            action=torch.from_numpy(action),
+            reward=torch.from_numpy(reward),
+            discount=torch.from_numpy(discount),
+            valid=torch.from_numpy(valid),
+            vectors={name: torch.from_numpy(felt) for name, felt in vectors.items()},
+        )
 
     def images(self, limit: int) -> Tensor:
         """[M, H, W, C] at most so many images in memory, evenly spread over the rows."""
@@ -331,9 +347,14 @@ class Replay:
             )
         if not self._held:
             return
-        held = self._held[-1][1]
-        for field in ("image", "action"):
-            expected, got = getattr(held, field).shape[1:], getattr(episode, field).shape[1:]
+        held, new = _arrays(self._held[-1][1]), _arrays(episode)
+        if held.keys() != new.keys():
+            raise ValueError(
+                f"vectors: expected {_named(held)} as in the episodes before, got {_named(new)}"
+                f" in {name}"
+            )
+        for field, array in new.items():
+            expected, got = held[field].shape[1:], array.shape[1:]
             if expected != got:
                 raise ValueError(
                     f"{field}: expected {list(expected)} as in the episodes before, got"
@@ -361,7 +382,28 @@ class _Count:
 
 
 def _size(episode: Episode) -> int:
-    return sum(getattr(episode, f.name).nbytes for f in fields(Episode))
+    return sum(array.nbytes for array in _arrays(episode).values())
+
+
+def _arrays(episode: Episode) -> dict[str, NDArray[Any]]:
+    """As its file names them."""
+    vectors = {VECTORS + name: felt for name, felt in episode.vectors.items()}
+    return {name: getattr(episode, name) for name in FIELDS} | vectors
+
+
+def _named(arrays: Mapping[str, NDArray[Any]]) -> str:
+    names = [name.removeprefix(VECTORS) for name in arrays if name not in FIELDS]
+    return ", ".join(names) or "none"
+
+
+def _vector_names(path: Path) -> list[str]:
+    """Of the vectors that a file holds; what is no archive holds none, and is complained of."""
+    try:
+        with zipfile.ZipFile(path) as box:
+            members = [name.removesuffix(".npy") for name in box.namelist()]
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return []
+    return [name.removeprefix(VECTORS) for name in members if name.startswith(VECTORS)]
 
 
 def _path(folder: Path, number: int) -> Path:

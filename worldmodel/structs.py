@@ -13,8 +13,9 @@ Letters, the same everywhere::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,13 @@ class Step:
     is_last: bool = False
     action: NDArray[np.float32] | None = None  # [A] what was done; None: exactly what was asked
     env_steps: int = 1  # simulator steps that this row took; 0 in the first row
+    # what was felt beside the image, by name: [V]; the same names and sizes in every row
+    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def observation(self) -> NDArray[np.uint8] | dict[str, NDArray[Any]]:
+        """What ``agent.observe`` takes: the image, alone or with the vectors beside it."""
+        return {"image": self.image, **self.vectors} if self.vectors else self.image
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class Episode:
     reward: NDArray[np.float32]  # [T]
     discount: NDArray[np.float32]  # [T]
     env_steps: NDArray[np.int64]  # [T]
+    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)  # by name: [T, V]
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -66,6 +75,10 @@ class Episode:
             reward=np.array([row.reward for row in rows], np.float32),
             discount=np.array([row.discount for row in rows], np.float32),
             env_steps=np.array([row.env_steps for row in rows], np.int64),
+            vectors={
+                name: np.stack([np.asarray(row.vectors[name], np.float32) for row in rows])
+                for name in rows[0].vectors
+            },
         )
 
 
@@ -78,10 +91,13 @@ class Batch:
     reward: Tensor  # [B, T]
     discount: Tensor  # [B, T]
     valid: Tensor  # [B, T] bool
+    vectors: Mapping[str, Tensor] = field(default_factory=dict)  # by name: [B, T, V]
 
     def to(self, device: torch.device | str) -> Batch:
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self)}
-        return replace(self, **moved)
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "vectors"}
+        moved = {name: tensor.to(device) for name, tensor in tensors.items()}
+        vectors = {name: tensor.to(device) for name, tensor in self.vectors.items()}
+        return replace(self, vectors=vectors, **moved)
 
 
 @dataclass(frozen=True)
@@ -125,7 +141,7 @@ class Search:
     actions: Tensor  # [B, L, A]
     value: Tensor  # [B] the mean return of the elites
     elites: Tensor  # [B, K, L, A] best first
-    iterations: int
+    iterations: int  # whole ones
 
 
 @dataclass(frozen=True)
@@ -135,8 +151,11 @@ class Plan:
     actions: Tensor  # [L, A]
     value: Tensor  # [] the mean return of the elites, as the model imagines it
     elites: Tensor  # [K, L, A] the best candidates of the last iteration, best first
-    iterations: int
+    iterations: int  # whole ones
     milliseconds: float
+    # [] False where the model imagines that these actions break limits.allowed, and found none
+    # that keep it
+    is_allowed: Tensor = field(default_factory=lambda: torch.tensor(True))
 
     @property
     def first(self) -> NDArray[np.float32]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from worldmodel.config import ConfigError, EnvConfig, nearest
 from worldmodel.envs.contract import Environment, adopt, check_env
 
-__all__ = ["Environment", "TaskInfo", "adopt", "check_env", "make_env", "tasks"]
+if TYPE_CHECKING:
+    from worldmodel.envs.to_gym import ToGym
+
+__all__ = ["Environment", "TaskInfo", "adopt", "as_gym", "check_env", "make_env", "tasks"]
 
 
 @dataclass(frozen=True)
@@ -24,13 +28,24 @@ _DEFAULTS = EnvConfig()
 
 
 def make_env(task: str, config: EnvConfig = _DEFAULTS, seed: int = 0) -> Environment:
-    """``toy``, or ``domain_task`` of dm_control; actions in [-1, 1]."""
+    """``toy``, ``domain_task`` of dm_control, or ``gym:ID``; actions in [-1, 1] or choices."""
+    env = _make(task, config, seed)
+    if not config.vectors:
+        return env
+    from worldmodel.envs.sensing import Sensing
+
+    return Sensing(env)
+
+
+def _make(task: str, config: EnvConfig, seed: int) -> Environment:
     if task == "toy":
         from worldmodel.envs.toy import Toy
 
         return adopt(Toy(config, seed))
     if task.startswith("gym:"):
-        raise ConfigError(f"task: gymnasium environments are not known here, got {task}")
+        from worldmodel.envs.from_gym import make_gym
+
+        return adopt(make_gym(task, config, seed))
     if importlib.util.find_spec("dm_control") is None:
         raise ConfigError(
             f"task: {task} needs dm_control, which is not installed (toy needs nothing);"
@@ -42,6 +57,15 @@ def make_env(task: str, config: EnvConfig = _DEFAULTS, seed: int = 0) -> Environ
     if task not in known:
         raise ConfigError(f"task: no task {task}{nearest(task, ['toy', *known])}")
     return adopt(Suite(task, config, seed))
+
+
+def as_gym(env: Any) -> ToGym:
+    """The door out: an environment of ``make_env``, or your own, as a ``gymnasium.Env``."""
+    if importlib.util.find_spec("gymnasium") is None:
+        raise ConfigError("as_gym: gymnasium is not installed; type: pip install gymnasium")
+    from worldmodel.envs.to_gym import ToGym  # it is a class of gymnasium's
+
+    return ToGym(adopt(env))
 
 
 def tasks() -> list[TaskInfo]:

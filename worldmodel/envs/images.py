@@ -1,9 +1,34 @@
-"""The last few images as one, stacked in the channel axis."""
+"""Images before they are a row: another size, or the last few of them as one."""
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
+
+
+def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """[H, W, C] -> [size, size, C]: each new pixel is the mean of the area that it covers.
+
+    Always another array, for a camera may write into its own again.
+    """
+    height, width, channels = image.shape
+    if height == width == size:
+        return image.copy()
+    rows = _shares(height, size) @ image.reshape(height, -1).astype(np.float32)  # [size, W * C]
+    mean = _shares(width, size) @ rows.reshape(size, width, channels)  # [size, size, C]
+    return (mean + 0.5).astype(np.uint8)
+
+
+@functools.cache
+def _shares(pixels: int, size: int) -> NDArray[np.float32]:
+    """[size, pixels] how much of each new pixel is made of which old one; rows sum to one."""
+    edges = np.arange(size + 1) * pixels / size
+    begin, end = edges[:-1, None], edges[1:, None]
+    old = np.arange(pixels)
+    overlap = np.minimum(end, old + 1) - np.maximum(begin, old)
+    return (overlap.clip(0) * size / pixels).astype(np.float32)
 
 
 class ImageStack:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.models import WorldModel
-from worldmodel.models.policy import Policy
+from worldmodel.models.policy import AnyPolicy
 from worldmodel.structs import Latent
 
 
@@ -17,7 +17,7 @@ class Dream:
     """What was imagined under the policy; time runs from the start (0) to the horizon (L)."""
 
     features: Tensor  # [M, L + 1, F]
-    std: Tensor  # [M, L, A] of the policy
+    spread: Tensor  # [M, L, A] of the policy: what its entropy follows from
     returns: Tensor  # [M, L] of each state before the last, differentiable in the actions
     weights: Tensor  # [M, L] the probability of getting there
 
@@ -41,7 +41,7 @@ def lambda_returns(reward: Tensor, discount: Tensor, value: Tensor, trace: float
 
 def dream(
     model: WorldModel,
-    policy: Policy,
+    policy: AnyPolicy,
     starts: Latent,
     *,
     horizon: int,
@@ -53,18 +53,17 @@ def dream(
     rows, device = starts.shape[0], starts.deter.device
     shape = (horizon, rows, model.action_size + model.dynamics.stoch_size)
     noise = torch.randn(shape, generator=generator, device=device)
-    latent, features, stds = starts, [starts.features], []
+    latent, features, spreads = starts, [starts.features], []
     for step in range(horizon):
         action_noise, latent_noise = noise[step].tensor_split([model.action_size], -1)
-        mean, std = policy(features[-1].detach())
-        action = (mean + std * action_noise).clamp(-1.0, 1.0)
+        action, spread = policy.draw(features[-1].detach(), action_noise)
         latent = model.dynamics.imagine_step(latent, action, latent_noise)
         features.append(latent.features)
-        stds.append(std)
+        spreads.append(spread)
     path = torch.stack(features, 1)  # [M, L + 1, F]
     ahead = path[:, 1:]
     discount = discount_rate * model.discount(ahead)
     returns = lambda_returns(model.reward(ahead), discount, model.slow_value(ahead), trace)
     certain = torch.ones_like(discount[:, :1])
     reached = torch.cat([certain, discount[:, :-1].detach()], 1).cumprod(1)
-    return Dream(path, torch.stack(stds, 1), returns, reached)
+    return Dream(path, torch.stack(spreads, 1), returns, reached)

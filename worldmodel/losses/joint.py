@@ -32,7 +32,8 @@ def joint_terms(
         uniform = torch.rand(pixels.shape, generator=generator, device=device)
         pixels = model.pixels.dither(pixels, uniform)
     with precision():
-        embed = model.encoder(pixels).float()  # [B, T, E]
+        embed = model.encoder(pixels).float()
+    embed = model.join(embed, batch.vectors)  # [B, T, E]
     noise_shape = (rows, steps, model.dynamics.stoch_size)
     noise = torch.randn(noise_shape, generator=generator, device=device)
     posterior = model.dynamics.observe(model.dynamics.initial(rows), batch.action, embed, noise)
@@ -55,6 +56,9 @@ def joint_terms(
     image = torch.zeros(rows * steps, device=device)
     image = image.index_put((chosen,), error * (config.image * rows * steps / count))
     terms["image"] = image.reshape(rows, steps)
+    if model.vectors is not None:
+        felt = model.vectors.log_prob(posterior.features, batch.vectors)
+        terms["vectors"] = -config.vectors * felt
     return terms, posterior
 
 

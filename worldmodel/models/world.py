@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,8 @@ from worldmodel.models.encoder import PlanetEncoder, SlimEncoder
 from worldmodel.models.heads import Bernoulli, Constant, Head, Normal, TwoHot
 from worldmodel.models.layers import GRUCell, Layer, NormedGRUCell, normed, plain
 from worldmodel.models.pixels import Pixels
-from worldmodel.models.policy import Policy
+from worldmodel.models.policy import CategoricalPolicy, Policy
+from worldmodel.models.vectors import EMBED_SIZE, Vectors
 from worldmodel.structs import Latent
 
 ENCODERS: dict[str, type[SlimEncoder] | type[PlanetEncoder]] = {
@@ -38,10 +40,17 @@ class WorldModel(nn.Module):
     """Parameters only: whoever acts keeps the belief, whoever plans keeps the plan."""
 
     def __init__(
-        self, config: ModelConfig, image_size: int, channels: int, action_size: int
+        self,
+        config: ModelConfig,
+        image_size: int,
+        channels: int,
+        action_size: int,
+        has_choices: bool = False,
+        vectors: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.action_size = action_size
+        self.has_choices = has_choices  # an action is one of action_size choices, one-hot
         self.image_shape = (image_size, image_size, channels)
         layer = LAYERS[config.dynamics.layers]
         sizes = config.dynamics
@@ -49,7 +58,7 @@ class WorldModel(nn.Module):
         self.encoder = ENCODERS[config.encoder.kind](image_size, channels, config.encoder.width)
         self.dynamics = Recurrent(
             action_size=action_size,
-            embed_size=self.encoder.embed_size,
+            embed_size=self.encoder.embed_size + (EMBED_SIZE if vectors else 0),
             deter_size=sizes.deter_size,
             stoch_size=sizes.stoch_size,
             hidden_size=sizes.hidden_size,
@@ -65,20 +74,45 @@ class WorldModel(nn.Module):
         self.discount = build_head(config.discount, features, layer, absent=1.0)
         self.value = build_head(config.value, features, layer, absent=0.0)
         self.slow_value = copy.deepcopy(self.value).requires_grad_(False)
+        policy = CategoricalPolicy if has_choices else Policy
         self.policy = (
-            Policy(features, action_size, config.policy.layers, config.policy.size, layer)
+            policy(features, action_size, config.policy.layers, config.policy.size, layer)
             if config.policy.kind != "none"
             else None
         )
+        self.vectors = Vectors(features, vectors, layer) if vectors else None
 
-    def embed(self, image: Tensor) -> Tensor:
-        """[..., H, W, C] uint8 -> [..., E]"""
-        embed: Tensor = self.encoder(self.pixels(image))
-        return embed
+    @property
+    def vector_sizes(self) -> dict[str, int]:
+        """Of what is felt beside the image, by name."""
+        return {} if self.vectors is None else self.vectors.sizes
 
-    def observe_step(self, latent: Latent, action: Tensor, image: Tensor) -> Latent:
-        """What is believed after an action and an image; follows the mean."""
-        return self.dynamics.observe_step(latent, action, self.embed(image).float(), None)
+    def embed(self, image: Tensor, vectors: Mapping[str, Tensor] | None = None) -> Tensor:
+        """[..., H, W, C] uint8, name -> [..., V] -> [..., E]"""
+        return self.join(self.encoder(self.pixels(image)), vectors or {})
+
+    def join(self, embed: Tensor, vectors: Mapping[str, Tensor]) -> Tensor:
+        """The image's embedding with that of what was felt: [..., E]"""
+        if self.vectors is None:
+            return embed
+        if missing := self.vectors.sizes.keys() - vectors.keys():
+            raise ValueError(
+                f"image: this model also takes the vectors {', '.join(self.vectors.sizes)};"
+                f" {', '.join(sorted(missing))} missing"
+            )
+        return torch.cat([embed.float(), self.vectors(vectors)], -1)
+
+    def observe_step(
+        self,
+        latent: Latent,
+        action: Tensor,
+        image: Tensor,
+        noise: Tensor | None = None,
+        vectors: Mapping[str, Tensor] | None = None,
+    ) -> Latent:
+        """What is believed after an action and an image; without noise it follows the mean."""
+        embed = self.embed(image, vectors).float()
+        return self.dynamics.observe_step(latent, action, embed, noise)
 
     def imagine(self, latent: Latent, actions: Tensor, noise: Tensor | None) -> Latent:
         """Without images: latent [...], actions [..., L, A], noise [..., L, S] -> [..., L]"""

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-from worldmodel.config import PlannerConfig
+from worldmodel.config import PlannerConfig, require
 from worldmodel.planners.candidates import draw
 from worldmodel.planners.categorical import CategoricalCEM
 from worldmodel.planners.cem import CEM
+from worldmodel.planners.deadline import Deadline
 from worldmodel.planners.gradient import Gradient, Refined
 from worldmodel.planners.icem import ICEM
 from worldmodel.planners.ilqr import ilqr
+from worldmodel.planners.limits import Allowed, Limits
 from worldmodel.planners.mppi import MPPI
 from worldmodel.planners.planner import Planner, Project, box
 from worldmodel.planners.shooting import Shooting
@@ -20,17 +22,40 @@ __all__ = [
     "CEM",
     "ICEM",
     "MPPI",
+    "Allowed",
     "CategoricalCEM",
+    "Deadline",
     "Gradient",
+    "Limits",
     "Planner",
     "Project",
     "Refined",
     "Shooting",
     "box",
     "build",
+    "build_categorical",
     "draw",
     "ilqr",
 ]
+
+CHOICES_FLOOR = 0.05  # share of the uniform distribution in a search over choices; not studied
+
+
+def build_categorical(config: PlannerConfig) -> Planner:
+    """For actions that are choices. The categorical search is the counterpart of cem and mppi; the
+    others' ideas need numbers between the choices."""
+    require(
+        config.kind in ("cem", "mppi"),
+        "planner.kind: where an action is one of several choices, expected cem or mppi (both are"
+        f" then the cross-entropy method over choices), got {config.kind}",
+    )
+    return CategoricalCEM(
+        horizon=config.horizon,
+        iterations=config.iterations,
+        candidates=config.candidates,
+        elites=config.elites,
+        floor=CHOICES_FLOOR,
+    )
 
 
 def build(config: PlannerConfig) -> Planner:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -44,6 +45,20 @@ def draw(
     return noise
 
 
+def in_time(
+    candidates: Tensor, out_of_time: Callable[[], bool], slice_size: int | None
+) -> Iterator[Tensor]:
+    """Slices [B, n, L, A] of so many candidates, the clock being asked before each but the first.
+
+    None: all at once.
+    """
+    size = slice_size or candidates.shape[1]
+    for begin in range(0, candidates.shape[1], size):
+        if begin and out_of_time():
+            return
+        yield candidates[:, begin : begin + size]
+
+
 def judge(score: Score, candidates: Tensor) -> Tensor:
     """[B, N, L, A] -> [B, N]: what is not finite becomes -inf, worse than all that is."""
     returns = score(candidates)
@@ -55,14 +70,28 @@ def judge(score: Score, candidates: Tensor) -> Tensor:
     return returns.masked_fill(~returns.isfinite(), -torch.inf)
 
 
+def judge_in_time(
+    score: Score,
+    candidates: Tensor,
+    out_of_time: Callable[[], bool],
+    slice_size: int | None,
+) -> Tensor:
+    """[B, N, L, A] -> [B, M]: of the first M candidates, those that there was time for."""
+    parts = in_time(candidates, out_of_time, slice_size)
+    return torch.cat([judge(score, part) for part in parts], 1)
+
+
 def elect(candidates: Tensor, returns: Tensor, elites: int) -> tuple[Tensor, Tensor]:
     """The best [B, K, L, A] and their returns [B, K], best first.
 
-    Where fewer than K returns are finite, those few fill the K places in turn.
+    Where only the first M of N candidates have returns [B, M], the best share of these is taken
+    that K is of N. Where so few have returns, or finite ones, these few fill the K places in turn.
     """
-    best, index = returns.topk(elites, dim=1)  # [B, K]
+    scored = returns.shape[1]
+    share = min(math.ceil(elites * scored / candidates.shape[1]), scored)
+    best, index = returns.topk(share, dim=1)  # [B, <= K]
     finite = best.isfinite().sum(1, keepdim=True)  # [B, 1]
-    finite = finite.masked_fill(finite == 0, elites)
+    finite = finite.masked_fill(finite == 0, share)
     place = torch.arange(elites, device=returns.device) % finite  # [B, K]
     index = index.gather(1, place)
     best = best.gather(1, place)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldmodel.planners.candidates import admit, draw, elect, judge
-from worldmodel.planners.planner import Project, unsearched
+from worldmodel.planners.candidates import admit, draw, elect, judge_in_time
+from worldmodel.planners.planner import Project, unscored
 from worldmodel.structs import Score, Search
 
 
@@ -38,6 +38,7 @@ class CategoricalCEM:
         generators: Sequence[torch.Generator],
         project: Project,
         out_of_time: Callable[[], bool],
+        slice_size: int | None = None,
     ) -> Search:
         start = largest(start)
         given = torch.cat([start[:, None], admit(proposals, start, self.candidates)], 1)
@@ -45,6 +46,7 @@ class CategoricalCEM:
         uniform = 1 / start.shape[-1]
         probabilities = torch.full_like(start, uniform)  # [B, L, A]
         noise = start.new_empty(len(start), self.candidates, *start.shape[1:])  # [B, N, L, A]
+        elites, returns = unscored(start, project)
         done = 0
         for _ in range(self.iterations):
             if out_of_time():
@@ -53,15 +55,14 @@ class CategoricalCEM:
             pool = largest(probabilities[:, None] / noise)  # exactly a draw from the categorical
             pool[:, : given.shape[1]] = given
             candidates = project(pool)
-            elites, returns = elect(candidates, judge(score, candidates), self.elites)  # [B, K, ..]
+            scored = judge_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
+            elites, returns = elect(candidates, scored, self.elites)  # [B, K, L, A], [B, K]
 
             found = returns[:, :1, None].isfinite()  # [B, 1, 1]
             fitted = elites.mean(1).lerp(torch.full_like(start, uniform), self.floor)
             probabilities = torch.where(found, fitted, probabilities)
             given[:, 0] = torch.where(found, elites[:, 0], given[:, 0])
-            done += 1
-        if not done:
-            return unsearched(start, project)
+            done += scored.shape[1] == candidates.shape[1]
         return Search(project(given[:, :1])[:, 0], returns.mean(1), elites, done)
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldmodel.planners.candidates import admit, draw, elect, judge
-from worldmodel.planners.planner import Project, unsearched
+from worldmodel.planners.candidates import admit, draw, elect, judge_in_time
+from worldmodel.planners.planner import Project, unscored
 from worldmodel.structs import Score, Search
 
 
@@ -37,11 +37,13 @@ class CEM:
         generators: Sequence[torch.Generator],
         project: Project,
         out_of_time: Callable[[], bool],
+        slice_size: int | None = None,
     ) -> Search:
         proposals = admit(proposals, start, self.candidates)
         proposed = proposals.shape[1]
         mean, std = start, torch.full_like(start, self.initial_std)  # [B, L, A]
         pool = start.new_empty(len(start), self.candidates, *start.shape[1:])  # [B, N, L, A]
+        elites, returns = unscored(start, project)
         done = 0
         for _ in range(self.iterations):
             if out_of_time():
@@ -49,12 +51,11 @@ class CEM:
             pool[:, :proposed] = proposals
             draw(pool[:, proposed:], generators).mul_(std[:, None]).add_(mean[:, None])
             candidates = project(pool)
-            elites, returns = elect(candidates, judge(score, candidates), self.elites)  # [B, K, ..]
+            scored = judge_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
+            elites, returns = elect(candidates, scored, self.elites)  # [B, K, L, A], [B, K]
 
             found = returns[:, :1, None].isfinite()  # [B, 1, 1]
             std = torch.where(found, elites.std(1, correction=0), std)
             mean = torch.where(found, elites.mean(1), mean)
-            done += 1
-        if not done:
-            return unsearched(start, project)
+            done += scored.shape[1] == candidates.shape[1]
         return Search(project(mean[:, None])[:, 0], returns.mean(1), elites, done)

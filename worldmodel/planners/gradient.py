@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldmodel.planners.candidates import admit, draw, elect, judge
-from worldmodel.planners.planner import Planner, Project, unsearched
+from worldmodel.planners.candidates import admit, draw, elect, in_time, judge
+from worldmodel.planners.planner import Planner, Project, unscored
 from worldmodel.structs import Score, Search
 
 # Adam's usual numbers (Kingma and Ba 2015).
@@ -44,6 +44,7 @@ class Gradient:
         generators: Sequence[torch.Generator],
         project: Project,
         out_of_time: Callable[[], bool],
+        slice_size: int | None = None,
     ) -> Search:
         with torch.inference_mode(mode=False), torch.no_grad():
             start = start.clone()  # out of a caller's inference mode
@@ -56,6 +57,8 @@ class Gradient:
             best_places = places.clone()
             best = start.new_full(places.shape[:2], -torch.inf)  # [B, N]
             slope, moment, square = (torch.zeros_like(places) for _ in range(3))
+            elites, returns = unscored(start, project)
+            is_scored = False
             done = 0
             for iteration in range(self.iterations):
                 if out_of_time():
@@ -67,24 +70,34 @@ class Gradient:
                     step = self.rate * (1 - (iteration - 1) / self.iterations)
                     step /= 1 - MOMENT**iteration
                     places = project(places.addcdiv(moment, scale, value=step))
-                returns, slope = climb(score, places)
+                parts = in_time(places, out_of_time, slice_size)
+                climbed = [climb(score, part, project) for part in parts]
+                returns, slope = (torch.cat(each, 1) for each in zip(*climbed, strict=True))
+                missed = places.shape[1] - returns.shape[1]
+                returns = torch.nn.functional.pad(returns, (0, missed), value=-torch.inf)
                 better = returns > best
                 best = torch.where(better, returns, best)
                 best_places = torch.where(better[:, :, None, None], places, best_places)
+                is_scored = True
+                if missed:
+                    break
                 done += 1
-            if not done:
-                return unsearched(start, project)
-            elites, returns = elect(best_places, best, self.elites)  # [B, K, L, A], [B, K]
+            if is_scored:
+                elites, returns = elect(best_places, best, self.elites)  # [B, K, L, A], [B, K]
             found = returns[:, :1, None].isfinite()  # [B, 1, 1]
             actions = torch.where(found, elites[:, 0], project(start[:, None])[:, 0])
             return Search(actions, returns.mean(1), elites, done)
 
 
-def climb(score: Score, places: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, N, L, A] -> returns [B, N] and the slope [B, N, L, A], zero where it is not finite."""
+def climb(score: Score, places: Tensor, project: Project) -> tuple[Tensor, Tensor]:
+    """[B, N, L, A] -> returns [B, N] and the slope [B, N, L, A], zero where it is not finite.
+
+    Places are allowed already; the slope goes through ``project`` because one that pushes against
+    a limit may have to move what the limit depends on.
+    """
     with torch.enable_grad():
         places = places.detach().requires_grad_()
-        returns = judge(score, places)
+        returns = judge(score, project(places))
         if not returns.requires_grad:
             raise ValueError(
                 "score: its returns have no gradient by the actions; the gradient planner needs"
@@ -120,6 +133,7 @@ class Refined:
         generators: Sequence[torch.Generator],
         project: Project,
         out_of_time: Callable[[], bool],
+        slice_size: int | None = None,
     ) -> Search:
         found = self.first.search(
             score,
@@ -128,6 +142,7 @@ class Refined:
             generators=generators,
             project=project,
             out_of_time=out_of_time,
+            slice_size=slice_size,
         )
         refined = self.then.search(
             score,
@@ -136,6 +151,7 @@ class Refined:
             generators=generators,
             project=project,
             out_of_time=out_of_time,
+            slice_size=slice_size,
         )
         if not refined.iterations:
             return found

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldmodel.planners.candidates import admit, draw, elect, judge
-from worldmodel.planners.planner import Project, unsearched
+from worldmodel.planners.candidates import admit, draw, elect, judge_in_time
+from worldmodel.planners.planner import Project, unscored
 from worldmodel.structs import Score, Search
 
 
@@ -46,12 +46,14 @@ class ICEM:
         generators: Sequence[torch.Generator],
         project: Project,
         out_of_time: Callable[[], bool],
+        slice_size: int | None = None,
     ) -> Search:
         given = admit(proposals, start, self.candidates)  # [B, .., L, A] those that are not drawn
         kept = round(self.kept_share * self.elites)
         colour = colouring(start, self.noise_exponent)  # [L, L]
         mean, std = start, torch.full_like(start, self.initial_std)  # [B, L, A]
         noise = start.new_empty(len(start), self.candidates, *start.shape[1:])  # [B, N, L, A]
+        elites, returns = unscored(start, project)
         done = 0
         for iteration in range(self.iterations):
             if out_of_time():
@@ -63,15 +65,15 @@ class ICEM:
             fresh = colour @ draw(fresh, generators)
             fresh = fresh.mul_(std[:, None]).add_(mean[:, None])
             candidates = project(torch.cat([given, fresh], 1))
-            elites, returns = elect(candidates, judge(score, candidates), self.elites)  # [B, K, ..]
+            scored = judge_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
+            elites, returns = elect(candidates, scored, self.elites)  # [B, K, L, A], [B, K]
 
             found = returns[:, :1, None].isfinite()  # [B, 1, 1]
             std = torch.where(found, elites.std(1, correction=0).lerp(std, self.momentum), std)
             mean = torch.where(found, elites.mean(1).lerp(mean, self.momentum), mean)
             given = elites[:, :kept]
-            done += 1
-        if not done:
-            return unsearched(start, project)
+            done += scored.shape[1] == candidates.shape[1]
+        found = returns[:, :1, None].isfinite()
         actions = torch.where(found, elites[:, 0], project(mean[:, None])[:, 0])
         return Search(actions, returns.mean(1), elites, done)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldmodel.planners.candidates import admit, draw, elect, judge
-from worldmodel.planners.planner import Project, unsearched
+from worldmodel.planners.candidates import admit, draw, elect, judge_in_time
+from worldmodel.planners.planner import Project, unscored
 from worldmodel.structs import Score, Search
 
 
@@ -19,9 +19,11 @@ class MPPI:
 
         weight = softmax(temperature * (return - best return))
 
-    A higher temperature listens more to the best, in the score's own unit. Proposals compete in
-    every iteration; the standard deviation stays in [min_std, max_std] and begins at the upper end.
-    Returns the weighted mean (TD-MPC2 draws one of the elites by weight).
+    A higher temperature listens more to the best, in the score's own unit. Of a score whose returns
+    lie hundreds apart only the best candidate is heard; CEM and iCEM rank, whatever the unit.
+
+    Proposals compete in every iteration; the standard deviation stays in [min_std, max_std] and
+    begins at the upper end. Returns the weighted mean (TD-MPC2 draws one of the elites by weight).
     """
 
     horizon: int
@@ -41,11 +43,13 @@ class MPPI:
         generators: Sequence[torch.Generator],
         project: Project,
         out_of_time: Callable[[], bool],
+        slice_size: int | None = None,
     ) -> Search:
         proposals = admit(proposals, start, self.candidates)
         proposed = proposals.shape[1]
         mean, std = start, torch.full_like(start, self.max_std)  # [B, L, A]
         pool = start.new_empty(len(start), self.candidates, *start.shape[1:])  # [B, N, L, A]
+        elites, returns = unscored(start, project)
         done = 0
         for _ in range(self.iterations):
             if out_of_time():
@@ -53,7 +57,8 @@ class MPPI:
             pool[:, :proposed] = proposals
             draw(pool[:, proposed:], generators).mul_(std[:, None]).add_(mean[:, None])
             candidates = project(pool)
-            elites, returns = elect(candidates, judge(score, candidates), self.elites)  # [B, K, ..]
+            scored = judge_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
+            elites, returns = elect(candidates, scored, self.elites)  # [B, K, L, A], [B, K]
 
             found = returns[:, :1, None].isfinite()  # [B, 1, 1]
             weights = (self.temperature * (returns - returns[:, :1])).softmax(1)[:, :, None, None]
@@ -61,7 +66,5 @@ class MPPI:
             spread = (weights * (elites - centre[:, None]).square()).sum(1).sqrt()
             std = torch.where(found, spread.clamp(self.min_std, self.max_std), std)
             mean = torch.where(found, centre, mean)
-            done += 1
-        if not done:
-            return unsearched(start, project)
+            done += scored.shape[1] == candidates.shape[1]
         return Search(project(mean[:, None])[:, 0], returns.mean(1), elites, done)

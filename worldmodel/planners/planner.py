@@ -24,8 +24,10 @@ class Planner(Protocol):
     is planned alike whatever its neighbours are. Every scored candidate and every returned action
     went through ``project``.
 
-    ``out_of_time`` is asked before each iteration, and the best so far is returned. Where not one
-    was possible, the answer is ``start`` itself, with no iterations and NaN for a value.
+    ``out_of_time`` is asked before each iteration, and inside of one whenever ``slice_size``
+    candidates were scored (None: not). An iteration that is cut makes do with those scored, and
+    only whole ones are counted. Where nothing was scored, the answer is ``start`` itself, and its
+    value NaN.
 
     A candidate whose return is not finite is an elite only where no return is; such a row keeps
     the place where it stood, and its value is -inf. The actions are finite if ``start`` is.
@@ -43,6 +45,7 @@ class Planner(Protocol):
         generators: Sequence[torch.Generator],
         project: Project,
         out_of_time: Callable[[], bool],
+        slice_size: int | None = None,
     ) -> Search: ...
 
 
@@ -51,8 +54,6 @@ def box(candidates: Tensor) -> Tensor:
     return candidates.clamp(-1.0, 1.0)
 
 
-def unsearched(start: Tensor, project: Project) -> Search:
-    """The answer of a search that had no time at all."""
-    actions = project(start[:, None])  # [B, 1, L, A]
-    value = start.new_full(start.shape[:1], torch.nan)
-    return Search(actions[:, 0], value, elites=actions, iterations=0)
+def unscored(start: Tensor, project: Project) -> tuple[Tensor, Tensor]:
+    """Elites [B, 1, L, A] and returns [B, 1] before anything was scored."""
+    return project(start[:, None]), start.new_full((len(start), 1), torch.nan)

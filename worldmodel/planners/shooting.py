@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldmodel.planners.candidates import admit, draw, elect, judge
-from worldmodel.planners.planner import Project, unsearched
+from worldmodel.planners.candidates import admit, draw, elect, judge_in_time
+from worldmodel.planners.planner import Project, unscored
 from worldmodel.structs import Score, Search
 
 
@@ -35,11 +35,11 @@ class Shooting:
         generators: Sequence[torch.Generator],
         project: Project,
         out_of_time: Callable[[], bool],
+        slice_size: int | None = None,
     ) -> Search:
         given = torch.cat([start[:, None], admit(proposals, start, self.candidates)], 1)
         pool = start.new_empty(len(start), self.candidates, *start.shape[1:])  # [B, N, L, A]
-        elites = project(start[:, None])  # [B, K, L, A], a place of no return until one is found
-        best = start.new_full((len(start), 1), -torch.inf)  # [B, K]
+        elites, best = unscored(start, project)  # [B, K, L, A], [B, K]
         done = 0
         for _ in range(self.iterations):
             if out_of_time():
@@ -48,11 +48,11 @@ class Shooting:
             if not done:
                 pool[:, : given.shape[1]] = given
             candidates = project(pool)
-            returns = torch.cat([best, judge(score, candidates)], 1)
-            elites, best = elect(torch.cat([elites, candidates], 1), returns, self.elites)
-            done += 1
-        if not done:
-            return unsearched(start, project)
+            scored = judge_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
+            seen = torch.cat([elites, candidates[:, : scored.shape[1]]], 1)
+            returns = torch.cat([best.masked_fill(best.isnan(), -torch.inf), scored], 1)
+            elites, best = elect(seen, returns, self.elites)
+            done += scored.shape[1] == candidates.shape[1]
         found = best[:, :1, None].isfinite()  # [B, 1, 1]
         actions = torch.where(found, elites[:, 0], project(start[:, None])[:, 0])
         return Search(actions, best.mean(1), elites, done)

@@ -58,6 +58,9 @@ class Controller:
     3. ``hold``: the last action again, for at most ``max_age_s``.
     4. ``stop``: to the ``rest`` action and there, until somebody calls ``arm()``.
 
+    The search knows ``max_change`` too: it looks for the best plan among those that the guard lets
+    through as they are.
+
     So a motor moves on old knowledge for at most twice ``max_age_s``. ``state`` is the rung of the
     last step, ``last_error`` what the planner threw. ``counts`` has a number for each rung; for
     images (``no_image``, ``bad_image``, ``frozen_image``, ``late_image``); for the rest that came
@@ -310,6 +313,7 @@ class Controller:
             start_s=start_s,
             # to catch up with these takes less than half of the patience, if it can keep up at all
             most_rows=max(8, math.ceil(self.max_age_s * rate_hz / 2)),
+            limits=self.guard.limits(self._rest),
         )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from worldmodel.planners import Limits
+
 
 class Guard:
     """The motor's limits, in the motor's own units.
@@ -102,6 +104,17 @@ class Guard:
         # float32 may have rounded away from the start; its next number towards it is inside
         too_far = np.abs(action.astype(np.float64) - begin) > self.max_change
         return np.where(too_far, np.nextafter(action, start), action)
+
+    def limits(self, last: NDArray[np.float32]) -> Limits | None:
+        """The same change in the agent's units, for a search to keep; None where any is allowed.
+
+        ``last`` [A], of the motor, counts where no action is known to have been done. Low and high
+        are the agent's own -1 and 1.
+        """
+        share = 2.0 * self.max_change / (self.high.astype(np.float64) - self.low)
+        if (share >= 2.0).all():  # from end to end
+            return None
+        return Limits(max_change=share).after(self.to_agent(last))
 
     def to_motor(self, action: NDArray[np.floating]) -> NDArray[np.float64]:
         """From the agent's [-1, 1] to the motor's low and high, in a straight line. [A]"""

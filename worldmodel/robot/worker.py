@@ -33,6 +33,7 @@ import torch
 from numpy.typing import NDArray
 
 from worldmodel.agent import Agent
+from worldmodel.planners import Limits
 from worldmodel.structs import Latent, Plan
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0  # before a process that failed is replaced; doubling
@@ -86,11 +87,18 @@ class Worker(Protocol):
 
 
 class Mind:
-    """An agent with its belief and its plan, one row after the other."""
+    """An agent with its belief and its plan, one row after the other.
 
-    def __init__(self, agent: Agent, deadline_ms: float | None = None) -> None:
+    ``limits`` hold inside the search. Their change is counted from the newest row's action, or
+    where that is unknown from their own ``last``.
+    """
+
+    def __init__(
+        self, agent: Agent, deadline_ms: float | None = None, limits: Limits | None = None
+    ) -> None:
         self.agent = agent
         self.deadline_ms = deadline_ms  # of a whole answer; the search gets what observing leaves
+        self.limits = limits
         self._belief: Latent | None = None
         self._plan: Plan | None = None
         self._rows_since_plan = 0
@@ -118,9 +126,13 @@ class Mind:
             if self.deadline_ms is not None:
                 left = max(0.0, self.deadline_ms - (time.perf_counter() - begun) * 1e3)
             plan = self.agent.plan(
-                self._belief, previous=self._shifted(), seed=number, deadline_ms=left
+                self._belief,
+                previous=self._shifted(),
+                seed=number,
+                deadline_ms=left,
+                limits=self._limits_after(rows[-1].action),
             )
-            if plan.iterations == 0:  # no time to search at all: the last plan is still the last
+            if np.isnan(float(plan.value)):  # no time to search at all: the last plan is the last
                 return Answer(number, None)
             answer = Answer(
                 number,
@@ -147,7 +159,12 @@ class Mind:
             if answer.actions is None or not answer.is_finite:
                 raise RuntimeError("plan: expected finite numbers, as broken weights do not give")
         self._forget()
+        self.agent.warm_up()
         self.deadline_ms = deadline_ms
+
+    def _limits_after(self, action: NDArray[np.float32] | None) -> Limits | None:
+        limits = self.limits
+        return limits if limits is None or action is None else limits.after(action)
 
     def _believe(self, row: Row) -> None:
         if row.begins:
@@ -182,8 +199,8 @@ class Mind:
 class InlineWorker:
     """Plans in this process, inside ``hand_over``: a planner that hangs here hangs the caller."""
 
-    def __init__(self, agent: Agent) -> None:
-        self._mind = Mind(agent)
+    def __init__(self, agent: Agent, limits: Limits | None = None) -> None:
+        self._mind = Mind(agent, limits=limits)
         self._mind.warm_up()
         self._answers: list[Answer] = []
 
@@ -237,9 +254,11 @@ class ProcessWorker:
         patience_s: float,
         start_s: float,
         most_rows: int,
+        limits: Limits | None = None,
     ) -> None:
         self._make = partial(_itself, copy.deepcopy(agent)) if isinstance(agent, Agent) else agent
         self._deadline_ms = deadline_ms
+        self._limits = limits
         self._patience_s = patience_s  # how long it may owe an answer
         self._start_s = start_s  # how long it may take to begin
         self._most_rows = most_rows
@@ -340,7 +359,7 @@ class ProcessWorker:
         ours, theirs = context.Pipe()
         process = context.Process(
             target=_work,
-            args=(theirs, self._make, self._deadline_ms),
+            args=(theirs, self._make, self._deadline_ms, self._limits),
             name="worldmodel-planner",
             daemon=True,
         )
@@ -417,7 +436,12 @@ def _itself(agent: Agent) -> Agent:
     return agent
 
 
-def _work(connection: Connection, make: Callable[[], Agent], deadline_ms: float | None) -> None:
+def _work(
+    connection: Connection,
+    make: Callable[[], Agent],
+    deadline_ms: float | None,
+    limits: Limits | None,
+) -> None:
     """The planning process: until the other side hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the control process decides when to leave
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -425,7 +449,7 @@ def _work(connection: Connection, make: Callable[[], Agent], deadline_ms: float 
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))  # one core is the loop's
     try:
         try:
-            mind = Mind(make(), deadline_ms)
+            mind = Mind(make(), deadline_ms, limits)
             mind.warm_up()
             hello = _Hello(mind.image_shape, mind.action_size)
         except Exception as error:

@@ -16,6 +16,7 @@ from worldmodel.rollout.play import (
     evaluate,
     play_constant,
     play_random,
+    play_wandering,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "evaluate",
     "play_constant",
     "play_random",
+    "play_wandering",
 ]

@@ -2,28 +2,44 @@
 
 A job says which episode to play and which evaluation episodes after it; everything in its answer
 follows from the job and the acting weights. So the two collectors give the same answers, and a
-process that died is replaced and its job begun again.
+process that died or hangs is replaced and its job begun again, as if nothing had happened.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import signal
+import threading
 import traceback
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from worldmodel.agent import Agent
 from worldmodel.config import Config
 from worldmodel.envs import Environment, make_env
 from worldmodel.models import WorldModel
-from worldmodel.rollout.play import ATTEMPTS, Evaluated, Played, collect, evaluate, insist
+from worldmodel.rollout.play import (
+    ATTEMPTS,
+    Evaluated,
+    Played,
+    collect,
+    evaluate,
+    insist,
+    play_random,
+    play_wandering,
+)
+from worldmodel.structs import Step
 
 EVALUATION_SEED = 1_000_000  # the first start of every evaluation, far from the training seeds
+LOOK_S = 0.2  # between two looks at a process that is waited for
 
 logger = logging.getLogger("worldmodel")
 
@@ -42,6 +58,7 @@ class JobDone:
     played: Played
     evaluated: Evaluated | None = None
     dropped: list[str] = field(default_factory=list)  # why, for each episode that was dropped
+    replaced: list[str] = field(default_factory=list)  # why, for each process that was replaced
 
 
 class Collector(Protocol):
@@ -60,8 +77,12 @@ def do(job: Job, env: Environment, agent: Agent, config: Config) -> JobDone:
 
     def play(attempt: int) -> Played:
         words = np.random.SeedSequence([config.seed, job.episode, attempt]).generate_state(1)
-        actor = None if job.random else agent
-        return collect(env, actor, seed=int(words[0]), noise=config.loop.noise)
+        seed, memory = int(words[0]), config.loop.noise_memory
+        if not job.random:
+            return collect(env, agent, seed=seed, noise=config.loop.noise, memory=memory)
+        if config.loop.seed_actions == "uniform":
+            return play_random(env, seed)
+        return play_wandering(env, seed, memory)
 
     played = insist(play, dropped)
     evaluated = None
@@ -94,71 +115,143 @@ class InlineCollector:
 class ProcessCollector:
     """Plays in a process of its own, which sees the acting weights in shared memory.
 
-    The learner must not touch them between ``begin`` and ``end``.
+    The learner must not touch them between ``begin`` and ``end``. The process counts its rows
+    where this one can see them: while ``end`` waits, ``loop.patience_s`` without another row is a
+    hang. It is this process's own waiting that is counted, so a computer that was asleep, or a
+    run that was stopped and continued as a whole, has lost no patience.
     """
 
-    def __init__(self, acting: WorldModel, config: Config) -> None:
+    def __init__(
+        self, acting: WorldModel, config: Config, make: Callable[[], Environment] | None = None
+    ) -> None:
+        """``make`` is called in the process; without it ``config.task`` is made."""
         self.acting = acting.share_memory()
         self.config = config
-        self.replaced = 0  # processes that died
+        self._make = make or functools.partial(make_env, config.task, config.env, config.seed)
         self._job: Job | None = None
+        self._replaced: list[str] = []  # while at this job
         self._start()
 
     def begin(self, job: Job) -> None:
         self._job = job
+        self._replaced = []
         try:
             self._connection.send(job)
         except OSError:
-            self._replace()
+            self._replace("died")
 
     def end(self) -> JobDone:
         assert self._job is not None
         while True:
+            if not self._answers():
+                self._process.kill()
+                self._replace(f"gave no row for {self.config.loop.patience_s:g} s")
+                continue
             try:
-                answer = self._connection.recv()
+                answer = self._receive()
                 break
             except (EOFError, OSError):
-                self._replace()
+                self._replace("died")
         self._job = None
         if isinstance(answer, Exception):
             raise answer
         assert isinstance(answer, JobDone)
-        return answer
+        return replace(answer, replaced=self._replaced)
 
     def close(self) -> None:
         self._connection.close()
         self._process.join(timeout=2)
         if self._process.is_alive():
             self._process.terminate()
-            self._process.join()
+            self._process.join(timeout=2)
+        self._process.kill()  # a stopped one hears nothing else
+        self._process.join()
 
     def _start(self) -> None:
         context = torch.multiprocessing.get_context("spawn")
+        self._rows = context.Value("Q", 0, lock=False)  # a lock could die with its holder
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=_work, args=(theirs, self.acting, self.config), daemon=True
+            target=_work,
+            args=(theirs, self._rows, self.acting, self.config, self._make),
+            daemon=True,
         )
         self._process.start()
         theirs.close()
 
-    def _replace(self) -> None:
+    def _answers(self) -> bool:
+        """Waits for the answer, or the end of the process; False where it hangs."""
+        rows, quiet_s = self._rows.value, 0.0
+        while not self._connection.poll(LOOK_S):
+            quiet_s = quiet_s + LOOK_S if self._rows.value == rows else 0.0
+            rows = self._rows.value
+            if quiet_s >= self.config.loop.patience_s:
+                return False
+        return True
+
+    def _receive(self) -> Any:
+        """An answer that stops halfway would be waited for without end."""
+        watch = threading.Timer(self.config.loop.patience_s, self._process.kill)
+        watch.start()
+        try:
+            return self._connection.recv()
+        finally:
+            watch.cancel()
+
+    def _replace(self, what: str) -> None:
         """The process is gone: a new one begins the job again."""
-        self.replaced += 1
         self._process.join(timeout=2)
-        if self.replaced > ATTEMPTS:
+        self._replaced.append(f"the collecting process {what} (exit code {self._process.exitcode})")
+        if len(self._replaced) > ATTEMPTS:
             raise RuntimeError(
-                f"collector: its process died {self.replaced} times (exit code"
-                f" {self._process.exitcode}); is the machine out of memory?"
+                f"collector: {self._replaced[-1]}, {len(self._replaced)} times in a row at the"
+                " same episode; is the machine out of memory, or the environment stuck"
+                " (loop.patience_s)?"
             )
-        logger.warning(
-            "the collecting process died (exit code %s); a new one begins the episode again",
-            self._process.exitcode,
-        )
+        self._connection.close()
         self._start()
-        self._connection.send(self._job)
+        with contextlib.suppress(OSError):  # dead already: ``end`` will see it
+            self._connection.send(self._job)
 
 
-def _work(connection: Connection, acting: WorldModel, config: Config) -> None:
+class _Counted:
+    """An environment that counts its rows where another process sees them."""
+
+    is_adopted = True
+
+    def __init__(self, env: Environment, rows: Any) -> None:
+        self._env = env
+        self._rows = rows
+        self.action_low, self.action_high = env.action_low, env.action_high
+        self.action_count = env.action_count
+
+    def reset(self, seed: int | None = None) -> Step:
+        row = self._env.reset(seed)
+        self._rows.value += 1
+        return row
+
+    def step(self, action: NDArray[np.float32]) -> Step:
+        row = self._env.step(action)
+        self._rows.value += 1
+        return row
+
+    def close(self) -> None:
+        self._env.close()
+
+    def describe(self) -> dict[str, str]:
+        return self._env.describe()
+
+    def state(self) -> dict[str, NDArray[np.float32]]:
+        return self._env.state()
+
+
+def _work(
+    connection: Connection,
+    rows: Any,
+    acting: WorldModel,
+    config: Config,
+    make: Callable[[], Environment],
+) -> None:
     """The collecting process: until the other side hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the learner decides when to leave
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -171,7 +264,7 @@ def _work(connection: Connection, acting: WorldModel, config: Config) -> None:
         except (EOFError, OSError):
             break
         try:
-            env = env or make_env(config.task, config.env, config.seed)
+            env = env or _Counted(make(), rows)
             answer: JobDone | Exception = do(job, env, agent, config)
         except Exception as error:
             logger.debug("%s", traceback.format_exc())

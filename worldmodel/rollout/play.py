@@ -13,9 +13,6 @@ from worldmodel.agent import Agent
 from worldmodel.envs import Environment, adopt
 from worldmodel.structs import Episode, Plan, Step
 
-# How much of the exploration noise survives a row. White noise averages out before anything moves:
-# over 25 random episodes of ball_in_cup_catch it scored 21, this 102; on finger_spin 1 against 7.
-MEMORY = np.float32(0.8)
 ATTEMPTS = 3  # bad episodes in a row that end a run
 MAX_ROWS = 100_000  # an episode that never ends is an error, not a full memory
 
@@ -33,25 +30,50 @@ class Played:
     seconds: float
 
 
-def collect(env: Environment, agent: Agent | None, *, seed: int, noise: float) -> Played:
-    """One episode with the planner and noise on its actions; without an agent, noise alone.
+def collect(env: Environment, agent: Agent, *, seed: int, noise: float, memory: float) -> Played:
+    """One episode with the planner and noise on its actions. Everything follows from ``seed``."""
+    planned = _Planned(agent, seed)
+    if env.action_count is not None:
+        stray = _stray(env, seed, noise)
+        played = _play(env, lambda row: stray(planned(row)), seed)
+    else:
+        explore = _wander(env, seed, memory)
+        played = _play(env, lambda row: planned(row) + noise * explore(), seed)
+    return Played(played.episode, np.array(planned.milliseconds), played.seconds)
 
-    Everything follows from ``seed``: the start, the plans, the noise.
-    """
+
+def play_wandering(env: Environment, seed: int, memory: float) -> Played:
+    """One episode of exploration noise alone, at its full size."""
+    explore = _wander(env, seed, memory)
+    return _play(env, lambda row: explore(), seed)
+
+
+def _wander(env: Environment, seed: int, memory: float) -> Callable[[], NDArray[np.float32]]:
+    """Gaussian noise of unit variance, of which ``memory`` survives from one row to the next."""
     random = np.random.default_rng(seed)
-    wander = np.zeros_like(env.action_low)  # unit variance, correlated over time
+    kept, drawn = np.float32(memory), np.float32(np.sqrt(1 - memory**2))
+    wander = np.zeros_like(env.action_low)
 
     def explore() -> NDArray[np.float32]:
         nonlocal wander
         fresh = random.standard_normal(wander.shape).astype(np.float32)
-        wander = MEMORY * wander + np.float32(np.sqrt(1 - MEMORY**2)) * fresh
+        wander = kept * wander + drawn * fresh
         return wander
 
-    if agent is None:
-        return _play(env, lambda row: explore(), seed)
-    planned = _Planned(agent, seed)
-    played = _play(env, lambda row: planned(row) + noise * explore(), seed)
-    return Played(played.episode, np.array(planned.milliseconds), played.seconds)
+    return explore
+
+
+def _stray(
+    env: Environment, seed: int, share: float
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Of choices, so large a share is drawn anew, each choice as likely as any other."""
+    random = np.random.default_rng(seed)
+
+    def stray(planned: NDArray[np.float32]) -> NDArray[np.float32]:
+        anew = random.random(planned.shape, np.float32)  # of a choice the largest entry counts
+        return anew if random.random() < share else planned
+
+    return stray
 
 
 class _Planned:
@@ -66,23 +88,23 @@ class _Planned:
 
     def __call__(self, row: Step) -> NDArray[np.float32]:
         assert row.action is not None
-        self.belief = self.agent.observe(self.belief, row.action, row.image)
         seed = int(self.seeds.integers(2**62))
+        self.belief = self.agent.observe(self.belief, row.action, row.observation, seed=seed)
         self.plan = self.agent.plan(self.belief, previous=self.plan, seed=seed)
         self.milliseconds.append(self.plan.milliseconds)
         return self.plan.first
 
 
-def play_random(env: Environment, seed: int) -> Episode:
+def play_random(env: Environment, seed: int) -> Played:
     """One episode of uniform random actions: what publications call random."""
     random = np.random.default_rng(seed)
     low, high = env.action_low, env.action_high
-    return _play(env, lambda row: random.uniform(low, high).astype(np.float32), seed).episode
+    return _play(env, lambda row: random.uniform(low, high).astype(np.float32), seed)
 
 
-def play_constant(env: Environment, action: NDArray[np.float32], seed: int) -> Episode:
+def play_constant(env: Environment, action: NDArray[np.float32], seed: int) -> Played:
     """One episode of one and the same action: a baseline that random action hides."""
-    return _play(env, lambda row: action, seed).episode
+    return _play(env, lambda row: action, seed)
 
 
 def _play(env: Environment, choose: Callable[[Step], NDArray[np.float32]], seed: int) -> Played:
@@ -92,7 +114,7 @@ def _play(env: Environment, choose: Callable[[Step], NDArray[np.float32]], seed:
     while not row.is_last:
         if len(rows) >= MAX_ROWS:
             raise BadEpisodeError(f"the episode does not end: {MAX_ROWS} rows without is_last")
-        row = _checked(env.step(np.clip(choose(row), env.action_low, env.action_high)), rows[0])
+        row = _checked(env.step(choose(row)), rows[0])  # which clips
         rows.append(row)
     return Played(Episode.stack(rows), np.zeros(0), time.perf_counter() - begun)
 
@@ -105,6 +127,12 @@ def _checked(row: Step, first: Step | None) -> Step:
         raise BadEpisodeError(
             f"image: expected uint8 {expected}, got {row.image.dtype} {list(row.image.shape)}"
         )
+    sizes, got = ({name: v.shape for name, v in r.vectors.items()} for r in (first or row, row))
+    if got != sizes:
+        raise BadEpisodeError(f"vectors: expected {sizes} as in the first row, got {got}")
+    for name, vector in row.vectors.items():
+        if not np.isfinite(vector).all():
+            raise BadEpisodeError(f"{name}: expected finite numbers, got {vector.tolist()}")
     if not np.isfinite(row.reward):
         raise BadEpisodeError(f"reward: expected a finite number, got {row.reward}")
     if not 0 <= row.discount <= 1:
@@ -159,7 +187,7 @@ def evaluate(
     for number in range(episodes):
 
         def play(attempt: int, number: int = number) -> Played:
-            return collect(env, agent, seed=seed + number, noise=0.0)
+            return collect(env, agent, seed=seed + number, noise=0.0, memory=0.0)
 
         one = play(0) if dropped is None else insist(play, dropped)
         played.append(one.episode)

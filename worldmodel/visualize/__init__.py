@@ -1,4 +1,4 @@
-"""What the model sees, predicts and gets wrong, as pictures, a video and numbers.
+"""What the model sees, predicts, plans and gets wrong, as pictures, a video, numbers and a page.
 
 ::
 
@@ -10,27 +10,65 @@ no plotting and no video.
 """
 
 from worldmodel.visualize.errors import HorizonErrors, RewardFit, measure
-from worldmodel.visualize.figures import plot_curves, plot_errors, plot_reward
-from worldmodel.visualize.folder import Summary, visualize, visualize_run
+from worldmodel.visualize.figures import (
+    darken,
+    plot_curves,
+    plot_errors,
+    plot_map,
+    plot_probes,
+    plot_returns,
+    plot_reward,
+    plot_search,
+)
+from worldmodel.visualize.latents import Map, Probe, map_latents, probe
+from worldmodel.visualize.page import write_page
+from worldmodel.visualize.plans import Moment, PlanReturns, compare_returns, look_into
 from worldmodel.visualize.predictions import Prediction, cut, observe, predict, spread
-from worldmodel.visualize.strips import draw_open_loop, draw_reconstructions, draw_video
+from worldmodel.visualize.report import Summary, visualize, visualize_run
+from worldmodel.visualize.source import Source, read_source
+from worldmodel.visualize.strips import (
+    draw_open_loop,
+    draw_plans,
+    draw_reconstructions,
+    draw_video,
+)
+from worldmodel.visualize.truth import NoTruthError, true_states
 
 __all__ = [
     "HorizonErrors",
+    "Map",
+    "Moment",
+    "NoTruthError",
+    "PlanReturns",
     "Prediction",
+    "Probe",
     "RewardFit",
+    "Source",
     "Summary",
+    "compare_returns",
     "cut",
+    "darken",
     "draw_open_loop",
+    "draw_plans",
     "draw_reconstructions",
     "draw_video",
+    "look_into",
+    "map_latents",
     "measure",
     "observe",
     "plot_curves",
     "plot_errors",
+    "plot_map",
+    "plot_probes",
+    "plot_returns",
     "plot_reward",
+    "plot_search",
     "predict",
+    "probe",
+    "read_source",
     "spread",
+    "true_states",
     "visualize",
     "visualize_run",
+    "write_page",
 ]

@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worldmodel.log import Evaluation
+from worldmodel.published import Scores, shown
 from worldmodel.visualize.errors import HorizonErrors, RewardFit, psnr
+from worldmodel.visualize.latents import Map, Probe
+from worldmodel.visualize.plans import Moment, PlanReturns
 
 if TYPE_CHECKING:  # plotting is no part of an import
     from matplotlib.axes import Axes
@@ -22,13 +26,23 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#e6e6e6",
 }
 
 
+PROBES_SHOWN = 6
+CYCLE = "hsv"  # angles meet themselves, and no part of the ring fades into a page
+SCALE = "viridis"
+
+# For a dark page: the same hues, lighter
+DARK_PAPER, DARK_INK, DARK_GRID = "#171a1f", "#d9dce1", "#343a43"
+DARK_COLOURS = {MODEL: "#56B4E9", HOLD_LAST: "#F0894A", MEAN: "#3CC49E", QUIET: "#9aa0a8"}
+
+
 def plot_errors(errors: HorizonErrors) -> Figure:
     """Three panels over the distance: of images the error and the PSNR, of rewards the error."""
-    figure, (image, decibels, reward) = _panels([[0, 1, 2]], width=17, height=5)
+    figure, (image, decibels, reward) = panels([[0, 1, 2]], width=17, height=5)
     marker = "o" if len(errors.ahead) == 1 else None
     for label, of_image, of_reward, colour, style in (
         ("model, open loop", errors.model, errors.reward_model, MODEL, "-"),
@@ -49,7 +63,7 @@ def plot_errors(errors: HorizonErrors) -> Figure:
         (decibels, "The same as PSNR: higher is better", "decibels"),
         (reward, "Reward error: lower is better", "mean squared error"),
     ):
-        _name(axes, title, "rows imagined ahead", unit)
+        name_axes(axes, title, "rows imagined ahead", unit)
         axes.legend(frameon=False, fontsize=13)
     image.set_ylim(bottom=0)
     reward.set_ylim(bottom=0)
@@ -58,25 +72,143 @@ def plot_errors(errors: HorizonErrors) -> Figure:
 
 def plot_reward(fit: RewardFit) -> Figure:
     """Rewards that the model reads from what it sees, against the true ones."""
-    figure, (axes,) = _panels([[0]], width=6.5, height=6)
+    figure, (axes,) = panels([[0]], width=6.5, height=6)
     low = min(fit.true.min(initial=0.0), fit.model.min(initial=0.0))
     high = max(fit.true.max(initial=0.0), fit.model.max(initial=0.0))
     axes.plot([low, high], [low, high], color=QUIET, lw=1.5, ls="--", label="exactly right")
     axes.scatter(fit.true, fit.model, s=18, color=MODEL, alpha=0.3, lw=0, label="one row")
     score = fit.r_squared
     told = "the true ones are all the same" if math.isnan(score) else f"R² = {score:.3g}"
-    _name(axes, f"Reward read from the belief: {told}", "true reward", "the model's reward")
+    name_axes(axes, f"Reward read from the belief: {told}", "true reward", "the model's reward")
     axes.legend(frameon=False, fontsize=13)
     return figure
 
 
-def plot_curves(evaluations: Sequence[Evaluation], metrics: Sequence[Mapping[str, Any]]) -> Figure:
-    """The run as it learned: scores above, every loss below."""
+def plot_returns(returns: PlanReturns) -> Figure:
+    """What plans promised and what the model imagined, against what was obtained."""
+    figure, (model, plan, over_time) = panels([[0, 1, 2]], width=17, height=5.4)
+    every = np.concatenate([returns.promised, returns.imagined, returns.obtained])
+    ends = [every.min(), every.max()]
+    for axes, title, guessed, label in (
+        (model, "The model: the same actions", returns.imagined, "imagined return"),
+        (plan, "The planner: what it hoped for", returns.promised, "promised return"),
+    ):
+        axes.plot(ends, ends, color=QUIET, lw=1.5, ls="--", label="exactly right")
+        look: dict[str, Any] = {"s": 18, "color": MODEL, "alpha": 0.35, "lw": 0}
+        axes.scatter(returns.obtained, guessed, label="one row", **look)
+        name_axes(axes, title, "obtained return", label)
+        axes.legend(frameon=False, fontsize=13)
+    rows = np.unique(returns.row)
+    for label, values, colour, style in (
+        ("promised by the plan", returns.promised, HOLD_LAST, "--"),
+        ("imagined, actions as done", returns.imagined, MODEL, "-"),
+        ("obtained", returns.obtained, MEAN, "-."),
+    ):
+        means = [values[returns.row == row].mean() for row in rows]
+        over_time.plot(rows, means, color=colour, ls=style, lw=2.2, label=label)
+    told = f"{returns.horizon} rows and the value after them"
+    name_axes(over_time, "Along the episode, mean of episodes", "row", f"return over {told}")
+    over_time.legend(frameon=False, fontsize=13)
+    return figure
+
+
+def plot_search(moments: Sequence[Moment]) -> Figure:
+    """Of each moment: every candidate's return by iteration, and how far the elites' actions lie
+    apart."""
+    count = len(moments)
+    places = [list(range(count)), list(range(count, 2 * count))]
+    figure, drawn = panels(places, width=5.7 * count, height=8.6)
+    for moment, returns, spread in zip(moments, drawn[:count], drawn[count:], strict=True):
+        iterations = range(1, len(moment.returns) + 1)
+        for iteration, (actions, values) in enumerate(
+            zip(moment.actions, moment.returns, strict=True), start=1
+        ):
+            best = np.sort(values)[::-1][: moment.elites]
+            jitter = np.linspace(-0.16, 0.16, len(values))
+            returns.scatter(
+                iteration + jitter, values, s=14, color=QUIET, alpha=0.5, lw=0,
+                label="candidate" if iteration == 1 else None,
+            )  # fmt: skip
+            returns.scatter(
+                [iteration] * len(best), best, s=22, color=MODEL, alpha=0.6, lw=0,
+                label="elite" if iteration == 1 else None,
+            )  # fmt: skip
+            elite = actions[np.argsort(-values)[: moment.elites]]  # [K, L, A]
+            ahead = np.arange(1, elite.shape[1] + 1)
+            share = iteration / len(moment.returns)
+            spread.plot(
+                ahead, elite.std(0).mean(-1), color=MODEL, alpha=0.25 + 0.75 * share, lw=2.2,
+                marker="o" if len(ahead) == 1 else None, label=f"iteration {iteration}",
+            )  # fmt: skip
+        returns.set_xticks(list(iterations))
+        name_axes(returns, f"Row {moment.row}: returns", "iteration", "imagined return")
+        name_axes(spread, "Spread of the elites' actions", "rows ahead", "standard deviation")
+        spread.set_ylim(bottom=0)
+        returns.legend(frameon=False, fontsize=12)
+        spread.legend(frameon=False, fontsize=12)
+    return figure
+
+
+def plot_map(found: Map, colours: Mapping[str, NDArray[np.float64]], *, solid: bool) -> Figure:
+    """The map in two dimensions, or three if ``solid``, once for each colouring [M].
+
+    A name that begins with "angle" is coloured in a circle.
+    """
+    places = [list(range(first, first + 2)) for first in range(0, len(colours), 2)]
+    kind = {"projection": "3d"} if solid else {}
+    figure, drawn = panels(places, width=13, height=5.9 * len(places), **kind)
+    axes: Any  # three dimensions have other axes
+    for axes, (name, values) in zip(drawn, colours.items(), strict=False):
+        axes.tick_params(labelsize=10)
+        ends = (-np.pi, np.pi) if name.startswith("angle") else (None, None)
+        points = axes.scatter(
+            *found.points[:, : 3 if solid else 2].T, c=values, s=9, lw=0, alpha=0.8,
+            cmap=CYCLE if name.startswith("angle") else SCALE, vmin=ends[0], vmax=ends[1],
+        )  # fmt: skip
+        axes.set_title(name, loc="left", fontsize=16, pad=8)
+        if not solid:
+            axes.set_aspect("equal", adjustable="datalim")
+        for axis, share in zip("xyz", found.shares, strict=True):
+            if axis != "z" or solid:
+                told = f"component {'xyz'.index(axis) + 1}, {share:.0%}"
+                getattr(axes, f"set_{axis}label")(told, fontsize=11)
+        figure.colorbar(points, ax=axes, shrink=0.75, pad=0.13 if solid else 0.02)
+    for axes in drawn[len(colours) :]:
+        axes.remove()
+    return figure
+
+
+def plot_probes(probes: Sequence[Probe]) -> Figure:
+    """What a linear probe reads from the beliefs of unseen episodes, against the truth."""
+    count = min(PROBES_SHOWN, len(probes))
+    columns = min(3, count)
+    places = [list(range(first, first + columns)) for first in range(0, count, columns)]
+    figure, drawn = panels(places, width=5.7 * columns, height=5.2 * len(places))
+    for axes, one in zip(drawn, probes, strict=False):
+        ends = [one.true.min(), one.true.max()]
+        axes.plot(ends, ends, color=QUIET, lw=1.5, ls="--")
+        axes.scatter(one.true, one.read, s=10, color=MODEL, alpha=0.3, lw=0)
+        name_axes(axes, f"{one.name}: R² = {one.r_squared:.3f}", "true", "read from the belief")
+    for axes in drawn[count:]:
+        axes.remove()
+    return figure
+
+
+def plot_curves(
+    evaluations: Sequence[Evaluation],
+    metrics: Sequence[Mapping[str, Any]],
+    others: Mapping[int, Scores] | None = None,
+) -> Figure:
+    """The run as it learned: scores above, every loss below.
+
+    ``others``: published scores by steps, of which those are drawn that the run has reached, and
+    the next.
+    """
     losses = list(dict.fromkeys(n for row in metrics for n in row if n.startswith("loss/")))
     lines = -(-len(losses) // 4)
     places = [[0] * 4, [0] * 4]
     places += [[1 + 4 * line + column for column in range(4)] for line in range(lines)]
-    figure, (score, *rest) = _panels(places, width=17, height=5.5 + 2.9 * lines)
+    figure, (score, *rest) = panels(places, width=17, height=5.5 + 2.9 * lines)
     trained = [row for row in metrics if "train_return" in row]
     score.plot(
         [row["env_steps"] for row in trained], [row["train_return"] for row in trained],
@@ -92,14 +224,15 @@ def plot_curves(evaluations: Sequence[Evaluation], metrics: Sequence[Mapping[str
         [np.mean(evaluation.returns) for evaluation in evaluations],
         color=MODEL, marker="o", lw=2.5, label="evaluation, mean",
     )  # fmt: skip
-    _name(score, "Score: return of whole episodes", "env steps (simulator steps)", "")
+    name_axes(score, "Score: return of whole episodes", "env steps (simulator steps)", "")
+    draw_published(score, others or {}, max((e.env_steps for e in evaluations), default=0))
     score.legend(frameon=False, fontsize=13)
     for axes, name in zip(rest, losses, strict=False):
         told = [row for row in metrics if name in row]
         marker = "o" if len(told) == 1 else None
         steps, values = [row["env_steps"] for row in told], [row[name] for row in told]
         axes.plot(steps, values, color=MODEL, lw=1.8, marker=marker)
-        _name(axes, name, "", "")
+        name_axes(axes, name, "", "")
     for axes in rest[len(losses) :]:
         axes.remove()
     for axes in (score, *rest[: len(losses)]):
@@ -108,13 +241,60 @@ def plot_curves(evaluations: Sequence[Evaluation], metrics: Sequence[Mapping[str
     return figure
 
 
-def _name(axes: Axes, title: str, x: str, y: str) -> None:
+def draw_published(axes: Axes, others: Mapping[int, Scores], reached: int) -> None:
+    """Published scores at the budgets that were reached, and at the next one."""
+    budgets = [steps for steps in others if steps <= reached]
+    budgets += [steps for steps in others if steps > reached][:1]
+    for steps in budgets:
+        axes.axvline(steps, color=QUIET, lw=1, ls=":")
+        apart = 0.0
+        for name, value in sorted(shown(others[steps]).items(), key=lambda item: item[1]):
+            apart = max(value, apart + 42)  # labels never lie on each other
+            axes.plot(steps, value, color=HOLD_LAST, marker="D", ms=6, ls="none")
+            axes.annotate(
+                f"{name} {value:.0f}", (steps, apart), xytext=(-9, 0), fontsize=11, color=QUIET,
+                textcoords="offset points", ha="right", va="center",
+            )  # fmt: skip
+
+
+def darken(figure: Figure) -> Figure:
+    """The same figure for a dark page: nothing but colours changes."""
+    from matplotlib.colors import to_hex
+    from matplotlib.lines import Line2D
+    from matplotlib.text import Text
+
+    figure.set_facecolor(DARK_PAPER)
+    for axes in figure.axes:
+        axes.set_facecolor(DARK_PAPER)
+        axes.tick_params(colors=DARK_INK, grid_color=DARK_GRID, which="both")
+        for spine in axes.spines.values():
+            spine.set_edgecolor(QUIET)
+        for axis in (getattr(axes, f"{name}axis", None) for name in "xyz"):
+            if axis is not None and hasattr(axis, "set_pane_color"):
+                axis.set_pane_color((0, 0, 0, 0))
+        for drawn in axes.collections:
+            faces: Any = drawn.get_facecolor()  # [N, 4]
+            colours = [to_hex(face) for face in faces]
+            if drawn.get_array() is None and len(set(colours)) == 1:
+                drawn.set_facecolor(DARK_COLOURS.get(colours[0].upper(), colours[0]))
+    for line in figure.findobj(Line2D):
+        colour = to_hex(line.get_color())
+        known = {light.upper(): dark for light, dark in DARK_COLOURS.items()}
+        line.set_color(known.get(colour.upper(), colour))
+    for text in figure.findobj(Text):
+        text.set_color(DARK_INK)
+    return figure
+
+
+def name_axes(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_title(title, loc="left", fontsize=16, pad=10)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
 
 
-def _panels(places: list[list[int]], width: float, height: float) -> tuple[Figure, list[Axes]]:
+def panels(
+    places: list[list[int]], width: float, height: float, **kind: Any
+) -> tuple[Figure, list[Axes]]:
     """A calm figure with a panel for each number in ``places``, in their order."""
     # plotting is no part of an import; without pyplot no window and no global state
     import matplotlib
@@ -122,5 +302,6 @@ def _panels(places: list[list[int]], width: float, height: float) -> tuple[Figur
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        panels = figure.subplot_mosaic([[str(number) for number in line] for line in places])
-    return figure, [panels[name] for name in sorted(panels, key=int)]
+        names: Any = [[str(number) for number in line] for line in places]
+        drawn = figure.subplot_mosaic(names, subplot_kw=kind)
+    return figure, [drawn[name] for name in sorted(drawn, key=int)]

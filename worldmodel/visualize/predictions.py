@@ -86,6 +86,10 @@ def cut(episodes: Sequence[Episode], begins: Sequence[tuple[int, int]], rows: in
     reward = np.zeros(shape, np.float32)
     discount = np.ones(shape, np.float32)
     valid = np.zeros(shape, np.bool_)
+    vectors = {
+        name: np.zeros((*shape, *felt.shape[1:]), np.float32)
+        for name, felt in episodes[0].vectors.items()
+    }  # [B, T, V]
     for window, (number, begin) in enumerate(begins):
         episode, taken = episodes[number], slice(begin, begin + rows)
         length = len(episode.reward[taken])
@@ -94,7 +98,16 @@ def cut(episodes: Sequence[Episode], begins: Sequence[tuple[int, int]], rows: in
         reward[window, :length] = episode.reward[taken]
         discount[window, :length] = episode.discount[taken]
         valid[window, :length] = True
-    return Batch(*(torch.from_numpy(part) for part in (image, action, reward, discount, valid)))
+        for name, felt in vectors.items():
+            felt[window, :length] = episode.vectors[name][taken]
+    return Batch(
+        torch.from_numpy(image),
+        torch.from_numpy(action),
+        torch.from_numpy(reward),
+        torch.from_numpy(discount),
+        torch.from_numpy(valid),
+        vectors={name: torch.from_numpy(felt) for name, felt in vectors.items()},
+    )
 
 
 @torch.inference_mode()
@@ -103,8 +116,9 @@ def observe(agent: Agent, windows: Batch, rows: int) -> Latent:
     belief = agent.initial(len(windows.reward))
     beliefs = []
     for t in range(rows):
-        action, image = windows.action[:, t], windows.image[:, t]
-        belief = agent.model.observe_step(belief, action.to(agent.device), image.to(agent.device))
+        action, image = windows.action[:, t].to(agent.device), windows.image[:, t].to(agent.device)
+        felt = {name: vector[:, t].to(agent.device) for name, vector in windows.vectors.items()}
+        belief = agent.model.observe_step(belief, action, image, None, felt)
         beliefs.append(belief)
     return Latent.stack(beliefs, 1)
 

@@ -12,22 +12,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel.visualize.plans import Moment
 from worldmodel.visualize.predictions import Prediction
 
 CELL = 150  # an image is enlarged to at least so many screen pixels
 GAP, MARGIN = 10, 22
 LABELS = 150  # width of the row labels
 TITLE_SIZE, LABEL_SIZE = 26, 20
-INK, QUIET, PAPER = (34, 34, 34), (110, 110, 110), (255, 255, 255)
-SEEN = (0, 114, 178)  # the frame of a true image that the model saw
 FULL_ERROR = 0.5  # the difference, of at most 1, that is drawn brightest
 # from black over vermilion to pale yellow: its lightness only rises, so every eye can order it
 ERROR_STOPS = ((0, 0, 0), (120, 32, 10), (213, 94, 0), (246, 180, 70), (255, 250, 215))
 STRIP_AHEAD = (1, 5, 10, 15, 20, 30, 45)  # rows after the context in a strip
 STRIP_MOMENTS = 8  # of an episode that is reconstructed
 EPISODES_SHOWN = 4
+PLAN_STEPS = 7  # of a look-ahead in a strip, its first and last among them
 
 Images = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What a strip is drawn on, and with."""
+
+    paper: Colour
+    ink: Colour
+    quiet: Colour
+    seen: Colour  # the frame of a true image that the model saw
+
+
+LIGHT = Paper((255, 255, 255), (34, 34, 34), (110, 110, 110), (0, 114, 178))
+DARK = Paper((23, 26, 31), (230, 232, 235), (155, 161, 170), (86, 180, 233))
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,9 @@ def paint_error(truth: Images, model: Images) -> Images:
     return painted.round().astype(np.uint8)
 
 
-def draw_strip(title: str, columns: Sequence[str], rows: Sequence[Row], foot: str = "") -> Images:
+def draw_strip(
+    title: str, columns: Sequence[str], rows: Sequence[Row], foot: str = "", paper: Paper = LIGHT
+) -> Images:
     """[H, W, 3], both even, as video wants them"""
     from PIL import Image, ImageDraw  # comes with imageio, which a robot does without
 
@@ -66,16 +83,16 @@ def draw_strip(title: str, columns: Sequence[str], rows: Sequence[Row], foot: st
     right = LABELS + MARGIN + count * (width + GAP) - GAP + MARGIN
     title_width = _font(TITLE_SIZE).getlength(title) + 2 * MARGIN
     right = max(right, int(title_width) + 1)
-    canvas = Image.new("RGB", (right + right % 2, bottom + bottom % 2), PAPER)
+    canvas = Image.new("RGB", (right + right % 2, bottom + bottom % 2), paper.paper)
     draw = ImageDraw.Draw(canvas)
-    draw.text((MARGIN, MARGIN - 4), title, INK, _font(TITLE_SIZE))
+    draw.text((MARGIN, MARGIN - 4), title, paper.ink, _font(TITLE_SIZE))
     lefts = [LABELS + MARGIN + number * (width + GAP) for number in range(count)]
     for left, column in zip(lefts, columns, strict=True):
         place = (left + width // 2, tops[0] - 8)
-        draw.text(place, column, QUIET, _font(LABEL_SIZE), anchor="ms")
+        draw.text(place, column, paper.quiet, _font(LABEL_SIZE), anchor="ms")
     for top, row in zip(tops, rows, strict=True):
         place = (LABELS + MARGIN - 14, top + height // 2)
-        draw.text(place, row.label, INK, _font(LABEL_SIZE), anchor="rm")
+        draw.text(place, row.label, paper.ink, _font(LABEL_SIZE), anchor="rm")
         for left, image, valid, seen in zip(lefts, row.images, row.valid, row.seen, strict=True):
             if not valid:
                 continue
@@ -83,13 +100,15 @@ def draw_strip(title: str, columns: Sequence[str], rows: Sequence[Row], foot: st
             canvas.paste(Image.fromarray(large), (left, top))
             if seen:
                 box = (left - 3, top - 3, left + width + 2, top + height + 2)
-                draw.rectangle(box, outline=SEEN, width=3)
+                draw.rectangle(box, outline=paper.seen, width=3)
     if foot:
-        draw.text((MARGIN, bottom - MARGIN), foot, QUIET, _font(LABEL_SIZE), anchor="ls")
+        draw.text((MARGIN, bottom - MARGIN), foot, paper.quiet, _font(LABEL_SIZE), anchor="ls")
     return np.asarray(canvas)
 
 
-def draw_reconstructions(truth: Images, model: Images, moments: Sequence[int]) -> Images:
+def draw_reconstructions(
+    truth: Images, model: Images, moments: Sequence[int], paper: Paper = LIGHT
+) -> Images:
     """Chosen moments of one episode: truth and model [N, H, W, 3], of the rows ``moments``."""
     everything = np.ones(len(truth), np.bool_)
     return draw_strip(
@@ -97,10 +116,11 @@ def draw_reconstructions(truth: Images, model: Images, moments: Sequence[int]) -
         [f"row {moment}" for moment in moments],
         _three(truth, model, valid=everything, seen=~everything),
         foot=_error_scale(),
+        paper=paper,
     )
 
 
-def draw_open_loop(prediction: Prediction) -> Images:
+def draw_open_loop(prediction: Prediction, paper: Paper = LIGHT) -> Images:
     """Every few rows of some windows, one under the other."""
     seen = prediction.context - 1
     length = prediction.truth.shape[1]
@@ -123,10 +143,41 @@ def draw_open_loop(prediction: Prediction) -> Images:
         [f"seen {pick + 1}" if pick <= seen else f"+{pick - seen}" for pick in picks],
         rows,
         foot=f"{_error_scale()}. Blue frame: the model saw it",
+        paper=paper,
     )
 
 
-def draw_video(prediction: Prediction) -> list[Images]:
+def draw_plans(moment: Moment, paper: Paper = LIGHT) -> Images:
+    """One decision: what then came, the plan, the best candidates, and some from before."""
+    length = len(moment.truth)
+    picks = np.unique(np.linspace(0, length - 1, min(PLAN_STEPS, length)).round().astype(int))
+    valid, plain = np.ones(len(picks) + 1, np.bool_), np.zeros(len(picks) + 1, np.bool_)
+    seen = plain.copy()
+    seen[0] = True
+    nothing = valid & ~seen
+
+    def row(label: str, images: Images, *, framed: bool = False, last: bool = False) -> Row:
+        images = np.concatenate([moment.seen[None], images[picks]])
+        return Row(label, images, valid if framed else nothing, seen if framed else plain, last)
+
+    rows = [row("what came", moment.truth, framed=True), row("the plan", moment.plan, last=True)]
+    for name, images, returns in (
+        ("after", moment.last, moment.last_returns),
+        ("before", moment.first, moment.first_returns),
+    ):
+        for number, (future, value) in enumerate(zip(images, returns, strict=True)):
+            label = f"{name}: {value:.3g}"
+            rows.append(row(label, future, last=number == len(images) - 1))
+    return draw_strip(
+        f"Row {moment.row}: futures that the planner considered, drawn by the model",
+        ["seen", *(f"+{pick + 1}" for pick in picks)],
+        rows,
+        foot="Numbers: imagined returns of candidates, the best after the search, any before it",
+        paper=paper,
+    )
+
+
+def draw_video(prediction: Prediction, paper: Paper = LIGHT) -> list[Images]:
     """The windows side by side, a frame for each row."""
     shown = slice(0, EPISODES_SHOWN)
     columns = [f"episode {number}" for number in range(len(prediction.truth[shown]))]
@@ -146,6 +197,7 @@ def draw_video(prediction: Prediction) -> list[Images]:
                 foot=f"sees image {row + 1} of {prediction.context}"
                 if ahead <= 0
                 else f"imagines, {ahead} ahead of the last image seen",
+                paper=paper,
             )
         )
     return frames

@@ -1,0 +1,259 @@
+"""The planner's fast twin equals the model, and the bench compares what it says it compares."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import Answer
+from worldmodel import cli
+from worldmodel.agent import Agent
+from worldmodel.bench.floor import operations, product_rates
+from worldmodel.bench.measure import Table, describe, interleave, percentiles
+from worldmodel.bench.plan import bench_plan, bench_quality
+from worldmodel.bench.replay import bench_replay
+from worldmodel.bench.straightforward import Planet
+from worldmodel.bench.train import bench_train
+from worldmodel.config import Config, read
+from worldmodel.models import WorldModel
+from worldmodel.models.packed import Packed, Product, has_onednn, packed
+
+B, N, L, A = 2, 9, 5, 2
+PLAIN = {
+    "model": {
+        "encoder": {"kind": "planet", "width": 2},
+        "decoder": {"kind": "planet", "width": 2},
+        "dynamics": {
+            "layers": "plain", "deter_size": 7, "stoch_size": 3, "hidden_size": 11
+        },
+        "reward": {"kind": "normal", "layers": 2, "size": 6},
+        "discount": {"kind": "none"},
+        "value": {"kind": "none"},
+        "policy": {"kind": "none"},
+    },
+    "replay": {"batch": 2, "length": 3},
+    "planner": {
+        "kind": "cem", "horizon": 3, "iterations": 2, "candidates": 12, "elites": 4, "proposals": 0,
+        "sampled": True,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def planet() -> Config:
+    return read(Config(), PLAIN)
+
+
+@pytest.fixture(params=["tiny", "planet"])
+def model(request: pytest.FixtureRequest) -> WorldModel:
+    """Of either kind of layers, every head awake."""
+    config: Config = request.getfixturevalue(request.param)
+    model = WorldModel(config.model, config.env.image_size, 3, A)
+    for name, parameter in model.named_parameters():
+        if "last" in name or "norm" in name or "bias" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+def question(model: WorldModel) -> tuple[object, torch.Tensor, torch.Tensor]:
+    belief = model.dynamics.initial(B, N).map(lambda part: part + torch.randn(part.shape))
+    return belief, torch.randn(B, N, L, A), torch.randn(B, N, L, model.dynamics.stoch_size)
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+@torch.no_grad()
+def test_packed_is_the_model_in_float32(model: WorldModel, sampled: bool) -> None:
+    belief, actions, noise = question(model)
+    plain = model.imagine(belief, actions, noise if sampled else None).features  # type: ignore[arg-type]
+    fast = Packed(model, torch.float32)
+    features = fast.imagine(belief, actions, noise if sampled else None)  # type: ignore[arg-type]
+    torch.testing.assert_close(features, plain, rtol=0, atol=5e-4)
+    for name in ("reward", "discount", "slow_value"):
+        expected = getattr(model, name)(plain)
+        torch.testing.assert_close(getattr(fast, name)(features), expected, rtol=2e-3, atol=2e-3)
+    if model.policy is not None:
+        assert fast.policy is not None
+        torch.testing.assert_close(
+            fast.policy.act(features, None), model.policy.act(plain, None), rtol=0, atol=2e-3
+        )
+
+
+@torch.no_grad()
+def test_packed_in_bfloat16_is_the_model_up_to_rounding(model: WorldModel) -> None:
+    belief, actions, noise = question(model)
+    plain = model.imagine(belief, actions, noise).features  # type: ignore[arg-type]
+    features = Packed(model, torch.bfloat16).imagine(belief, actions, noise)  # type: ignore[arg-type]
+    assert features.dtype == torch.bfloat16
+    error = (features.float() - plain).square().mean().sqrt()
+    assert error < 0.05 * plain.std()
+
+
+@torch.no_grad()
+def test_packing_leaves_the_model_alone(model: WorldModel) -> None:
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    modules = dict(model.named_modules())
+    Packed(model, torch.bfloat16)
+    assert dict(model.named_modules()) == modules
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+@torch.no_grad()
+def test_a_changed_weight_is_packed_anew_and_nothing_else_is(model: WorldModel) -> None:
+    first = packed(model, torch.float32)
+    assert packed(model, torch.float32) is first
+    assert packed(model, torch.bfloat16) is not first
+    first = packed(model, torch.float32)
+    next(model.dynamics.parameters()).add_(1.0)
+    second = packed(model, torch.float32)
+    assert second is not first
+    model.reward = Answer(lambda features: features[..., 0])  # type: ignore[assignment]
+    assert packed(model, torch.float32) is not second
+
+
+def test_a_trained_step_is_packed_anew(model: WorldModel) -> None:
+    before = packed(model, torch.float32)
+    optimizer = torch.optim.Adam(model.dynamics.parameters(), fused=True)
+    for parameter in model.dynamics.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert packed(model, torch.float32) is not before
+
+
+@pytest.mark.parametrize("after", ["none", "relu", "sigmoid", "tanh"])
+@torch.no_grad()
+def test_a_product_does_without_onednn(after: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    linear, x = torch.nn.Linear(5, 3), torch.randn(4, 5)
+    fast = Product(linear, after, torch.float32)
+    monkeypatch.setattr("worldmodel.models.packed.has_onednn", lambda dtype: False)
+    plain = Product(linear, after, torch.float32)
+    assert not plain.is_packed
+    torch.testing.assert_close(fast(x), plain(x), rtol=0, atol=1e-4)
+
+
+def test_the_gradient_planner_still_has_gradients(tiny: Config) -> None:
+    planner = dataclasses.replace(tiny.planner, kind="gradient")
+    model = WorldModel(tiny.model, tiny.env.image_size, 3, A)
+    agent = Agent(model, dataclasses.replace(tiny, planner=planner))
+    assert agent.plan(agent.initial()).iterations == planner.iterations
+
+
+def test_a_plan_in_bfloat16_is_near_that_in_float32(tiny: Config) -> None:
+    model = WorldModel(tiny.model, tiny.env.image_size, 3, A)
+    torch.nn.init.normal_(model.reward.last.weight)  # type: ignore[union-attr, arg-type]
+    plans = []
+    for precision in ("float32", "bfloat16"):
+        planner = dataclasses.replace(tiny.planner, precision=precision, candidates=64, elites=32)
+        agent = Agent(model, dataclasses.replace(tiny, planner=planner))
+        plans.append(agent.plan(agent.initial()).actions)
+    assert (plans[0] - plans[1]).abs().max() < 0.2
+
+
+def test_operations_are_counted_forwards_backwards_and_packed() -> None:
+    linear = torch.nn.Linear(5, 3, bias=False)
+    x = torch.randn(4, 5, requires_grad=True)
+    forward = 2 * 4 * 5 * 3
+    assert operations(lambda: linear(x)) == forward
+    assert operations(lambda: linear(x).sum().backward()) == 3 * forward
+    if has_onednn(torch.float32):
+        with torch.no_grad():
+            product = Product(linear, "relu", torch.float32)
+            assert operations(lambda: product(x.detach())) == forward
+
+
+def test_the_straightforward_planet_does_the_same_sums(planet: Config) -> None:
+    """Else the ratio beside it would flatter."""
+    sizes, search = planet.model, planet.planner
+    straightforward = Planet(sizes.dynamics, sizes.reward.size, sizes.encoder.width, A)
+    agent = Agent(WorldModel(sizes, 64, 3, A), planet)
+    ours = operations(lambda: agent.plan(agent.initial()))
+    assert ours == operations(lambda: straightforward.plan(search))
+
+
+def test_rates_are_of_each_precision() -> None:
+    rates = product_rates(repetitions=1, size=32)
+    assert set(rates) == {torch.float32, torch.bfloat16}
+    assert all(rate > 0 for rate in rates.values())
+
+
+def test_works_take_turns_and_the_first_round_is_not_counted() -> None:
+    called: list[str] = []
+    times = interleave(
+        {"a": lambda: called.append("a"), "b": lambda: called.append("b")}, repetitions=2
+    )
+    assert called == ["a", "b"] * 3
+    assert [len(each) for each in times.values()] == [2, 2]
+
+
+def test_percentiles_are_in_order() -> None:
+    found = percentiles(np.arange(1001.0))
+    assert found == pytest.approx({"ms": 500.0, "p99 ms": 990.0, "p99.9 ms": 999.0})
+
+
+def test_a_table_shows_every_row_and_note() -> None:
+    text = describe(Table("title", [{"a": "x", "b": 1234.5}, {"a": "long name"}], ["a note"]))
+    assert text.splitlines()[0] == "title"
+    assert "1,234" in text
+    assert "long name" in text
+    assert "a note" in text
+
+
+def test_the_bench_of_planning_runs_small(tiny: Config, planet: Config) -> None:
+    published, planners, closeness = bench_plan(tiny, planet, repetitions=1)
+    names = [row["planner"] for row in published.rows]
+    assert names == ["plain PyTorch, float32", "worldmodel, float32", "worldmodel, bfloat16"]
+    assert published.rows[0]["times as fast"] == 1.0
+    assert {str(row["planner"]).split(",")[0] for row in planners.rows} == {
+        "mppi", "icem", "cem", "shooting", "gradient"
+    }  # fmt: skip
+    assert closeness.rows[0]["same elites"] == 1.0
+
+
+def test_the_bench_of_training_runs_small(tiny: Config, planet: Config) -> None:
+    beside, parts, growth = bench_train(tiny, planet, repetitions=1)
+    assert beside.rows[0]["times as fast per image"] == 1.0
+    assert all(0 < float(row["floor ms"]) < float(row["ms"]) for row in beside.rows)
+    assert [row["part"] for row in parts.rows][:4] == ["sample", "encode", "sequence", "decode"]
+    assert [row["ms / that of x 1"] for row in growth.rows][:2] == [1.0, 1.0]
+
+
+def test_the_bench_of_the_replay_runs_small(tiny: Config) -> None:
+    (table,) = bench_replay(tiny, repetitions=1, sizes=((2, 3),))
+    assert table.rows[0]["batch"] == "2 x 3"
+    assert table.rows[0]["MB"] == 2 * 3 * 16 * 16 * 3 / 1e6
+
+
+@pytest.mark.mujoco
+def test_quality_is_measured_in_the_true_simulator(tiny: Config) -> None:
+    from worldmodel.envs import make_env
+
+    env = make_env("cartpole_balance", tiny.env)
+    agent = Agent(WorldModel(tiny.model, tiny.env.image_size, 3, len(env.action_low)), tiny)
+    table = bench_quality(agent, env)
+    env.close()
+    assert table.rows[-1]["planner"] == "no action"
+    assert all(float(row["in the simulator"]) > 0 for row in table.rows)
+
+
+@pytest.mark.mujoco
+@pytest.mark.parametrize("as_json", [True, False])
+def test_the_command_answers(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    typed = ["bench", "render", "--repetitions", "1", "--tasks", "cartpole_swingup"]
+    assert cli.main([*typed, "--json"] if as_json else typed) == 0
+    said = capsys.readouterr().out
+    if as_json:
+        answer = json.loads(said)
+        assert answer["render"][0]["rows"][-1]["frames/s"] > 0
+    else:
+        assert "cartpole_swingup" in said
+
+
+@pytest.mark.parametrize(
+    "typed", [["fly"], ["plan", "--repetitions", "0"], ["plan", "--run", "nowhere"]]
+)
+def test_a_mistake_is_answered_before_anything_is_measured(typed: list[str]) -> None:
+    assert cli.main(["bench", *typed]) == 2

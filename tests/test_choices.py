@@ -1,0 +1,255 @@
+"""Actions that are one of several choices: from the environment's int to the plan and back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import distributions
+
+import worldmodel
+from tests.conftest import Answer
+from worldmodel.agent import Agent
+from worldmodel.config import Config, ConfigError, read
+from worldmodel.envs import adopt, check_env
+from worldmodel.losses.imagined import dream
+from worldmodel.models import WorldModel
+from worldmodel.models.layers import normed
+from worldmodel.models.policy import CategoricalPolicy
+from worldmodel.replay import read_episode
+from worldmodel.rollout import collect, play_random
+from worldmodel.structs import Latent, Step
+
+CHOICES = 3
+
+
+class Levers:
+    """Three levers; the image is as bright as the one that was pulled, the last one pays."""
+
+    action_count = CHOICES
+
+    def __init__(self, length: int = 12) -> None:
+        self.length = length
+        self.pulled: list[Any] = []
+
+    def reset(self) -> Step:
+        self.pulled = []
+        return Step(image=np.zeros((16, 16, 3), np.uint8))
+
+    def step(self, action: int) -> Step:
+        self.pulled.append(action)
+        return Step(
+            image=np.full((16, 16, 3), 60 * (action + 1), np.uint8),
+            reward=float(action == CHOICES - 1),
+            is_last=len(self.pulled) == self.length - 1,
+        )
+
+
+@pytest.fixture
+def model(tiny: Config) -> WorldModel:
+    return WorldModel(tiny.model, 16, 3, CHOICES, has_choices=True)
+
+
+# --- rows --------------------------------------------------------------------------------------
+
+
+def test_a_choice_goes_in_as_an_int_and_stands_in_the_row_one_hot() -> None:
+    inner = Levers()
+    env = adopt(inner)
+    first = env.reset()
+    assert first.action is not None
+    assert first.action.tolist() == [0, 0, 0]
+    row = env.step(np.array([0.2, 0.1, 0.9]))
+    assert inner.pulled == [2]
+    assert type(inner.pulled[0]) is int
+    assert row.action is not None
+    assert row.action.tolist() == [0, 0, 1]
+    assert row.action.dtype == np.float32
+    assert (env.action_count, adopt(env)) == (3, env)
+
+
+def test_a_choice_that_a_robot_made_instead_stands_in_the_row() -> None:
+    class Stubborn(Levers):
+        def step(self, action: int) -> Step:
+            return replace(super().step(action), action=np.int64(1))  # type: ignore[arg-type]
+
+    env = adopt(Stubborn())
+    env.reset()
+    row = env.step(np.array([1.0, 0.0, 0.0]))
+    assert row.action is not None
+    assert row.action.tolist() == [0, 1, 0]
+    env = adopt(broken(action=-1))
+    env.reset()
+    with pytest.raises(ValueError, match="action: expected 0 to 2 done, got -1"):
+        env.step(np.array([1.0, 0.0, 0.0]))
+
+
+def broken(**fields: Any) -> Levers:
+    class Broken(Levers):
+        def step(self, action: int) -> Step:
+            return replace(super().step(action), **fields)
+
+    return Broken()
+
+
+def test_the_check_knows_choices() -> None:
+    check_env(Levers())
+    check_env(adopt(Levers()))
+    for done in (3, -1, 0.5):
+        with pytest.raises(ValueError, match=rf"action: expected .* from 0 to 2, got {done}"):
+            check_env(broken(action=done))
+    env = Levers()
+    for count in (1, 2.5, "two"):
+        env.action_count = count  # type: ignore[assignment]
+        with pytest.raises(ValueError, match="action_count: expected a whole number from 2 on"):
+            check_env(env)
+
+
+# --- playing -----------------------------------------------------------------------------------
+
+
+def shares(actions: np.ndarray) -> np.ndarray:
+    assert set(np.unique(actions)) <= {0.0, 1.0}
+    assert (actions.sum(-1) == 1).all()
+    return np.asarray(actions.mean(0))
+
+
+def test_random_choices_are_even() -> None:
+    played = play_random(adopt(Levers(3000)), seed=0)
+    np.testing.assert_allclose(shares(played.episode.action[1:]), 1 / 3, atol=0.03)
+
+
+def test_a_share_of_the_planned_choices_is_drawn_anew(model: WorldModel, tiny: Config) -> None:
+    class First(Agent):
+        def plan(self, belief: Latent, *args: Any, **named: Any) -> Any:
+            plan = super().plan(belief, deadline_ms=0.0)
+            return replace(plan, actions=torch.eye(CHOICES)[:1].expand(4, -1))
+
+    def played(noise: float) -> np.ndarray:
+        agent = First(model.requires_grad_(False), tiny)
+        return shares(
+            collect(adopt(Levers(400)), agent, seed=0, noise=noise, memory=0.8).episode.action[1:]
+        )
+
+    assert played(0.0).tolist() == [1, 0, 0]
+    np.testing.assert_allclose(played(0.6), [0.4 + 0.2, 0.2, 0.2], atol=0.07)
+
+
+# --- the policy --------------------------------------------------------------------------------
+
+
+def one_policy(logits: list[float]) -> CategoricalPolicy:
+    policy = CategoricalPolicy(4, len(logits), 1, 8, normed)
+    with torch.no_grad():
+        policy.last.bias.copy_(torch.tensor(logits))
+    return policy
+
+
+def test_normal_noise_draws_the_choices_as_often_as_they_are_likely() -> None:
+    policy = one_policy([0.0, 1.0, -1.0])
+    features = torch.randn(20_000, 4)
+    spread = policy(features)
+    drawn = policy.act(features, torch.randn(20_000, 3))
+    torch.testing.assert_close(drawn.mean(0), spread[0].exp(), atol=0.015, rtol=0)
+    torch.testing.assert_close(spread[0].exp().sum(), torch.tensor(1.0))
+    assert (policy.act(features, None) == torch.tensor([0.0, 1.0, 0.0])).all()
+    extreme = torch.tensor([[30.0, -30.0, 0.0], [-30.0, -30.0, -30.0]])
+    assert policy.act(features[:2], extreme).sum(-1).tolist() == [1, 1]
+
+
+def test_no_choice_is_ever_impossible_and_the_entropy_is_known() -> None:
+    policy = one_policy([0.0, 200.0, -200.0])
+    spread = policy(torch.randn(5, 4))
+    assert spread.isfinite().all()
+    assert spread.exp().min().item() == pytest.approx(0.01 / 3, rel=1e-3)
+    expected = distributions.Categorical(logits=spread).entropy()
+    torch.testing.assert_close(policy.entropy(spread), expected)
+
+
+def test_forwards_the_choice_backwards_the_probabilities() -> None:
+    policy = one_policy([0.3, 0.1, -0.5])
+    features, noise = torch.randn(7, 4), torch.randn(7, 3)
+    worth = torch.tensor([1.0, -2.0, 0.5])
+    drawn, spread = policy.draw(features, noise)
+    assert torch.equal(drawn.detach(), policy.act(features, noise))
+    through = torch.autograd.grad((drawn * worth).sum(), policy.last.bias, retain_graph=True)[0]
+    expected = torch.autograd.grad((spread.exp() * worth).sum(), policy.last.bias)[0]
+    torch.testing.assert_close(through, expected)
+    assert expected.abs().min() > 0
+
+
+def test_the_policy_learns_the_choice_that_pays(model: WorldModel) -> None:
+    """In a world that remembers the last choice and pays 1, 2 and 3 for the three."""
+
+    class Echo(torch.nn.Module):
+        stoch_size = CHOICES
+
+        def imagine_step(self, latent: Latent, action: Any, noise: Any) -> Latent:
+            return Latent(latent.deter, action, action, torch.ones_like(action))
+
+    policy = CategoricalPolicy(2 + CHOICES, CHOICES, 1, 8, normed)
+    model.dynamics = Echo()  # type: ignore[assignment]
+    model.reward = Answer(lambda features: features[..., -3:] @ torch.tensor([1.0, 2.0, 3.0]))  # type: ignore[assignment]
+    model.slow_value = Answer(lambda features: torch.zeros(features.shape[:-1]))  # type: ignore[assignment]
+    model.discount = Answer(lambda features: torch.ones(features.shape[:-1]))  # type: ignore[assignment]
+    still = torch.zeros(32, CHOICES)
+    starts = Latent(torch.zeros(32, 2), still, still, torch.ones_like(still))
+    optimizer = torch.optim.Adam(policy.parameters(), lr=0.05)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(60):
+        dreamed = dream(
+            model, policy, starts, horizon=2, trace=0.9, discount_rate=0.9, generator=generator
+        )
+        optimizer.zero_grad()
+        (-dreamed.returns.mean()).backward()
+        optimizer.step()
+    assert policy(starts.features[:1])[0, 2].exp() > 0.9
+
+
+# --- the agent, and a run ----------------------------------------------------------------------
+
+
+def test_plans_are_choices_and_the_best_sequence_is_found(model: WorldModel, tiny: Config) -> None:
+    agent = Agent(
+        model.requires_grad_(False),
+        read(tiny, {"planner": {"candidates": 200, "elites": 20, "iterations": 6}}),
+    )
+    wanted = torch.eye(CHOICES)[[2, 0, 1, 2]]
+    plan = agent.plan(agent.initial(), score=lambda latents, actions: (actions * wanted).sum(-1))
+    assert torch.equal(plan.actions, wanted)
+    assert plan.value > 3
+    assert agent.act(agent.initial(5)).sum(-1).tolist() == [1] * 5
+    together = agent.plan(agent.initial(2), seed=[3, 4])
+    assert torch.equal(together.actions[1], agent.plan(agent.initial(), seed=4).actions)
+    assert (together.actions.sum(-1) == 1).all()
+
+
+def test_a_planner_without_a_counterpart_is_refused_before_there_are_files(
+    tiny: Config, tmp_path: Path
+) -> None:
+    config = read(tiny, {"planner": {"kind": "gradient"}})
+    with pytest.raises(ConfigError, match=r"planner\.kind: where an action is one of several"):
+        worldmodel.train(config, tmp_path / "run", env=Levers(), steps=20)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_environment_of_choices_trains_is_loaded_and_goes_on(
+    tiny: Config, tmp_path: Path
+) -> None:
+    for name, sittings in (("whole", [60]), ("parts", [35, 60])):
+        for steps in sittings:
+            worldmodel.train(tiny, tmp_path / name, env=Levers(), steps=steps)
+    episodes = [
+        [read_episode(path) for path in sorted((tmp_path / name / "replay").glob("*.npz"))]
+        for name in ("whole", "parts")
+    ]
+    for whole, parts in zip(*episodes, strict=True):
+        shares(whole.action[1:])
+        np.testing.assert_array_equal(whole.action, parts.action)
+    agent = worldmodel.load(tmp_path / "whole")
+    evaluated = worldmodel.evaluate(agent, Levers(), episodes=1)
+    shares(evaluated.episodes[0].action[1:])

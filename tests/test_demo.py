@@ -1,0 +1,150 @@
+"""The agent in the package, and what a demo leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import worldmodel
+from tests.conftest import TINY
+from worldmodel import cli, demo, loop, parcel
+from worldmodel.cli import main
+from worldmodel.config import Config, ConfigError, load_preset, read, to_dict
+from worldmodel.envs import make_env
+from worldmodel.log import read_evaluations
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    config = read(Config(), {**TINY, "env": {"image_size": 16, "action_repeat": 8}})
+    worldmodel.train(config, folder, env=make_env("toy", config.env), steps=320)
+    return folder
+
+
+@pytest.fixture
+def weights(run: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "pretrained" / "demo.safetensors"
+    demo.pack(run, path)
+    return path
+
+
+def test_the_agent_in_the_package_is_whole_and_small() -> None:
+    found = parcel.read(demo.WEIGHTS)
+    assert found.agent.config.task == "ball_in_cup_catch"
+    assert demo.WEIGHTS.stat().st_size < 4e6
+    trained = found.about["trained"]
+    assert trained["score"] == np.mean(trained["returns"])
+    assert len(trained["returns"]) >= 10
+    names = {path.name for path in demo.WEIGHTS.parent.iterdir() if path.is_file()}
+    assert names == {"demo.safetensors", "demo.json"}
+
+
+def test_the_command_line_beside_the_weights_trains_them_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The same settings come of it, whatever the presets have become since."""
+    about = parcel.read_about(demo.WEIGHTS)
+    words = shlex.split(about["trained"]["command"])
+    asked: list[tuple[Config, dict[str, Any]]] = []
+
+    def train(config: Config, run: Path, **limits: Any) -> loop.Outcome:
+        asked.append((config, limits))
+        return loop.Outcome(run, 0, 0, 0.0, [], interrupted=True)
+
+    monkeypatch.setattr(loop, "train", train)
+    monkeypatch.chdir(tmp_path)
+    assert words[0] == "worldmodel"
+    main(words[1:])
+    ((config, limits),) = asked
+    assert to_dict(config) == about["settings"]
+    assert limits["minutes"] == round(about["trained"]["wall_clock_s"] / 60, -1)
+    assert about["trained"]["command"] in (cli._demo.__doc__ or "")
+
+
+def test_settings_that_are_no_defaults_are_in_the_command_line() -> None:
+    config = dataclasses.replace(load_preset("default"), task="toy", seed=3)
+    planner = dataclasses.replace(config.planner, horizon=9)
+    command = demo.command(dataclasses.replace(config, planner=planner), minutes=5)
+    assert command == "worldmodel train toy --seed 3 --minutes 5 --planner.horizon 9"
+
+
+def test_what_was_packed_is_what_the_run_learned(run: Path, weights: Path) -> None:
+    learned, packed = loop.load(run), parcel.read(weights)
+    assert packed.agent.config == learned.config
+    for name, one in learned.model.named_parameters():
+        if not name.startswith("value."):
+            other = packed.agent.model.get_parameter(name)
+            assert (one - other).abs().max() <= one.abs().max() / 250 + 1e-7, name
+    last = read_evaluations(run / "eval.csv")[-1]
+    trained = packed.about["trained"]
+    assert trained["returns"] == last.returns
+    assert trained["env_steps"] == last.env_steps == 320
+
+
+def test_a_demo_leaves_a_film_a_report_and_its_scores(weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    shown = demo.show(out, episodes=1, seed=5, weights=weights)
+    assert shown.film.stat().st_size > 0
+    assert "<html" in shown.page.read_text()
+    (scores,) = read_evaluations(out / "eval.csv")
+    assert scores.seeds == [5]
+    assert scores.returns == shown.returns.tolist()
+    assert json.loads((out / demo.MARK).read_text()) == parcel.read_about(weights)
+    said = str(shown)
+    assert str(shown.film) in said
+    assert str(shown.page) in said
+    assert f"stated: {shown.stated:.1f}" in said
+
+
+def test_a_second_demo_takes_the_place_of_the_first(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the report, which takes long."""
+    monkeypatch.setattr(
+        "worldmodel.visualize.visualize_run", lambda *_: types.SimpleNamespace(notes=["a note"])
+    )
+    first = demo.show(tmp_path / "demo", episodes=2, seed=5, weights=weights)
+    second = demo.show(tmp_path / "demo", episodes=1, seed=6, weights=weights)
+    assert second.returns.tolist() == first.returns.tolist()[1:]
+    assert len(list((tmp_path / "demo" / "heldout").glob("*.npz"))) == 1
+    (scores,) = read_evaluations(tmp_path / "demo" / "eval.csv")
+    assert scores.seeds == [6]
+    assert second.notes == ["a note"]
+
+
+def test_a_folder_of_something_else_is_left_alone(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"out: .*something else than a demo.*--out"):
+        demo.require_free(run)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="is a file"):
+        demo.require_free(tmp_path / "file")
+    demo.require_free(tmp_path / "new")
+
+
+def test_without_a_simulator_one_sentence_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = demo.make_env.__globals__["importlib"].util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "dm_control" else found(name)
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo"]) == 2
+    said = capsys.readouterr().err
+    assert "ball_in_cup_catch needs dm_control" in said
+    assert "pip install" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_did_not_reach_its_end_is_not_packed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not a run"):
+        demo.pack(tmp_path, tmp_path / "demo.safetensors")
+    assert list(tmp_path.iterdir()) == []

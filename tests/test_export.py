@@ -1,0 +1,488 @@
+"""An exported agent believes and plans as the original does, and needs no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from tests.conftest import TINY
+from worldmodel import checkpoint, loop
+from worldmodel.agent import Agent
+from worldmodel.cli import main
+from worldmodel.config import Config, ConfigError, read, to_dict
+from worldmodel.models import WorldModel
+
+pytest.importorskip("onnx", reason="the extra onnx is not installed")
+pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+
+import onnx
+import onnxruntime
+from onnx import helper, numpy_helper
+
+from worldmodel import export
+from worldmodel.export import compression, folder, graphs, runner
+
+TOLERANCE = 1e-4
+SHORT = {"horizon": 2, "iterations": 2, "candidates": 8, "elites": 3, "proposals": 2}
+
+
+def make_agent(**planner: Any) -> Agent:
+    """Every head disagrees with every other, so that there is something to search for."""
+    torch.manual_seed(0)
+    config = read(read(Config(), TINY), {"planner": {**SHORT, **planner}})
+    model = WorldModel(config.model, image_size=16, channels=3, action_size=2)
+    assert model.policy is not None
+    for part in (model.reward, model.slow_value, model.discount, model.policy):
+        for parameter in part.parameters():
+            torch.nn.init.normal_(parameter, std=0.5)
+    return Agent(model.requires_grad_(False), config)
+
+
+# Recording takes seconds each: the default's planner always, the others where time is no matter.
+@pytest.fixture(
+    scope="module",
+    params=[
+        {"kind": "mppi"},
+        pytest.param({"kind": "cem", "sampled": True, "warm_start": False}, marks=pytest.mark.slow),
+        pytest.param({"kind": "icem", "iterations": 3}, marks=pytest.mark.slow),
+    ],
+    ids=lambda planner: planner["kind"],
+)
+def recorded(request: pytest.FixtureRequest) -> tuple[Agent, graphs.Graphs]:
+    agent = make_agent(**request.param)
+    return agent, export.record(agent)
+
+
+@pytest.fixture(scope="module")
+def exported(
+    recorded: tuple[Agent, graphs.Graphs], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Agent, Path]:
+    agent, made = recorded
+    out = tmp_path_factory.mktemp("exported") / "export"
+    export.write(made, out, made_from={"task": "toy"})
+    return agent, out
+
+
+# ---------------------------------------------------------------------------- the same agent
+
+
+def test_it_believes_and_plans_as_the_original(exported: tuple[Agent, Path]) -> None:
+    agent, out = exported
+    assert export.difference(agent, export.Runner(out), steps=6) <= TOLERANCE
+
+
+def test_a_planner_that_parts_ways_is_noticed(exported: tuple[Agent, Path]) -> None:
+    agent, out = exported
+    planner = dataclasses.replace(agent.config.planner, max_std=0.5)
+    other = Agent(agent.model, dataclasses.replace(agent.config, planner=planner))
+    assert export.difference(other, export.Runner(out), steps=1) > 100 * TOLERANCE
+
+
+def test_a_plan_begins_at_the_last_one(exported: tuple[Agent, Path]) -> None:
+    agent, out = exported
+    runner = export.Runner(out)
+    first = runner.plan(runner.initial(), seed=1)
+    again = runner.plan(runner.initial(), previous=first, seed=1)
+    starts_warm = agent.config.planner.warm_start
+    assert np.array_equal(first.actions, again.actions) != starts_warm
+
+
+def test_a_plan_has_its_fields_and_follows_from_its_seed(exported: tuple[Agent, Path]) -> None:
+    agent, out = exported
+    runner, planner = export.Runner(out), agent.config.planner
+    plan = runner.plan(runner.initial(), seed=3)
+    assert plan.actions.shape == (planner.horizon, 2)
+    assert plan.elites.shape == (planner.elites, planner.horizon, 2)
+    assert np.array_equal(plan.first, plan.actions[0])
+    assert np.abs(plan.actions).max() <= 1
+    assert plan.iterations == planner.iterations
+    assert plan.milliseconds > 0
+    assert isinstance(plan.value, float)
+    same, other = (runner.plan(runner.initial(), seed=seed) for seed in (3, 4))
+    assert np.array_equal(plan.actions, same.actions)
+    assert not np.array_equal(plan.actions, other.actions)
+
+
+# Blocks what the folder must not need, then does what a robot does.
+ROBOT = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "worldmodel", "mujoco", "dm_control", "onnx"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from runner import Runner
+agent = Runner(sys.argv[1])
+belief, action, plan = agent.initial(), agent.no_action(), None
+for step in range(3):
+    image = np.full(agent.image_shape, 40 * step, np.uint8)
+    belief = agent.observe(belief, action, image, seed=step)
+    plan = agent.plan(belief, previous=plan, seed=step)
+    action = plan.first
+print(*plan.actions.flatten().tolist())
+"""
+
+
+def test_it_runs_without_torch(exported: tuple[Agent, Path], tmp_path: Path) -> None:
+    _, out = exported
+    copied = shutil.copytree(out, tmp_path / "robot")
+    said = subprocess.run(
+        [sys.executable, "-c", ROBOT, str(copied)], check=True, capture_output=True, text=True
+    )
+    runner = export.Runner(out)
+    belief, action, plan = runner.initial(), runner.no_action(), None
+    for step in range(3):
+        image = np.full(runner.image_shape, 40 * step, np.uint8)
+        belief = runner.observe(belief, action, image, seed=step)
+        plan = runner.plan(belief, previous=plan, seed=step)
+        action = plan.first
+    assert plan is not None
+    expected = plan.actions.flatten()
+    np.testing.assert_allclose([float(word) for word in said.stdout.split()], expected, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_an_environment_of_numpy_and_onnxruntime_is_enough(
+    exported: tuple[Agent, Path], tmp_path: Path
+) -> None:
+    _, out = exported
+    python = make_environment(tmp_path / "venv", ["numpy", "onnxruntime"])
+    copied = shutil.copytree(out, tmp_path / "robot")
+    said = subprocess.run(
+        [python, "-c", ROBOT, str(copied)], check=True, capture_output=True, text=True
+    )
+    assert len(said.stdout.split()) == SHORT["horizon"] * 2
+
+
+SLIM = """
+import sys, numpy as np, worldmodel
+agent = worldmodel.load(sys.argv[1])
+belief = agent.initial()
+image = np.zeros(agent.model.image_shape, np.uint8)
+belief = agent.observe(belief, agent.no_action(), image)
+print(*agent.plan(belief).first)
+for heavy in ("mujoco", "dm_control", "tyro", "matplotlib", "onnx"):
+    try:
+        __import__(heavy)
+    except ImportError:
+        continue
+    raise AssertionError(heavy)
+"""
+
+
+@pytest.mark.slow
+def test_five_packages_are_enough_to_load_and_plan(tmp_path: Path) -> None:
+    packages = ["torch", "numpy", "einops", "safetensors", "pyyaml"]
+    python = make_environment(tmp_path / "venv", packages)
+    root = Path(__file__).parents[1]
+    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", root], check=True)
+    said = subprocess.run(
+        [python, "-c", SLIM, str(make_run(tmp_path / "run", make_agent()))],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert len(said.stdout.split()) == 2
+
+
+def make_environment(at: Path, packages: list[str]) -> Path:
+    subprocess.run([sys.executable, "-m", "venv", at], check=True)
+    constraints = Path(__file__).parents[1] / "constraints.txt"
+    subprocess.run(
+        [at / "bin/python", "-m", "pip", "install", "-q", "-c", constraints, *packages], check=True
+    )
+    return at / "bin/python"
+
+
+def make_run(at: Path, agent: Agent) -> Path:
+    """What ``load`` reads of a run."""
+    at.mkdir()
+    about = {
+        "settings": to_dict(agent.config),
+        "image": list(agent.model.image_shape),
+        "action_size": agent.model.action_size,
+        "environment": {"renderer": None},
+        "versions": {"worldmodel": loop.worldmodel_version()},
+    }
+    (at / "config.yaml").write_text(yaml.safe_dump(about))
+    weights = agent.model.state_dict()
+    checkpoint.save(at / "checkpoints", 1, {"model": weights, "averaged": weights}, {})
+    return at
+
+
+# ---------------------------------------------------------------------------- what is refused
+
+
+def test_what_a_robot_hands_in_is_checked(exported: tuple[Agent, Path]) -> None:
+    runner = export.Runner(exported[1])
+    belief, still = runner.initial(), runner.no_action()
+    image = np.zeros((16, 16, 3), np.uint8)
+    for wrong in (image[:8], image.astype(np.float32), image[None]):
+        with pytest.raises(ValueError, match="image: expected uint8"):
+            runner.observe(belief, still, wrong)
+    with pytest.raises(ValueError, match="action: expected float32"):
+        runner.observe(belief, np.zeros(3, np.float32), image)
+    with pytest.raises(ValueError, match="action: expected finite numbers"):
+        runner.observe(belief, still * np.nan, image)
+    with pytest.raises(ValueError, match="noise: expected float32"):
+        runner.plan(belief, noise=np.zeros(3, np.float32))
+
+
+def test_files_that_are_not_what_was_written(exported: tuple[Agent, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no export\.json, so it is not an exported agent"):
+        export.Runner(tmp_path)
+    copied = shutil.copytree(exported[1], tmp_path / "export")
+    graph = copied / "plan.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"?")
+    with pytest.raises(RuntimeError, match=r"plan\.onnx: its content has changed"):
+        export.Runner(copied)
+    about = json.loads((copied / "export.json").read_text())
+    (copied / "export.json").write_text(json.dumps({**about, "format": 99}))
+    with pytest.raises(ValueError, match="written in format 99, this runner reads"):
+        export.Runner(copied)
+
+
+@pytest.mark.parametrize("kind", ["gradient", "shooting"])
+def test_a_planner_that_cannot_be_exported_names_those_that_can(kind: str) -> None:
+    with pytest.raises(ConfigError, match=f"planner.kind: {kind} cannot .* cem, icem, mppi"):
+        export.record(make_agent(kind=kind))
+
+
+def test_a_draw_that_is_not_normal_is_noticed() -> None:
+    generator = torch.Generator().manual_seed(0)
+    with pytest.raises(ConfigError, match="draws with uniform_"), graphs.Drawn():
+        torch.zeros(3).uniform_(generator=generator)
+
+
+# ---------------------------------------------------------------------------- the folder
+
+
+def test_what_breaks_leaves_the_older_export(
+    recorded: tuple[Agent, graphs.Graphs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*words: Any) -> None:
+        raise OSError("no space left on device")
+
+    out = tmp_path / "export"
+    with monkeypatch.context() as patch:
+        patch.setattr(folder.shutil, "copyfile", full)
+        with pytest.raises(OSError, match="no space"):
+            export.write(recorded[1], out, made_from={})
+    assert not list(tmp_path.iterdir())
+    export.write(recorded[1], out, made_from={"first": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(folder.shutil, "copyfile", full)
+        with pytest.raises(OSError, match="no space"):
+            export.write(recorded[1], out, made_from={"second": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+    assert json.loads((out / "export.json").read_text())["made_from"] == {"first": 1}
+    export.write(recorded[1], out, made_from={"third": 3}, bits=8)
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+    names = {"export.json", "observe.onnx.gz", "plan.onnx.gz", "runner.py"}
+    assert {path.name for path in out.iterdir()} == names
+
+
+def test_a_folder_of_something_else_is_left_alone(
+    recorded: tuple[Agent, graphs.Graphs], tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("all of it")
+    with pytest.raises(ConfigError, match="holds something else than an export"):
+        export.write(recorded[1], tmp_path, made_from={})
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_graph_tells_nothing_of_the_machine_it_was_made_on(
+    recorded: tuple[Agent, graphs.Graphs],
+) -> None:
+    for model in (recorded[1].observe, recorded[1].plan):
+        assert str(Path(graphs.__file__).parents[2]).encode() not in model.SerializeToString()
+
+
+# ---------------------------------------------------------------------------- compression
+
+
+def test_eight_bits_are_off_by_at_most_half_a_step() -> None:
+    weights = np.random.default_rng(0).standard_normal((5, 7, 3)).astype(np.float32)
+    weights[:, 2] = 0.0
+    integers, scale = compression.quantised(weights, axis=1)
+    assert integers.dtype == np.int8
+    assert scale.shape == (7,)
+    error = np.abs(integers * scale[:, None] - weights)
+    assert (error <= scale[:, None] / 2 + 1e-7).all()
+    assert not integers[:, 2].any()
+    assert np.abs(integers).max((0, 2)).tolist() == [127, 127, 0, 127, 127, 127, 127]
+
+
+def test_pruning_takes_the_smallest() -> None:
+    weights = np.float32([[0.1, -4.0, 0.3], [-0.2, 5.0, 2.0]])
+    assert compression.pruned(weights, 0.5).tolist() == [[0, -4, 0], [0, 5, 2]]
+    assert np.array_equal(compression.pruned(weights, 0.0), weights)
+
+
+@pytest.mark.parametrize("kind", ["MatMul", "Gemm", "Transpose"])
+def test_a_compressed_product_is_that_of_the_rounded_weights(kind: str) -> None:
+    random = np.random.default_rng(0)
+    x, weights = (random.standard_normal(shape, np.float32) for shape in ((2, 24), (24, 40)))
+    weights *= np.geomspace(0.01, 10, 40, dtype=np.float32)  # a scale for each output, or else
+    stored = weights if kind == "MatMul" else np.ascontiguousarray(weights.T)
+    nodes = {
+        "MatMul": [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "Gemm": [helper.make_node("Gemm", ["x", "w"], ["y"], transB=1)],
+        "Transpose": [
+            helper.make_node("Transpose", ["w"], ["turned"], perm=[1, 0]),
+            helper.make_node("MatMul", ["x", "turned"], ["y"]),
+        ],
+    }
+    model = helper.make_model(
+        helper.make_graph(
+            nodes[kind],
+            "product",
+            [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, x.shape)],
+            [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, (2, 40))],
+            [numpy_helper.from_array(stored, "w")],
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
+    smaller = export.compress(model, bits=8, prune=0.5)
+    integers, scale = compression.quantised(compression.pruned(weights, 0.5), axis=1)
+    options = runner.session_options(threads=1)
+    session = onnxruntime.InferenceSession(smaller.SerializeToString(), options)
+    (y,) = session.run(None, {"x": x})
+    np.testing.assert_allclose(y, x @ (integers * scale), rtol=1e-4, atol=1e-4)
+    assert {t.data_type for t in smaller.graph.initializer if len(t.dims) == 2} == {
+        onnx.TensorProto.INT8
+    }
+    assert len(smaller.SerializeToString()) < len(model.SerializeToString()) / 2
+
+
+def test_every_product_of_an_agent_is_compressed(
+    recorded: tuple[Agent, graphs.Graphs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, made = recorded
+    monkeypatch.setattr(compression, "SMALLEST_WEIGHT", 1)
+    for model in (made.observe, made.plan):
+        smaller = export.compress(model, bits=8, prune=0.0)
+        left = {t.name: t for t in smaller.graph.initializer if t.data_type == 1}
+        for node in smaller.graph.node:
+            if node.op_type in ("Conv", "MatMul", "Gemm"):
+                assert node.input[1] not in left
+    out = tmp_path / "export"
+    export.write(made, out, made_from={}, bits=8)
+    off = export.difference(agent, export.Runner(out), steps=1)
+    assert TOLERANCE < off < 2.0  # other weights, but an agent still
+
+
+# ---------------------------------------------------------------------------- the command
+
+
+def tell(capsys: pytest.CaptureFixture[str], *words: Any) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = main([str(word) for word in words])
+    return code, *capsys.readouterr()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "run", make_agent())
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["--to", "tflite"], "onnx"),
+        (["--bits", "16"], "--bits"),
+        (["--prune", "1.5"], "prune: expected 0 or more and less than 1, got 1.5"),
+        (["--prune", "nan"], "prune: expected 0 or more"),
+        (["--episodes", "-1"], "episodes: expected 0 or more, got -1"),
+        (["--planner", "gradient"], "planner: expected one of cem, icem, mppi; got gradient"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_one_screen(
+    words: list[str], answer: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = tell(capsys, "export", run, *words)
+    assert code == 2
+    assert out == ""
+    assert answer in " ".join(err.replace("│", " ").split())
+    assert not (run / "export").exists()
+
+
+def test_a_run_without_a_checkpoint(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(run / "checkpoints")
+    code, _, err = tell(capsys, "export", run)
+    assert (code, "has no checkpoint yet" in err) == (2, True)
+    assert tell(capsys, "export", run / "nowhere")[0] == 2
+
+
+def test_a_missing_library_is_one_sentence_with_what_to_type(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+
+    def find(name: str, package: str | None = None) -> Any:
+        return None if name == "onnxscript" else found(name, package)
+
+    monkeypatch.setattr(graphs.importlib.util, "find_spec", find)
+    code, _, err = tell(capsys, "export", run)
+    assert code == 2
+    assert err == "worldmodel: export: onnxscript not installed; type: pip install onnxscript\n"
+
+
+def test_a_planner_without_a_graph_is_told_the_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path / "shooting", make_agent(kind="shooting"))
+    code, _, err = tell(capsys, "export", run)
+    assert code == 2
+    assert "shooting cannot be exported" in err
+    assert "--planner mppi" in err
+    assert not (run / "export").exists()
+
+
+def test_the_command_writes_a_folder_that_runs(
+    tmp_path: Path,
+    recorded: tuple[Agent, graphs.Graphs],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = make_run(tmp_path / "run", recorded[0])
+    monkeypatch.setattr("worldmodel.export.comparison.record", lambda agent: recorded[1])
+    code, out, err = tell(capsys, "export", run, "--bits", "8", "--prune", "0.5", "--episodes", "0")
+    assert (code, err) == (0, "")
+    assert "onnx, 8 bits, 50% pruned" in out
+    assert "float32 differs from torch by at most" in out
+    runner = export.Runner(run / "export")
+    assert (runner.about["bits"], runner.about["pruned"]) == (8, 0.5)
+    assert runner.about["made_from"]["task"] == "toy"
+    assert runner.plan(runner.initial()).actions.shape == (2, 2)
+
+
+@pytest.mark.slow
+def test_both_are_played_from_the_same_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preset = tmp_path / "tiny.yaml"
+    preset.write_text(yaml.safe_dump({**TINY, "env": {"image_size": 16, "action_repeat": 8}}))
+    run = tmp_path / "run"
+    assert main(["train", str(preset), "--steps", "320", "--run", str(run)]) == 0
+    code, out, _ = tell(capsys, "export", run, "--bits", "8", "--episodes", "2")
+    assert code == 0
+    returns = [line.split()[-6:] for line in out.splitlines() if "over 2 episodes" in line]
+    assert len(returns) == 3

@@ -1,0 +1,102 @@
+"""An agent that was packed is the agent, nearly; and nothing but what was written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from worldmodel import parcel
+from worldmodel.agent import Agent
+from worldmodel.config import Config, ConfigError
+from worldmodel.models import WorldModel
+
+
+@pytest.fixture
+def packed(tmp_path: Path, tiny: Config) -> Path:
+    model = WorldModel(tiny.model, image_size=64, channels=3, action_size=2)
+    path = tmp_path / "agent.safetensors"
+    parcel.write(path, model, tiny, {"trained": {"score": 3.0}})
+    torch.manual_seed(0)
+    return path
+
+
+def test_weights_come_back_within_half_a_step_of_eight_bits(tmp_path: Path, tiny: Config) -> None:
+    model = WorldModel(tiny.model, image_size=64, channels=3, action_size=2)
+    path = tmp_path / "agent.safetensors"
+    parcel.write(path, model, tiny, {})
+    back = parcel.read(path).agent.model.state_dict()
+    eight_bits = 0
+    for name, weights in model.state_dict().items():
+        if name.startswith("value."):
+            continue
+        apart = (back[name] - weights).abs()
+        if apart.max() == 0:
+            continue
+        rows = weights.abs().reshape(len(weights), -1).amax(1) if weights.ndim else weights.abs()
+        step = rows.reshape(-1, *[1] * (weights.ndim - 1)) / 127
+        assert (apart <= 0.51 * step + 1e-7).all(), name
+        eight_bits += bool((apart > 2e-3 * weights.abs()).any())
+    assert eight_bits > 3
+
+
+def test_what_only_learning_needs_is_the_slow_value(packed: Path) -> None:
+    model = parcel.read(packed).agent.model
+    assert not any(name.startswith("value.") for name in safetensors.torch.load_file(packed))
+    slow = model.slow_value.state_dict()
+    assert slow
+    assert all(torch.equal(slow[name], fast) for name, fast in model.value.state_dict().items())
+
+
+def test_it_believes_and_plans(packed: Path, tiny: Config) -> None:
+    found = parcel.read(packed)
+    assert isinstance(found.agent, Agent)
+    assert found.agent.config == tiny
+    assert found.about["trained"] == {"score": 3.0}
+    agent = found.agent
+    image = torch.zeros(64, 64, 3, dtype=torch.uint8)
+    plan = agent.plan(agent.observe(agent.initial(), agent.no_action(), image))
+    assert plan.actions.shape == (4, 2)
+    assert not any(parameter.requires_grad for parameter in agent.model.parameters())
+
+
+def test_it_is_a_quarter_of_its_size(packed: Path) -> None:
+    model = parcel.read(packed).agent.model
+    matrices = [w for w in model.parameters() if w.ndim > 1 and w.numel() >= 1024]
+    small = sum(w.numel() for w in model.parameters()) - sum(w.numel() for w in matrices)
+    rest = 3 * small * 2 + 64 * 64 * 3 * 2 + 30_000  # float16, the mean image, names and scales
+    assert packed.stat().st_size < sum(w.numel() for w in matrices) + rest
+
+
+def test_one_changed_byte_is_seen(packed: Path) -> None:
+    content = bytearray(packed.read_bytes())
+    content[-1] ^= 1
+    packed.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"agent\.safetensors: .*sha256.*install"):
+        parcel.read(packed)
+
+
+def test_what_is_missing_or_foreign_is_named(packed: Path) -> None:
+    beside = packed.with_suffix(".json")
+    about = json.loads(beside.read_text())
+    beside.write_text(json.dumps({**about, "format": 99}))
+    with pytest.raises(ConfigError, match="expected format 1, got 99"):
+        parcel.read(packed)
+    beside.write_text("{")
+    with pytest.raises(ConfigError, match="not readable as JSON"):
+        parcel.read(packed)
+    beside.unlink()
+    with pytest.raises(ConfigError, match=r"agent\.json: No such file.*install"):
+        parcel.read(packed)
+
+
+def test_weights_of_another_model_are_refused_by_name(packed: Path) -> None:
+    beside = packed.with_suffix(".json")
+    about = json.loads(beside.read_text())
+    about["settings"]["model"]["dynamics"]["deter_size"] = 8
+    beside.write_text(json.dumps(about))
+    with pytest.raises(ConfigError, match="does not fit this version"):
+        parcel.read(packed)

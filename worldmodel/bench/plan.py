@@ -1,0 +1,209 @@
+"""What a decision costs: each planner and budget beside the floor, and PlaNet's beside PlaNet."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+
+from worldmodel.agent import Agent
+from worldmodel.bench.floor import NAMES, operations, product_rates
+from worldmodel.bench.measure import Cell, Table, interleave, percentiles
+from worldmodel.bench.straightforward import Planet
+from worldmodel.config import Config, PlannerConfig
+from worldmodel.envs import Environment
+from worldmodel.envs.simulator import Simulator
+from worldmodel.models import WorldModel
+from worldmodel.models.packed import Packed
+from worldmodel.structs import Latent
+
+ACTION_SIZE = 6  # as cheetah_run and walker_walk have
+KINDS = ("mppi", "icem", "cem", "shooting", "gradient")
+STATES, ROWS_BETWEEN = 5, 10  # where plans are compared in the true simulator
+
+
+def bench_plan(default: Config, published: Config, repetitions: int) -> list[Table]:
+    """``published`` is PlaNet; a fresh model multiplies as much as a trained one."""
+    rates = product_rates(repetitions=5)
+    threads = f"torch has {torch.get_num_threads()} threads; the floor: " + ", ".join(
+        f"{NAMES[dtype]} {rate / 1e9:.0f} GFLOP/s" for dtype, rate in rates.items()
+    )
+    tables = [
+        _published(published, repetitions, rates),
+        _planners(default, repetitions, rates),
+        _closeness(published),
+    ]
+    tables[0].notes.append(threads)
+    return tables
+
+
+def _published(config: Config, repetitions: int, rates: dict[torch.dtype, float]) -> Table:
+    """PlaNet's own search, by this package and straightforwardly, in turn."""
+    model, search = _model(config), config.planner
+    planet = Planet(
+        config.model.dynamics, config.model.reward.size, config.model.encoder.width, ACTION_SIZE
+    )
+    agents = {dtype: Agent(model, _precise(config, name)) for dtype, name in NAMES.items()}
+    belief = model.dynamics.initial()
+    works: dict[str, Callable[[], object]] = {"straightforward": lambda: planet.plan(search)}
+    for dtype, agent in agents.items():
+        works[NAMES[dtype]] = partial(agent.plan, belief)
+    times = interleave(works, repetitions)
+    flops = operations(lambda: planet.plan(search))
+    beside = float(np.median(times["straightforward"]))
+    rows = []
+    for name, each in times.items():
+        dtype = torch.bfloat16 if name == "bfloat16" else torch.float32
+        what = "plain PyTorch, float32" if name == "straightforward" else f"worldmodel, {name}"
+        rows.append(_row(what, search, each, flops, rates[dtype]) | {
+            "times as fast": beside / float(np.median(each))
+        })  # fmt: skip
+    return Table(f"PlaNet's search: {_budget(search)}, {flops / 1e9:.1f} GFLOP", rows)
+
+
+def _planners(config: Config, repetitions: int, rates: dict[torch.dtype, float]) -> Table:
+    model = _model(config)
+    agents = {
+        (kind, dtype): Agent(model, _precise(_search(config, kind), name))
+        for kind in KINDS
+        for dtype, name in NAMES.items()
+        if kind != "gradient" or dtype == torch.float32  # it asks for a graph, not for speed
+    }
+    belief = model.dynamics.initial()
+    times = interleave(
+        {f"{kind} {dtype}": partial(a.plan, belief) for (kind, dtype), a in agents.items()},
+        repetitions,
+    )
+    rows = []
+    for (kind, dtype), agent in agents.items():
+        flops = operations(partial(agent.plan, belief))
+        each = times[f"{kind} {dtype}"]
+        name = f"{kind}, {NAMES[dtype]}"
+        rows.append(_row(name, agent.config.planner, each, flops, rates[dtype]))
+    return Table(f"the default model: {_budget(config.planner)}", rows)
+
+
+def _closeness(config: Config) -> Table:
+    """Whether a faster precision elects the same candidates, drawn with the same noise."""
+    model, search = _model(config), config.planner
+    begin = model.dynamics.initial(1, search.candidates)
+    shape = (1, search.candidates, search.horizon)
+    actions = torch.randn(*shape, ACTION_SIZE).clamp(-1, 1)
+    noises = torch.randn(2, *shape, model.dynamics.stoch_size)
+    with torch.no_grad():
+        features = [model.imagine(begin, actions, noise).features for noise in noises]
+        returns = [model.reward(each).sum(-1)[0] for each in features]
+        rows: list[dict[str, Cell]] = []
+        for dtype, name in NAMES.items():
+            fast = Packed(model, dtype)
+            imagined = fast.imagine(begin, actions, noises[0])
+            found = fast.reward(imagined).sum(-1)[0]
+            rows.append(
+                {
+                    "precision": name,
+                    "same elites": _shared(found, returns[0], search.elites),
+                    "largest error of a latent": float((imagined - features[0]).abs().max()),
+                    "error of returns / their spread": float(
+                        (found - returns[0]).std() / returns[0].std()
+                    ),
+                }
+            )
+    rows.append(
+        {
+            "precision": "float32, other noise",
+            "same elites": _shared(returns[1], returns[0], search.elites),
+            "largest error of a latent": float((features[1] - features[0]).abs().max()),
+            "error of returns / their spread": float(
+                (returns[1] - returns[0]).std() / returns[0].std()
+            ),
+        }
+    )
+    title = "beside the model's own float32, for the same candidates of PlaNet's search"
+    return Table(title, rows, ["a model that has learned nothing; noise is of the latents"])
+
+
+def bench_quality(agent: Agent, env: Environment) -> Table:
+    """What each planner's plan earns under the model of a run, and in the true simulator."""
+    action_size = len(env.action_low)
+    random = np.random.default_rng(0)
+    agents = {
+        kind: Agent(agent.model, _search(agent.config, kind)) for kind in KINDS
+    }  # the same budget
+    model_returns: dict[str, list[float]] = {kind: [] for kind in (*KINDS, "no action")}
+    true_returns: dict[str, list[float]] = {kind: [] for kind in (*KINDS, "no action")}
+    row = env.reset(seed=0)
+    belief = agent.observe(agent.initial(), agent.no_action(), row.image)
+    horizon = agent.config.planner.horizon
+    for _ in range(STATES):
+        for _ in range(ROWS_BETWEEN):
+            action = random.uniform(-1, 1, action_size).astype(np.float32)
+            row = env.step(action)
+            belief = agent.observe(belief, action, row.image)
+        simulator = Simulator(env, discount=agent.config.discount_rate)
+        plans = {kind: each.plan(belief).actions for kind, each in agents.items()}
+        plans["no action"] = torch.zeros(horizon, action_size)
+        for kind, actions in plans.items():
+            model_returns[kind].append(_imagined(agent, belief, actions))
+            true_returns[kind].append(float(simulator(actions[None, None])))
+    rows: list[dict[str, Cell]] = [
+        {
+            "planner": kind,
+            "under the model": float(np.mean(model_returns[kind])),
+            "in the simulator": float(np.mean(true_returns[kind])),
+        }
+        for kind in model_returns
+    ]
+    note = (
+        f"mean over {STATES} states, {horizon} rows ahead; under the model with the value of the"
+        " last row, in the simulator without"
+    )
+    return Table(f"returns of plans, {_budget(agent.config.planner)}", rows, [note])
+
+
+@torch.no_grad()
+def _imagined(agent: Agent, belief: Latent, actions: torch.Tensor) -> float:
+    begin = belief.map(lambda part: part[None, None])
+    features = agent.model.imagine(begin, actions[None, None], None).features
+    return float(agent.reward(features, actions[None, None]).sum())
+
+
+def _model(config: Config) -> WorldModel:
+    return WorldModel(config.model, config.env.image_size, 3, ACTION_SIZE)
+
+
+def _search(config: Config, kind: str) -> Config:
+    planner = dataclasses.replace(config.planner, kind=kind)  # type: ignore[arg-type]
+    return dataclasses.replace(config, planner=planner)
+
+
+def _precise(config: Config, precision: str) -> Config:
+    planner = dataclasses.replace(config.planner, precision=precision)  # type: ignore[arg-type]
+    return dataclasses.replace(config, planner=planner)
+
+
+def _budget(search: PlannerConfig) -> str:
+    return f"{search.candidates} candidates x {search.iterations} iterations x {search.horizon}"
+
+
+def _row(
+    name: str, search: PlannerConfig, each: np.ndarray, flops: int, rate: float
+) -> dict[str, Cell]:
+    floor_ms = flops / rate * 1e3
+    median = float(np.median(each))
+    steps = search.candidates * search.iterations * search.horizon
+    return {
+        "planner": name,
+        **percentiles(each),
+        "latent steps/s": steps / median * 1e3,
+        "floor ms": floor_ms,
+        "share of floor": floor_ms / median,
+    }
+
+
+def _shared(found: torch.Tensor, wanted: torch.Tensor, elites: int) -> float:
+    """The share of elites that both returns [N] elect."""
+    best = [set(returns.topk(elites).indices.tolist()) for returns in (found, wanted)]
+    return len(best[0] & best[1]) / elites

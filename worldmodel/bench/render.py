@@ -1,0 +1,66 @@
+"""Frames a second of each renderer, drawing the same states in turn."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from worldmodel.bench.measure import Cell, Table, interleave, percentiles
+from worldmodel.config import ConfigError, EnvConfig
+from worldmodel.envs import make_env
+from worldmodel.envs.render import Renderer, choose, make_renderer
+
+SAMPLES = (1, 2, 4)
+
+
+def bench_render(
+    tasks: tuple[str, ...], repetitions: int, image_size: int = EnvConfig.image_size
+) -> list[Table]:
+    return [_task(task, repetitions, image_size) for task in tasks]
+
+
+def _task(task: str, repetitions: int, image_size: int) -> Table:
+    from worldmodel.envs.suite import load  # the simulator is heavy
+
+    make_env(task).close()  # knows what to say of a task that is not there
+    env = load(task, np.random.RandomState(0))
+    env.reset()
+    renderers, notes = _renderers(env.physics, image_size)
+    for renderer in renderers.values():
+        renderer.start()
+    action = env.action_spec()
+    random = np.random.default_rng(0)
+
+    times: dict[str, list[float]] = {name: [] for name in renderers}
+    for repetition in range(repetitions + 1):
+        env.step(random.uniform(action.minimum, action.maximum))
+        works = {name: renderer.render for name, renderer in renderers.items()}
+        drawn = interleave(works, repetitions=1)
+        for name, each in drawn.items():
+            times[name] += list(each) if repetition else []
+    beside = float(np.median(times["gl"])) if "gl" in times else None
+    rows: list[dict[str, Cell]] = []
+    for name, taken in times.items():
+        row: dict[str, Cell] = {"renderer": name, **percentiles(np.array(taken))}
+        row["frames/s"] = 1e3 / float(np.median(taken))
+        if beside:
+            row["times as fast as gl"] = beside / float(np.median(taken))
+        rows.append(row)
+    for renderer in renderers.values():
+        renderer.close()
+    return Table(f"{task}, {image_size} x {image_size}", rows, notes)
+
+
+def _renderers(physics: object, image_size: int) -> tuple[dict[str, Renderer], list[str]]:
+    """Those that this machine has; of the others, why not."""
+    found: dict[str, Renderer] = {}
+    notes = ["gl draws as published: 4 samples a pixel, shadows, reflections"]
+    for kind, samples in (("gl", (1,)), ("warp", SAMPLES)):
+        try:
+            choose(kind)  # type: ignore[arg-type]
+        except ConfigError as error:
+            notes.append(f"no {kind}: {error}")
+            continue
+        for count in samples:
+            name = kind if kind == "gl" else f"warp, {count * count} samples a pixel"
+            found[name] = make_renderer(kind, physics, 0, image_size, count)  # type: ignore[arg-type]
+    return found, notes

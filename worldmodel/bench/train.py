@@ -1,0 +1,205 @@
+"""What an update costs, by part and precision, beside the floor and beside plain PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from worldmodel.bench.floor import NAMES, operations, product_rates
+from worldmodel.bench.measure import Cell, Table, interleave
+from worldmodel.bench.straightforward import Planet
+from worldmodel.config import Config
+from worldmodel.learner import Learner
+from worldmodel.losses.joint import joint_terms, mean_over_valid
+from worldmodel.models import WorldModel
+from worldmodel.replay import Replay
+from worldmodel.structs import Batch, Episode
+
+ACTION_SIZE = 6
+EPISODE_ROWS = 125
+
+
+def bench_train(default: Config, published: Config, repetitions: int) -> list[Table]:
+    rates = product_rates(repetitions=5)
+    tables = [
+        _beside(default, published, repetitions, rates),
+        _parts(default, repetitions),
+        _growth(default, repetitions),
+    ]
+    floor = ", ".join(f"{NAMES[dtype]} {rate / 1e9:.0f} GFLOP/s" for dtype, rate in rates.items())
+    tables[0].notes.append(f"torch has {torch.get_num_threads()} threads; the floor: {floor}")
+    return tables
+
+
+def _beside(
+    default: Config, published: Config, repetitions: int, rates: dict[torch.dtype, float]
+) -> Table:
+    """Whole updates, in turn: plain PyTorch, PlaNet's layers and the default here."""
+    sizes = published.model
+    planet = Planet(sizes.dynamics, sizes.reward.size, sizes.encoder.width, ACTION_SIZE)
+    batch = make_batch(published)
+    images = batch.image.permute(1, 0, 4, 2, 3).contiguous()
+    actions, rewards = batch.action.transpose(0, 1), batch.reward.transpose(0, 1)
+    works: dict[str, Callable[[], object]] = {
+        "PlaNet, plain PyTorch, float32": lambda: planet.update(images, actions, rewards)
+    }
+    for what, config in (("PlaNet", published), ("the default", default)):
+        for name in NAMES.values():
+            learner, rows = make_learner(config, name), make_batch(config)
+            works[f"{what}, {name}"] = partial(learner.update, rows)
+    times = interleave(works, repetitions)
+    table: list[dict[str, Cell]] = []
+    beside = None
+    for what, each in times.items():
+        config = default if what.startswith("the default") else published
+        count = config.replay.batch * config.replay.length
+        ms = float(np.median(each))
+        beside = beside or ms / count
+        rate = rates[torch.bfloat16 if what.endswith("bfloat16") else torch.float32]
+        floor_ms = operations(works[what]) / rate * 1e3
+        table.append(
+            {
+                "update": what,
+                "images": count,
+                "ms": ms,
+                "images/s": count / ms * 1e3,
+                "floor ms": floor_ms,
+                "share of floor": floor_ms / ms,
+                "times as fast per image": beside / (ms / count),
+            }
+        )
+    return Table("one gradient step", table)
+
+
+def _parts(config: Config, repetitions: int) -> Table:
+    """Where the default's time goes. A part is timed by itself, so they need not add up."""
+    rows: list[dict[str, Cell]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        replay = make_replay(config, Path(folder))
+        random = np.random.default_rng(0)
+        columns = {name: _works(config, name) for name in NAMES.values()}
+        flat: dict[str, Callable[[], object]] = {"sample": lambda: replay.sample(random)}
+        for name, works in columns.items():
+            flat |= {f"{part} {name}": work for part, work in works.items()}
+        times = {what: float(np.median(ms)) for what, ms in interleave(flat, repetitions).items()}
+    rows.append({"part": "sample", **{f"{name} ms": times["sample"] for name in columns}})
+    for part in next(iter(columns.values())):
+        rows.append({"part": part, **{f"{name} ms": times[f"{part} {name}"] for name in columns}})
+    title = f"the default's update by part, {config.replay.batch} x {config.replay.length}"
+    return Table(title, rows, ["each part by itself; forward unless said"])
+
+
+def _works(config: Config, precision: str) -> dict[str, Callable[[], object]]:
+    learner, batch = make_learner(config, precision), make_batch(config)
+    model, generator = learner.model, learner.generator
+    count = config.replay.batch * config.replay.length
+    decoded = max(1, round(config.objective.decoded_share * count))
+    embed = torch.randn(config.replay.batch, config.replay.length, model.encoder.embed_size)
+    noise = torch.randn(config.replay.batch, config.replay.length, model.dynamics.stoch_size)
+    features = torch.randn(decoded, model.dynamics.feature_size)
+
+    def terms() -> torch.Tensor:
+        found, _ = joint_terms(model, batch, config.objective, generator, learner.precision)
+        return torch.stack([mean_over_valid(term, batch.valid) for term in found.values()]).sum()
+
+    def encode() -> object:
+        with learner.precision():
+            return model.encoder(model.pixels(batch.image))
+
+    def decode() -> object:
+        with learner.precision():
+            return model.decoder(features)
+
+    def sequence() -> object:
+        begin = model.dynamics.initial(config.replay.batch)
+        return model.dynamics.observe(begin, batch.action, embed, noise)
+
+    _, posterior = joint_terms(model, batch, config.objective, generator, learner.precision)
+    posterior = posterior.detach()
+    torch.autograd.backward(terms())
+    gradients = [parameter for parameter in learner.world_parameters if parameter.grad is not None]
+
+    def optimize() -> None:
+        nn.utils.clip_grad_norm_(gradients, config.learner.clip)
+        learner.optimizer.step()
+
+    works: dict[str, Callable[[], object]] = {
+        "encode": encode,
+        "sequence": sequence,
+        "decode": decode,
+        "losses (all of these)": terms,
+        "losses and backward": lambda: torch.autograd.backward(terms()),
+    }
+    if model.policy is not None:
+        works["behaviour and backward"] = lambda: learner._learn_behaviour(posterior, batch.valid)
+    return works | {"optimizer": optimize, "whole": lambda: learner.update(batch)}
+
+
+def _growth(config: Config, repetitions: int) -> Table:
+    """Whether time grows in proportion to the batch and to its length."""
+    scaled = {}
+    for times in (1, 2, 4):
+        for axis in ("batch", "length"):
+            replay = dataclasses.replace(
+                config.replay, **{axis: times * getattr(config.replay, axis)}
+            )
+            scaled[axis, times] = dataclasses.replace(config, replay=replay)
+    works: dict[str, Callable[[], object]] = {}
+    for (axis, times), each in scaled.items():
+        learner, batch = make_learner(each, each.learner.precision), make_batch(each)
+        works[f"{axis} {times}"] = partial(learner.update, batch)
+    found = {what: float(np.median(ms)) for what, ms in interleave(works, repetitions).items()}
+    rows: list[dict[str, Cell]] = []
+    for axis, times in scaled:
+        ms = found[f"{axis} {times}"]
+        row: dict[str, Cell] = {"grown": f"{axis} x {times}", "ms": ms}
+        row["ms / that of x 1"] = ms / found[f"{axis} 1"]
+        rows.append(row)
+    return Table("the default's update, grown", rows)
+
+
+def make_learner(config: Config, precision: str) -> Learner:
+    model = WorldModel(config.model, config.env.image_size, 3, ACTION_SIZE)
+    learner = dataclasses.replace(config.learner, precision=precision)  # type: ignore[arg-type]
+    return Learner(model, dataclasses.replace(config, learner=learner))
+
+
+def make_batch(config: Config) -> Batch:
+    shape, size = (config.replay.batch, config.replay.length), config.env.image_size
+    return Batch(
+        image=torch.randint(0, 256, (*shape, size, size, 3), dtype=torch.uint8),
+        action=2 * torch.rand(*shape, ACTION_SIZE) - 1,
+        reward=torch.rand(shape),
+        discount=torch.ones(shape),
+        valid=torch.ones(shape, dtype=torch.bool),
+    )
+
+
+def make_replay(config: Config, folder: Path) -> Replay:
+    """A few episodes of noise."""
+    replay = Replay(
+        folder,
+        batch=config.replay.batch,
+        length=config.replay.length,
+        memory_bytes=10**9,
+    )
+    random, size = np.random.default_rng(0), config.env.image_size
+    rows = max(EPISODE_ROWS, config.replay.length)
+    for _ in range(4):
+        replay.add(
+            Episode(
+                image=random.integers(0, 256, (rows, size, size, 3), dtype=np.uint8),
+                action=random.uniform(-1, 1, (rows, ACTION_SIZE)).astype(np.float32),
+                reward=random.random(rows).astype(np.float32),
+                discount=np.ones(rows, np.float32),
+                env_steps=np.ones(rows, np.int64),
+            )
+        )
+    return replay

@@ -1,0 +1,309 @@
+"""Learning curves of several runs beside published scores: as a table, as CSV, as a picture.
+
+::
+
+    curves = [*read_scores(Path("assets/first_light.csv")), *more]
+    groups = group(curves)               # the seeds of one thing together
+    figure = plot_groups(groups)
+
+A *curve* is one seed of one thing on one task; seeds of the same thing make a *group*. Scores come
+from run folders or from files with the columns task, seed, env_steps, wall_clock_s and return.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from worldmodel.config import Config, ConfigError, settings_hash
+from worldmodel.log import EVALUATIONS, Evaluation, read_evaluations
+from worldmodel.published import best, published, shown
+from worldmodel.visualize.figures import draw_published, name_axes, panels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = ("task", "seed", "env_steps", "wall_clock_s", "return")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
+HEADER = """\
+# learning curves over seeds: mean, lowest and highest of the seeds' means at one moment
+# env_steps: simulator steps collected for training, action repeat included
+"""
+
+Curve64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One seed."""
+
+    name: str  # of the thing that was trained; seeds of one thing share it
+    task: str
+    seed: int
+    evaluations: Sequence[Evaluation]  # in the order of their steps
+
+
+@dataclass(frozen=True)
+class Group:
+    """The seeds of one thing on one task, over the steps that all of them have reached."""
+
+    name: str
+    task: str
+    seeds: Sequence[int]
+    env_steps: Curve64  # [M]
+    scores: Curve64  # [seeds, M] the mean return of each, between two evaluations interpolated
+    minutes: float  # of the longest
+
+    @property
+    def last(self) -> tuple[float, float]:
+        """Mean of the seeds at the last moment, and their standard deviation (n - 1)."""
+        final = self.scores[:, -1]
+        return float(final.mean()), float(final.std(ddof=1)) if len(final) > 1 else float("nan")
+
+    def at(self, env_steps: int) -> float:
+        """Mean of the seeds so many steps in; NaN beyond the last."""
+        if not self.env_steps[0] <= env_steps <= self.env_steps[-1]:
+            return float("nan")
+        return float(np.interp(env_steps, self.env_steps, self.scores.mean(0)))
+
+
+def read_run(run: Path, config: Config) -> Curve:
+    """The curve of a run folder, whose settings are ``config``.
+
+    Its name is the folder's without task and seed, and a mark of all other settings: runs of
+    different settings never share a band.
+    """
+    path = run / EVALUATIONS
+    evaluations = read_evaluations(path) if path.exists() else []
+    if not evaluations:
+        raise ConfigError(f"run: {run} has no evaluation yet; train it a little longer")
+    name = run.resolve().name.removesuffix(f"-{config.seed}")
+    name = name.removesuffix(f"-{config.task.replace(':', '_')}")
+    return Curve(f"{name} ({settings_hash(config)[:6]})", config.task, config.seed, evaluations)
+
+
+def keep(run: Path, config: Config, about: Mapping[str, Any], folder: Path, note: str) -> Path:
+    """The run's evaluations as one score file, TASK-SEED.csv, and the settings behind it.
+
+    Small enough to be kept where runs are not. ``about`` is what the run's config.yaml says of
+    machine and renderer; the settings lie beside it in full, named by their hash.
+    """
+    curve = read_run(run, config)
+    mark = about["settings_hash"]
+    looks = ", ".join(f"{name} {value}" for name, value in about["environment"].items())
+    text = io.StringIO()
+    text.write(
+        "# every evaluation of one run, without exploration noise; return: of one whole episode\n"
+        "# env_steps: simulator steps collected for training, action repeat included\n"
+        f"# settings {mark} (settings/{mark}.yaml); {looks}\n"
+        f"# {about['machine']}, torch {about['versions']['torch']}\n"
+    )
+    text.writelines(f"# {line}\n" for line in note.splitlines())
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*COLUMNS, "start"])
+    for at in curve.evaluations:
+        seconds = f"{at.wall_clock_s:.0f}"
+        for start, score in zip(at.seeds, at.returns, strict=True):
+            row = [curve.task, curve.seed, at.env_steps, seconds, f"{score:.1f}", start]
+            writer.writerow(row)
+    settings = yaml.safe_dump(about["settings"], sort_keys=False)
+    name = f"{curve.task.replace(':', '_').replace('/', '_')}-{curve.seed}.csv"
+    _write_all(folder / "settings", {f"{mark}.yaml": settings.encode()})
+    _write_all(folder, {name: text.getvalue().encode()})
+    return folder / name
+
+
+def read_scores(path: Path) -> list[Curve]:
+    """The curves of a score file, or of every score file in a folder."""
+    files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
+    if not files:
+        raise ConfigError(f"scores: {path} is neither a run (config.yaml) nor holds .csv files")
+    found: dict[tuple[str, int], dict[int, list[tuple[float, float]]]] = {}
+    for file in files:
+        for row in _rows(file):
+            moments = found.setdefault((row["task"], int(row["seed"])), {})
+            moment = float(row["wall_clock_s"]), float(row["return"])
+            moments.setdefault(int(row["env_steps"]), []).append(moment)
+    curves = []
+    for (task, seed), moments in found.items():
+        evaluations = [
+            Evaluation(steps, played[0][0], [score for _, score in played])
+            for steps, played in sorted(moments.items())
+        ]
+        curves.append(Curve(path.stem, task, seed, evaluations))
+    return curves
+
+
+def group(curves: Sequence[Curve]) -> list[Group]:
+    """Seeds of the same name and task together, in the order in which they came."""
+    together: dict[tuple[str, str], list[Curve]] = {}
+    for curve in curves:
+        members = together.setdefault((curve.name, curve.task), [])
+        if any(member.seed == curve.seed for member in members):
+            raise ConfigError(
+                f"compare: {curve.task} seed {curve.seed} of {curve.name} is given twice; give each"
+                " run once, or score files in folders of their own"
+            )
+        members.append(curve)
+    return [_join(name, task, members) for (name, task), members in together.items()]
+
+
+def table(groups: Sequence[Group]) -> list[tuple[str, ...]]:
+    """A line for each group, the first with the names of the columns.
+
+    Published scores are those at the last published budget that the group reached, or at the first
+    one if it reached none; ours stands beside them at the same steps where it has them.
+    """
+    rows: list[tuple[str, ...]] = [
+        ("task", "what", "seeds", "env steps", "minutes", "score", "beside it, as published")
+    ]
+    for one in sorted(groups, key=lambda g: g.task):
+        mean, spread = one.last
+        told = f"{mean:.0f} ± {spread:.0f}" if np.isfinite(spread) else f"{mean:.0f}"
+        rows.append(
+            (
+                one.task,
+                one.name,
+                str(len(one.seeds)),
+                f"{one.env_steps[-1]:,.0f}",
+                f"{one.minutes:.0f}",
+                told,
+                _beside(one),
+            )
+        )
+    return rows
+
+
+def write(groups: Sequence[Group], out: Path) -> list[Path]:
+    """compare.csv and, where there is matplotlib, compare.png; each renamed into its place."""
+    contents = {"compare.csv": write_csv(groups).encode()}
+    with contextlib.suppress(ImportError):  # the numbers are all there
+        picture = io.BytesIO()
+        plot_groups(groups).savefig(picture, format="png", dpi=110)
+        contents["compare.png"] = picture.getvalue()
+    _write_all(out, contents)
+    return [out / name for name in contents]
+
+
+def _write_all(out: Path, contents: Mapping[str, bytes]) -> None:
+    """Each beside its place, then renamed into it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            beside = out / f".writing.{name}"
+            beside.write_bytes(content)
+            os.replace(beside, out / name)
+    except OSError as error:
+        raise ConfigError(f"out: cannot write {out}: {error.strerror}") from error
+
+
+def write_csv(groups: Sequence[Group]) -> str:
+    """Every moment of every group, and the published scores of the same tasks."""
+    text = io.StringIO(HEADER)
+    text.seek(0, io.SEEK_END)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["task", "what", "seeds", "env_steps", "mean", "lowest", "highest"])
+    for one in groups:
+        for steps, scores in zip(one.env_steps, one.scores.T, strict=True):
+            ends = scores.mean(), scores.min(), scores.max()
+            numbers = [f"{value:.1f}" for value in ends]
+            writer.writerow([one.task, one.name, len(one.seeds), f"{steps:.0f}", *numbers])
+    for task in dict.fromkeys(one.task for one in groups):
+        for steps, scores in published(task).items():
+            for name, value in scores.items():
+                writer.writerow([task, f"published: {name}", "", steps, f"{value:g}", "", ""])
+    return text.getvalue()
+
+
+def plot_groups(groups: Sequence[Group]) -> Figure:
+    """A panel for each task: the mean of the seeds in a band from the lowest to the highest."""
+    tasks = sorted({one.task for one in groups})
+    names = list(dict.fromkeys(one.name for one in groups))
+    columns = min(3, len(tasks))
+    lines = -(-len(tasks) // columns)
+    places = [list(range(line * columns, (line + 1) * columns)) for line in range(lines)]
+    figure, drawn = panels(places, width=6.4 * columns, height=5.2 * lines)
+    for axes, task in zip(drawn, tasks, strict=False):
+        members = [one for one in groups if one.task == task]
+        for one in members:
+            colour = COLOURS[names.index(one.name) % len(COLOURS)]
+            label = f"{one.name}, {len(one.seeds)} seed{'s' if len(one.seeds) > 1 else ''}"
+            low, high = one.scores.min(0), one.scores.max(0)
+            axes.fill_between(one.env_steps, low, high, color=colour, alpha=0.18, lw=0)
+            axes.plot(
+                one.env_steps, one.scores.mean(0), color=colour, lw=2.4, label=label,
+                marker="o" if len(one.env_steps) == 1 else None,
+            )  # fmt: skip
+        draw_published(axes, published(task), int(max(one.env_steps[-1] for one in members)))
+        name_axes(axes, task, "env steps (simulator steps)", "return")
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_formatter(lambda steps, _: f"{steps / 1000:,.0f}k")
+        axes.locator_params(axis="x", nbins=5)
+        axes.legend(frameon=False, fontsize=12, loc="upper left")
+    for axes in drawn[len(tasks) :]:
+        axes.remove()
+    return figure
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    try:
+        lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"scores: cannot read {file}: {error}") from error
+    reader = csv.DictReader(lines)
+    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise ConfigError(
+            f"scores: {file} is no score file: expected the columns {', '.join(COLUMNS)};"
+            f" missing: {', '.join(missing)}"
+        )
+    rows = list(reader)
+    for number, row in enumerate(rows, start=1):
+        for name in COLUMNS[1:]:
+            try:
+                float(row[name])
+            except (TypeError, ValueError):
+                raise ConfigError(
+                    f"scores: {file}: row {number}: {name}: expected a number, got {row[name]!r}"
+                ) from None
+    return rows
+
+
+def _join(name: str, task: str, curves: Sequence[Curve]) -> Group:
+    steps = [np.array([e.env_steps for e in c.evaluations], float) for c in curves]
+    means = [np.array([np.mean(e.returns) for e in c.evaluations]) for c in curves]
+    first, last = max(s[0] for s in steps), min(s[-1] for s in steps)
+    grid = np.unique(np.concatenate(steps))
+    grid = grid[(grid >= first) & (grid <= last)] if first <= last else np.array([last])
+    return Group(
+        name=name,
+        task=task,
+        seeds=[curve.seed for curve in curves],
+        env_steps=grid,
+        scores=np.stack([np.interp(grid, s, m) for s, m in zip(steps, means, strict=True)]),
+        minutes=max(curve.evaluations[-1].wall_clock_s for curve in curves) / 60,
+    )
+
+
+def _beside(one: Group) -> str:
+    others = published(one.task)
+    if not others:
+        return "-"
+    reached = [steps for steps in others if steps <= one.env_steps[-1]]
+    steps = reached[-1] if reached else next(iter(others))
+    scores = shown(others[steps])
+    ours = one.at(steps)
+    told = [f"at {steps:,}:"] + ([f"ours {ours:.0f},"] if np.isfinite(ours) else [])
+    first = best(others[steps])
+    named = [f"{n} {v:.0f}{' (best)' if n == first else ''}" for n, v in scores.items()]
+    return f"{' '.join(told)} {', '.join(named)}"

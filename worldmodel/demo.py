@@ -1,0 +1,217 @@
+"""The demo: a small trained agent from the package plays, and is looked into.
+
+``python -m worldmodel.demo RUN`` puts another run's agent in its place; ``worldmodel demo`` shows
+it. The JSON beside the weights says which run that was, its command line and its score.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from worldmodel import checkpoint, parcel
+from worldmodel import config as settings
+from worldmodel.config import Config, ConfigError, load_preset
+from worldmodel.envs import Environment, make_env
+from worldmodel.film import best_format, enlarge, side_by_side, write_film
+from worldmodel.log import EVALUATIONS, METRICS, Journal, read_evaluations, read_metrics
+from worldmodel.models import WorldModel
+from worldmodel.replay import write_episode
+from worldmodel.rollout import evaluate
+from worldmodel.structs import Episode
+
+WEIGHTS = Path(__file__).parent / "pretrained" / "demo.safetensors"
+MARK = "demo.json"  # in a folder that a demo wrote: the next one may write there
+FILM_SIZE, FILM_PER_S = 4, 20  # times larger; images
+
+LOOK_AT = """\
+  {film}: what the camera saw
+  {page}: open it in a browser
+    What it foresees             five images seen, then 45 imagined from the actions alone
+    How far it can be trusted    the error by distance, beside two guesses that need no model
+    What it weighs up            candidates of the planner as pictures, before and after the search
+"""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a demo played, and wrote."""
+
+    returns: NDArray[np.float64]
+    stated: float  # the score of the run that the weights come from
+    plan_ms: float  # median
+    seconds: float
+    film: Path
+    page: Path
+    notes: list[str]
+
+    def __str__(self) -> str:
+        mean = float(self.returns.mean())
+        share = f", {mean / self.stated:.0%} of it" if self.stated > 0 else ""
+        look = LOOK_AT.format(film=self.film, page=self.page)
+        return (
+            f"score {mean:.1f} over {len(self.returns)} episodes;"
+            f" stated: {self.stated:.1f}{share}\n"
+            f"a plan takes {self.plan_ms:.1f} ms, all of this took {self.seconds:.0f} s; look at:\n"
+            f"{look}".rstrip()
+        )
+
+
+def require_free(out: Path) -> None:
+    """Nothing is there, or an earlier demo."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"out: {out} is a file; choose another --out")
+    if out.exists() and any(out.iterdir()) and not (out / MARK).is_file():
+        raise ConfigError(f"out: {out} holds something else than a demo; choose another --out")
+
+
+def introduce(weights: Path = WEIGHTS) -> str:
+    """What will play, in a few lines."""
+    about = parcel.read_about(weights)
+    trained = about["trained"]
+    return (
+        f"{about['settings']['task']}, learned from images in {trained['env_steps']:,} simulator"
+        f" steps, {trained['wall_clock_s'] / 60:.0f} minutes on {trained['machine']}\n"
+        f"trained by: {trained['command']}"
+    )
+
+
+def show(
+    out: Path,
+    episodes: int,
+    seed: int = 0,
+    watch: Callable[[int, Episode], None] | None = None,
+    weights: Path = WEIGHTS,
+) -> Shown:
+    """Play, film it, and write the report. Episode i starts from ``seed`` + i."""
+    begun = time.perf_counter()
+    require_free(out)
+    agent, about = (found := parcel.read(weights)).agent, found.about
+    env = _environment(agent.config, about)
+    try:
+        played = evaluate(agent, env, episodes, seed, watch)
+    finally:
+        env.close()
+    from worldmodel.visualize import visualize_run  # loads plotting
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).write_text(weights.with_suffix(".json").read_text())
+    film = out / f"demo{best_format()}"
+    images = side_by_side([episode.image for episode in played.episodes])
+    write_film(film, enlarge(images, FILM_SIZE), FILM_PER_S)
+    _keep(out, played.episodes, played.returns, played.seeds, about)
+    summary = visualize_run(agent, out, out / "report")
+    return Shown(
+        played.returns,
+        stated=float(about["trained"]["score"]),
+        plan_ms=float(np.median(played.plan_milliseconds)),
+        seconds=time.perf_counter() - begun,
+        film=film,
+        page=out / "report" / "report.html",
+        notes=summary.notes,
+    )
+
+
+def pack(run: Path, weights: Path = WEIGHTS) -> None:
+    """The agent of a run that reached its end, as the one that the demo shows."""
+    if not (run / "config.yaml").is_file():
+        raise ConfigError(f"run: {run} holds no config.yaml, so it is not a run")
+    about = yaml.safe_load((run / "config.yaml").read_text())
+    config = settings.read(Config(), about["settings"])
+    size, _, channels = about["image"]
+    model = WorldModel(
+        config.model, size, channels, about["action_size"], about.get("action_count") is not None
+    )
+    learned = checkpoint.load_group(run / "checkpoints", "averaged")
+    scores, told = read_evaluations(run / EVALUATIONS), read_metrics(run / METRICS)
+    if learned is None or not scores or not told:
+        raise ConfigError(f"run: {run} has no checkpoint or no evaluation yet; train it to its end")
+    model.load_state_dict(learned)
+    last = scores[-1]
+    parcel.write(
+        weights,
+        model,
+        config,
+        {
+            "trained": {
+                "command": command(config, minutes=round(told[-1]["wall_clock_s"] / 60)),
+                "env_steps": last.env_steps,
+                "wall_clock_s": last.wall_clock_s,
+                "score": float(np.mean(last.returns)),
+                "returns": last.returns,
+                "seeds": last.seeds,
+                "machine": f"{about['machine']}, {platform.system()}",
+            },
+            "environment": about["environment"],
+            "versions": about["versions"],
+        },
+    )
+
+
+def command(config: Config, minutes: int) -> str:
+    """What somebody types to train it again, whatever the presets have become since."""
+    base = dataclasses.replace(load_preset("default"), task=config.task, seed=config.seed)
+    words = ["worldmodel", "train", config.task, "--seed", str(config.seed)]
+    words += ["--minutes", str(minutes)]
+    words += _differing(settings.to_dict(base), settings.to_dict(config))
+    return " ".join(words)
+
+
+def _differing(base: Mapping[str, Any], wished: Mapping[str, Any], path: str = "") -> list[str]:
+    words = []
+    for name, value in wished.items():
+        if isinstance(value, Mapping):
+            words += _differing(base[name], value, f"{path}{name}.")
+        elif value != base[name]:
+            words += [f"--{path}{name}", str(value)]
+    return words
+
+
+def _environment(config: Config, about: Mapping[str, Any]) -> Environment:
+    """Drawn by what the agent learned from: another renderer's images look different to it."""
+    renderer = about["environment"].get("renderer", config.env.renderer)
+    return make_env(config.task, dataclasses.replace(config.env, renderer=renderer), config.seed)
+
+
+def _keep(
+    out: Path,
+    episodes: Sequence[Episode],
+    returns: NDArray[np.float64],
+    seeds: Sequence[int],
+    about: Mapping[str, Any],
+) -> None:
+    """As a run keeps its last evaluation, so that a report is made of it in the same way."""
+    for name in (EVALUATIONS, "heldout/*.npz"):
+        for old in out.glob(name):
+            old.unlink()
+    trained = about["trained"]
+    journal = Journal(out)
+    journal.evaluation(trained["env_steps"], trained["wall_clock_s"], returns.tolist(), seeds)
+    (out / "heldout").mkdir(exist_ok=True)
+    for number, episode in enumerate(episodes):
+        write_episode(out / "heldout" / f"{number:06d}.npz", episode)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m worldmodel.demo", description="Make a run's agent the one of the demo."
+    )
+    parser.add_argument("run", metavar="RUN", type=Path, help="its folder, trained to its end")
+    try:
+        pack(parser.parse_args().run)
+    except ConfigError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,249 @@
+"""The door in: a gymnasium environment as a giver of rows."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.config import ConfigError, EnvConfig, nearest
+from worldmodel.envs.images import ImageStack, resize
+from worldmodel.structs import Step
+
+INSTALL = 'pip install "gymnasium[classic-control]>=1.0"'
+ACTION_REPEAT = 1
+MOST_CHANNELS = 16  # an array whose last axis is longer is no image
+
+Look = Callable[[Any], NDArray[np.uint8]]
+"""The image [H, W, C] of a moment, given gymnasium's observation of it."""
+
+Feel = Callable[[Any], dict[str, NDArray[np.float32]]]
+"""The vectors by name that an observation holds beside its images."""
+
+
+class FromGym:
+    """Rows of a ``gymnasium.Env``, whose images are its observations or, else, what it renders.
+
+    An observation that is a dict may hold several images, which become one in the channel axis,
+    in the dict's order, and numbers, which become the row's vectors.
+    ``terminated`` is the end of the task: discount 0. ``truncated``, as by gymnasium's TimeLimit,
+    is only the end of the episode: the discount stays 1, for the future has not become worthless.
+    One step repeats the action; its reward is the sum. Actions keep the bounds of the action
+    space; one of so many choices is counted from 0, wherever the space begins to count.
+    """
+
+    def __init__(self, env: Any, config: EnvConfig, seed: int = 0, task: str = "") -> None:
+        import gymnasium
+
+        self._env = env
+        self._task = task or _name(env)
+        self._size = config.image_size
+        self._repeat = config.action_repeat or ACTION_REPEAT
+        self._images = ImageStack(config.frames)
+        self._seeds = np.random.default_rng(seed)
+        self._looks, self._feel = _senses(env, self._task)
+        space = env.action_space
+        if isinstance(space, gymnasium.spaces.Discrete):
+            self.action_count = int(space.n)
+            self._translate: Callable[[Any], Any] = lambda choice: int(space.start) + int(choice)
+        elif isinstance(space, gymnasium.spaces.Box) and np.issubdtype(space.dtype, np.floating):
+            self.action_low, self.action_high = _bounds(space, self._task)
+            self._translate = lambda action: _inside_of(space, action)
+        else:
+            raise ConfigError(
+                f"task: {self._task} has the action space {space}; expected Box of floats or"
+                " Discrete; wrap it so that it has"
+            )
+        self._observed: Any = None
+        self._over = True
+
+    def reset(self, seed: int | None = None) -> Step:
+        begin = int(self._seeds.integers(2**31)) if seed is None else int(seed)
+        self._observed, _ = self._env.reset(seed=begin)
+        self._over = False
+        image = self._images.start(self._draw())
+        return Step(image=image, env_steps=0, vectors=self._feel(self._observed))
+
+    def step(self, action: Any) -> Step:
+        if self._over:
+            raise RuntimeError(f"{self._task}: the episode is over; call reset() first")
+        push = self._translate(action)
+        reward, taken, terminated = 0.0, 0, False
+        while taken < self._repeat and not self._over:
+            self._observed, earned, terminated, truncated, _ = self._env.step(push)
+            taken += 1
+            reward += float(earned)
+            self._over = bool(terminated or truncated)
+        return Step(
+            image=self._images.push(self._draw()),
+            reward=reward,
+            discount=0.0 if terminated else 1.0,
+            is_last=self._over,
+            env_steps=taken,
+            vectors=self._feel(self._observed),
+        )
+
+    def close(self) -> None:
+        self._env.close()
+
+    def describe(self) -> dict[str, str]:
+        version = importlib.metadata.version("gymnasium")
+        return {"task": self._task, "renderer": "gymnasium", "gymnasium": version}
+
+    def state(self) -> dict[str, NDArray[np.float32]]:
+        """What gymnasium shows beside images: the true state of many a task."""
+        if isinstance(self._observed, np.ndarray) and self._observed.dtype != np.uint8:
+            return {"observation": np.ravel(self._observed).astype(np.float32)}
+        return {}
+
+    def _draw(self) -> NDArray[np.uint8]:
+        """[size, size, C]"""
+        images = [resize(look(self._observed), self._size) for look in self._looks]
+        return images[0] if len(images) == 1 else np.concatenate(images, -1)
+
+
+def make_gym(task: str, config: EnvConfig, seed: int) -> FromGym:
+    """``gym:ID``, or ``gym:MODULE:ID`` where importing MODULE registers ID."""
+    if importlib.util.find_spec("gymnasium") is None:
+        raise ConfigError(f"task: {task} needs gymnasium, which is not installed; type: {INSTALL}")
+    _without_a_display()
+    name = task.removeprefix("gym:")
+    env = _make(name)
+    if not _cameras(env.observation_space):
+        modes = env.metadata.get("render_modes", [])
+        env.close()
+        if "rgb_array" not in modes:
+            raise ConfigError(
+                f"task: {task} has no images: its observation is {env.observation_space} and it"
+                f" renders {', '.join(map(str, modes)) or 'nothing'}, not rgb_array"
+            )
+        env = _make(name, render_mode="rgb_array")
+    return FromGym(env, config, seed, task)
+
+
+def _make(name: str, **options: Any) -> Any:
+    """gymnasium's own, its complaints in our words."""
+    import gymnasium
+
+    try:
+        return gymnasium.make(name, **options)
+    except gymnasium.error.UnregisteredEnv as error:
+        raise ConfigError(
+            f"task: gymnasium knows no {name}{nearest(name, _shorter(name, gymnasium.registry))}"
+        ) from error
+    except (ImportError, gymnasium.error.Error) as error:
+        raise ConfigError(f"task: gym:{name} cannot be made: {error}") from error
+
+
+def _shorter(name: str, registry: Any) -> list[str]:
+    """Of hundreds of ids, those of the same name or the same namespace, else all."""
+    wished = name.rsplit("/", 1)[-1].partition("-v")[0].lower()
+    same = [known for known in registry if wished in known.lower()]
+    return same or list(registry)
+
+
+def _without_a_display() -> None:
+    """pygame draws into memory; without these it looks for a screen and loudspeakers, and greets
+    on standard output, where ``--json`` promises one line."""
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+        os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+
+
+def _name(env: Any) -> str:
+    return f"gym:{env.spec.id}" if env.spec is not None else type(env.unwrapped).__name__
+
+
+def _bounds(space: Any, task: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """[A], [A]"""
+    low, high = np.ravel(space.low).astype(np.float32), np.ravel(space.high).astype(np.float32)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise ConfigError(
+            f"task: {task} has an action without limits: {space}; wrap it in"
+            " gymnasium.wrappers.RescaleAction or another that sets limits"
+        )
+    return low, high
+
+
+def _image_of(space: Any) -> Look | None:
+    """How an observation of this space shows its image; None where it has none."""
+    import gymnasium
+
+    if not isinstance(space, gymnasium.spaces.Box) or space.dtype != np.uint8:
+        return None
+    if len(space.shape) == 2:
+        return lambda observed: np.asarray(observed)[..., None]
+    if len(space.shape) == 3 and space.shape[-1] <= MOST_CHANNELS:
+        return np.asarray
+    return None
+
+
+def _inside_of(space: Any, action: NDArray[np.float32]) -> NDArray[np.floating]:
+    """As the space has it, to the last bit: scaling may have rounded outwards."""
+    shaped: NDArray[np.floating] = action.reshape(space.shape).astype(space.dtype)
+    return shaped.clip(space.low, space.high)
+
+
+def _cameras(space: Any) -> dict[str, Look]:
+    """The images in an observation, by name; that of one which is an image has no name."""
+    import gymnasium
+
+    if isinstance(space, gymnasium.spaces.Dict):
+        looks = {name: _image_of(part) for name, part in space.spaces.items()}
+        return {name: _inside(name, look) for name, look in looks.items() if look is not None}
+    look = _image_of(space)
+    return {} if look is None else {"": look}
+
+
+def _inside(name: str, look: Look) -> Look:
+    return lambda observed: look(observed[name])
+
+
+def _senses(env: Any, task: str) -> tuple[list[Look], Feel]:
+    """How an observation shows its images and its vectors."""
+    import gymnasium
+
+    space = env.observation_space
+    cameras = _cameras(space)
+    looks = list(cameras.values()) or [_rendered(env, task)]
+    if not isinstance(space, gymnasium.spaces.Dict):
+        return looks, lambda observed: {}
+    names = [name for name in space.spaces if name not in cameras]
+    for name in names:
+        if not isinstance(space.spaces[name], gymnasium.spaces.Box):
+            raise ConfigError(
+                f"task: {task}: its observation {name} is {space.spaces[name]}; expected Box; leave"
+                " it out with gymnasium.wrappers.FilterObservation"
+            )
+
+    def feel(observed: Any) -> dict[str, NDArray[np.float32]]:
+        return {name: np.ravel(observed[name]).astype(np.float32) for name in names}
+
+    return looks, feel
+
+
+def _rendered(env: Any, task: str) -> Look:
+    if env.render_mode != "rgb_array":
+        raise ConfigError(
+            f"task: {task} shows no images: its observation is {env.observation_space} (expected"
+            f" Box uint8 [H, W, C]) and its render_mode is {env.render_mode}; make it with"
+            ' render_mode="rgb_array"'
+        )
+    from gymnasium.error import DependencyNotInstalled  # its message says what to install
+
+    def render(observed: Any) -> NDArray[np.uint8]:
+        try:
+            image = env.render()
+        except DependencyNotInstalled as error:
+            raise ConfigError(f"task: {task} cannot be drawn: {error}") from error
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
+            raise ConfigError(f"task: {task} renders {type(image).__name__}, not uint8 [H, W, 3]")
+        return image
+
+    return render

@@ -1,0 +1,95 @@
+"""The folder of an export: two graphs, what they expect, and the runner that runs them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worldmodel.config import ConfigError
+from worldmodel.export import runner
+from worldmodel.export.compression import compress
+from worldmodel.export.graphs import Graphs
+
+UNFINISHED, DISCARDED = ".writing-", ".discarded-"  # begin the names of what nobody may read
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What lies in the folder now."""
+
+    path: Path
+    graph_bytes: int  # of both graphs
+
+
+def require_free(folder: Path) -> None:
+    """Nothing is there, or an export, which the next one replaces."""
+    if folder.exists() and not (folder / runner.ABOUT).is_file() and any(folder.iterdir()):
+        raise ConfigError(
+            f"out: {folder} holds something else than an export; choose another --out"
+        )
+
+
+def write(
+    graphs: Graphs,
+    folder: Path,
+    *,
+    made_from: Mapping[str, Any],
+    bits: int = 32,
+    prune: float = 0.0,
+) -> Exported:
+    """All of it, or nothing; in the place of an older export.
+
+    ``made_from`` is for people: which run, which versions. Weights of fewer bits or with zeros are
+    zipped, for only then do the zeros leave the file.
+    """
+    require_free(folder)
+    smaller = bits < 32 or prune > 0
+    beside = folder.with_name(f"{UNFINISHED}{folder.name}")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        files: dict[str, dict[str, Any]] = {}
+        for name in ("observe", "plan"):
+            model = getattr(graphs, name)
+            content: bytes
+            if smaller:
+                content = compress(model, bits, prune).SerializeToString(deterministic=True)
+                content = gzip.compress(content, mtime=0)
+            else:
+                content = model.SerializeToString(deterministic=True)
+            file = f"{name}.onnx.gz" if smaller else f"{name}.onnx"
+            (beside / file).write_bytes(content)
+            sha256 = hashlib.sha256(content).hexdigest()
+            files[name] = {"file": file, "bytes": len(content), "sha256": sha256}
+        about = {
+            "format": runner.FORMAT,
+            **graphs.about,
+            "bits": bits,
+            "pruned": prune,
+            "graphs": files,
+            "made_from": dict(made_from),
+        }
+        (beside / runner.ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+        shutil.copyfile(Path(runner.__file__), beside / "runner.py")
+        _replace(beside, folder)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    return Exported(folder, sum(file["bytes"] for file in files.values()))
+
+
+def _replace(beside: Path, folder: Path) -> None:
+    """``beside`` gets its name; what bore it goes after that."""
+    aside = folder.with_name(f"{DISCARDED}{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, aside)
+    os.replace(beside, folder)
+    shutil.rmtree(aside, ignore_errors=True)

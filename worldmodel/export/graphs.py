@@ -1,0 +1,271 @@
+"""The agent as graphs, recorded while it observes and plans.
+
+Nothing is written a second time for the graph: it is the planner's own code, run once on symbols.
+Where it would draw a number it takes the next one of an input, so that whoever runs the graph
+brings the noise, and the same noise gives the same plan as the agent's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import importlib.util
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from worldmodel.agent import Agent
+from worldmodel.config import ConfigError
+from worldmodel.models import WorldModel
+from worldmodel.structs import Latent, Plan
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+PLANNERS = ("cem", "icem", "mppi")
+"""Those whose every draw is normal, and that need no gradient."""
+
+LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
+PARTS = tuple(f.name for f in dataclasses.fields(Latent))
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """Both verbs of an agent, for one robot, and what somebody must know to run them."""
+
+    observe: ModelProto  # belief, action, image -> belief
+    plan: ModelProto  # belief, previous, noise -> actions, value, elites
+    about: Mapping[str, Any]
+
+
+def require_libraries() -> None:
+    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"export: {' and '.join(missing)} not installed; type: pip install {' '.join(missing)}"
+        )
+
+
+def require_exportable(agent: Agent) -> None:
+    kind = agent.config.planner.kind
+    if agent.model.has_choices:
+        raise ConfigError(
+            "export: actions that are choices cannot be exported, only continuous ones can"
+        )
+    if agent.model.vector_sizes:
+        felt = ", ".join(agent.model.vector_sizes)
+        raise ConfigError(
+            f"export: a model that also takes vectors ({felt}) cannot be exported, only one that"
+            " learned from images alone"
+        )
+    if kind not in PLANNERS:
+        raise ConfigError(
+            f"planner.kind: {kind} cannot be exported, only {', '.join(PLANNERS)} can; plan with"
+            f" another on the same model: --planner {PLANNERS[-1]}"
+        )
+
+
+def record(agent: Agent) -> Graphs:
+    """The agent stays as it is. Takes a minute for a plan of 18 imagined rows."""
+    require_exportable(agent)
+    belief, action = agent.initial(), agent.no_action()
+    image = torch.zeros(agent.model.image_shape, dtype=torch.uint8)
+    latent = {name: getattr(belief, name) for name in PARTS}
+    with Drawn() as to_observe:
+        agent.observe(belief, action, image)
+    with Drawn() as to_plan:
+        plan = agent.plan(belief)
+    observe = _to_onnx(
+        _Observe(agent),
+        {**latent, "action": torch.from_numpy(action), "image": image, "noise": to_observe.noise},
+        PARTS,
+    )
+    planned = _to_onnx(
+        _Plan(agent, plan),
+        {**latent, "previous": torch.zeros_like(plan.actions), "noise": to_plan.noise},
+        ("actions", "value", "elites"),
+    )
+    about = {
+        "image": list(agent.model.image_shape),
+        "action_size": agent.model.action_size,
+        "action_low": -1.0,
+        "action_high": 1.0,
+        "belief": {name: _constant(name, part) for name, part in latent.items()},
+        "noise": {"observe": len(to_observe.noise), "plan": len(to_plan.noise)},
+        "planner": dataclasses.asdict(agent.config.planner),
+    }
+    return Graphs(observe, planned, about)
+
+
+class Drawn(TorchFunctionMode):
+    """Keeps every normal number that is drawn, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[Tensor] = []
+
+    @property
+    def noise(self) -> Tensor:
+        """[M]"""
+        return torch.cat([torch.zeros(0), *(part.flatten() for part in self.parts)])
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        answer = func(*args, **(kwargs or {}))
+        if _is_draw(func, kwargs):
+            self.parts.append(answer.clone())
+        return answer
+
+
+class Given(TorchFunctionMode):
+    """Hands out the numbers of ``noise`` [M], in order, in place of each that is drawn."""
+
+    def __init__(self, noise: Tensor) -> None:
+        super().__init__()
+        self.noise = noise
+        self.used = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if not _is_draw(func, kwargs):
+            return func(*args, **(kwargs or {}))
+        target: Tensor = args[0]
+        begin, self.used = self.used, self.used + target.numel()
+        return target.copy_(self.noise[begin : self.used].reshape(target.shape))
+
+
+def _is_draw(func: Callable[..., Any], kwargs: Mapping[str, Any] | None) -> bool:
+    if not kwargs or kwargs.get("generator") is None:
+        return False
+    if func is not Tensor.normal_:
+        raise ConfigError(
+            f"export: the planner draws with {getattr(func, '__name__', func)}; a graph can be"
+            " given normal numbers only"
+        )
+    return True
+
+
+class _Observe(nn.Module):
+    """``agent.observe`` behind its checks, which are the runner's."""
+
+    def __init__(self, agent: Agent) -> None:
+        super().__init__()
+        self.model = agent.model
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        *parts, action, image, noise = (part[None] for part in inputs)  # a batch of one
+        seen = self.model.observe_step(
+            Latent(*parts), action, image, noise if noise.numel() else None
+        )
+        return tuple(getattr(seen, name)[0] for name in PARTS)
+
+
+class _Unpacked:
+    """The model itself, where the agent asks for its twin packed for this machine's processor."""
+
+    dtype = torch.float32
+
+    def __init__(self, model: WorldModel) -> None:
+        self.dynamics = model.dynamics
+        self.reward = model.reward
+        self.discount = model.discount
+        self.slow_value = model.slow_value
+        self.policy = model.policy
+        self._imagine = model.imagine
+
+    def imagine(self, latent: Latent, actions: Tensor, noise: Tensor | None) -> Tensor:
+        return self._imagine(latent, actions, noise).features
+
+
+class _Plan(nn.Module):
+    def __init__(self, agent: Agent, plan: Plan) -> None:
+        super().__init__()
+        self.model = agent.model  # so that its weights keep their names
+        self.agent = copy.copy(agent)
+        vars(self.agent)["_packed"] = lambda: _Unpacked(agent.model)
+        self.example = plan
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        *parts, previous, noise = inputs
+        with Given(noise):
+            plan = self.agent.plan(
+                Latent(*parts), previous=dataclasses.replace(self.example, actions=previous)
+            )
+        return plan.actions, plan.value, plan.elites
+
+
+def _to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> ModelProto:
+    import onnx
+    from onnxscript import opset18
+
+    # What torch's exporter has no word for. It would read types as ONNX's, so there are none.
+    def frequencies(length, spacing=1.0, dtype=None, **rest):  # type: ignore[no-untyped-def]
+        values = [k / (length * spacing) for k in range(length // 2 + 1)]
+        return opset18.Constant(value_floats=values)
+
+    def product(x, axes, dtype=None):  # type: ignore[no-untyped-def]
+        return opset18.ReduceProd(x, opset18.Constant(value_ints=list(axes)), keepdims=0)
+
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            tuple(tensor.clone() for tensor in inputs.values()),  # shared ones would be one input
+            dynamo=True,
+            input_names=[f"in.{name}" for name in inputs],  # no symbol has a dot in its name
+            output_names=[f"out.{name}" for name in outputs],
+            custom_translation_table={
+                torch.ops.aten.fft_rfftfreq.default: frequencies,
+                torch.ops.prims.prod.default: product,
+            },
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    for node in model.graph.node:  # where in which file each one comes from
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for value in (*model.graph.input, *model.graph.output):
+        value.ClearField("metadata_props")
+    model.graph.ClearField("value_info")
+    model.graph.ClearField("metadata_props")
+    model.ClearField("metadata_props")
+    onnx.checker.check_model(model)
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter tells its own developers what it finds."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def _constant(name: str, part: Tensor) -> dict[str, float | int]:
+    """A part of the first belief: one number, repeated."""
+    if part.min() != part.max():
+        raise ConfigError(f"export: the first belief's {name} is not one number, repeated")
+    return {"size": len(part), "initial": float(part[0])}

@@ -1,0 +1,195 @@
+"""Believe and plan with an exported agent. Needs numpy and onnxruntime, and nothing else.
+
+This file lies beside the graphs that it runs; both can be copied to a robot together::
+
+    from runner import Runner                                   # the folder is on sys.path
+
+    agent = Runner("export")
+    belief = agent.initial()
+    action, plan = agent.no_action(), None
+    while True:
+        belief = agent.observe(belief, action, camera())        # what was done, what was seen
+        plan = agent.plan(belief, previous=plan)
+        action = robot.execute(plan.first)                      # the robot may clip or refuse
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT = 1  # of the folder; a runner refuses what it does not know
+ABOUT = "export.json"
+
+Floats = NDArray[np.float32]
+Belief = dict[str, Floats]
+"""The parts of a latent by name; the caller keeps it, so one runner serves many robots."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the planner decided."""
+
+    actions: Floats  # [L, A]
+    value: float  # the mean return of the elites, as the model imagines it
+    elites: Floats  # [K, L, A] the best candidates of the last iteration, best first
+    iterations: int
+    milliseconds: float
+
+    @property
+    def first(self) -> Floats:
+        """[A] the action to execute now."""
+        first: Floats = self.actions[0]
+        return first
+
+
+class Runner:
+    """The verbs of an agent, for one robot: the same belief and noise give the same plan.
+
+    ``threads``: planning is many small sums; a second thread rarely pays.
+    """
+
+    def __init__(self, folder: str | Path, threads: int = 1) -> None:
+        folder = Path(folder)
+        self.about: dict[str, Any] = _read_about(folder)
+        self.image_shape: tuple[int, ...] = tuple(self.about["image"])
+        self.action_size: int = self.about["action_size"]
+        self.horizon: int = self.about["planner"]["horizon"]
+        self._observe = _Graph(folder, self.about["graphs"]["observe"], threads)
+        self._plan = _Graph(folder, self.about["graphs"]["plan"], threads)
+
+    def initial(self) -> Belief:
+        """Before the first image."""
+        return {
+            name: np.full(part["size"], part["initial"], np.float32)
+            for name, part in self.about["belief"].items()
+        }
+
+    def no_action(self) -> Floats:
+        """[A] the action before the first image."""
+        return np.zeros(self.action_size, np.float32)
+
+    def observe(
+        self,
+        belief: Belief,
+        action: NDArray[np.floating],
+        image: NDArray[np.uint8],
+        seed: int = 0,
+        noise: Floats | None = None,
+    ) -> Belief:
+        """The belief after ``action`` [A] was *done* and ``image`` [H, W, C] was seen.
+
+        Most agents follow the mean; one that draws takes ``seed`` or ``noise`` as ``plan`` does.
+        """
+        image = np.asarray(image)
+        if image.dtype != np.uint8 or image.shape != self.image_shape:
+            raise ValueError(
+                f"image: expected uint8 {list(self.image_shape)},"
+                f" got {image.dtype} {list(image.shape)}"
+            )
+        action = np.asarray(action, np.float32)
+        if action.shape != (self.action_size,):
+            raise ValueError(
+                f"action: expected float32 [{self.action_size}], got {list(action.shape)}"
+            )
+        if not np.isfinite(action).all():
+            raise ValueError(f"action: expected finite numbers, got {action.tolist()}")
+        drawn = self._draw("observe", seed, noise)
+        return self._observe({**belief, "action": action, "image": image, "noise": drawn})
+
+    def plan(
+        self,
+        belief: Belief,
+        previous: Plan | None = None,
+        seed: int = 0,
+        noise: Floats | None = None,
+    ) -> Plan:
+        """Search for the actions with the best imagined return.
+
+        ``previous``: the last plan, which starts the search one step later. ``seed``: the same
+        belief, plan and seed give the same plan. ``noise``: standard normal numbers to use instead
+        of those that follow from the seed, ``about["noise"]["plan"]`` of them.
+        """
+        begun = time.perf_counter()
+        drawn = self._draw("plan", seed, noise)
+        shape = (self.horizon, self.action_size)
+        before = np.zeros(shape, np.float32) if previous is None else previous.actions
+        found = self._plan({**belief, "previous": before, "noise": drawn})
+        return Plan(
+            actions=found["actions"],
+            value=float(found["value"]),
+            elites=found["elites"],
+            iterations=self.about["planner"]["iterations"],
+            milliseconds=(time.perf_counter() - begun) * 1e3,
+        )
+
+    def _draw(self, verb: str, seed: int, given: Floats | None) -> Floats:
+        """[M] what is given, or what follows from the seed"""
+        count: int = self.about["noise"][verb]
+        if given is None:
+            return np.random.default_rng(seed).standard_normal(count, np.float32)
+        if given.dtype != np.float32 or given.shape != (count,):
+            raise ValueError(
+                f"noise: expected float32 [{count}], got {given.dtype} {list(given.shape)}"
+            )
+        return given
+
+
+class _Graph:
+    """One ONNX file: arrays go in as ``in.name``, and come out as ``out.name``."""
+
+    def __init__(self, folder: Path, file: dict[str, Any], threads: int) -> None:
+        import onnxruntime
+
+        path = folder / file["file"]
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != file["sha256"]:
+            raise RuntimeError(f"{path}: its content has changed (sha256); export it again")
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        self._session = onnxruntime.InferenceSession(
+            content, session_options(threads), providers=["CPUExecutionProvider"]
+        )
+        self._inputs = [part.name for part in self._session.get_inputs()]
+        self._outputs = [part.name for part in self._session.get_outputs()]
+
+    def __call__(self, arrays: dict[str, NDArray[Any]]) -> dict[str, Floats]:
+        feed = {name: arrays[name.removeprefix("in.")] for name in self._inputs}
+        found = self._session.run(self._outputs, feed)
+        names = (name.removeprefix("out.") for name in self._outputs)
+        return dict(zip(names, found, strict=True))
+
+
+def session_options(threads: int) -> Any:
+    """Weights of 8 bits become floats once, while loading, and the sums stay those of floats.
+
+    Left to itself, onnxruntime multiplies by them with activations that it rounds too.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return options
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    path = folder / ABOUT
+    if not path.is_file():
+        raise ValueError(f"{folder}: holds no {ABOUT}, so it is not an exported agent")
+    about: dict[str, Any] = json.loads(path.read_text())
+    if about["format"] != FORMAT:
+        raise ValueError(
+            f"{path}: written in format {about['format']}, this runner reads {FORMAT};"
+            " use the runner.py of its own folder"
+        )
+    return about

@@ -1,0 +1,222 @@
+"""A model as planners call it: the same verbs and weights, as fast as this machine multiplies."""
+
+from __future__ import annotations
+
+import copy
+import operator
+import weakref
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from worldmodel.models.layers import GRUCell, NormedGRUCell
+from worldmodel.models.world import WorldModel
+from worldmodel.structs import Latent
+
+M = TypeVar("M", bound=nn.Module)
+
+# Of an activation that oneDNN applies while a product is still in the registers.
+FUSED = {nn.ReLU: "relu", nn.Sigmoid: "sigmoid", nn.Tanh: "tanh"}
+PLANNED = ("dynamics", "reward", "discount", "slow_value", "policy")
+
+
+def plan_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """``auto`` is bfloat16 where the machine multiplies it faster: asked, not assumed."""
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    features = torch.cpu.get_capabilities()
+    fast = features.get("amx_bf16") or features.get("avx512_bf16")
+    return torch.bfloat16 if fast else torch.float32
+
+
+def packed(model: WorldModel, dtype: torch.dtype) -> Packed:
+    """``model`` as it is now; packed anew only where it has changed since the last call.
+
+    Weights are compared with a copy, which takes a tenth of the packing. Their version counters
+    would be cheaper, and miss the steps of torch's fused optimizers.
+    """
+    parts = [child for name, child in model.named_children() if name in PLANNED]
+    weights = [weight.detach() for part in parts for weight in part.parameters()]
+    kept = _KEPT.get(model)
+    if kept is None or not kept.fits(dtype, parts, weights):
+        kept = _KEPT[model] = _Kept(
+            dtype, parts, [weight.clone() for weight in weights], Packed(model, dtype)
+        )
+    return kept.packed
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A packed model, and what it was made from."""
+
+    dtype: torch.dtype
+    parts: list[nn.Module]
+    weights: list[Tensor]
+    packed: Packed
+
+    def fits(self, dtype: torch.dtype, parts: list[nn.Module], weights: list[Tensor]) -> bool:
+        return (
+            dtype == self.dtype
+            and len(weights) == len(self.weights)
+            and all(map(operator.is_, parts, self.parts))
+            and all(a.device == b.device for a, b in zip(weights, self.weights, strict=True))
+            and all(map(torch.equal, weights, self.weights))
+        )
+
+
+_KEPT: weakref.WeakKeyDictionary[WorldModel, _Kept] = weakref.WeakKeyDictionary()
+
+
+class Packed:
+    """What a planner asks of a model, as fast as this machine multiplies in ``dtype``.
+
+    A plan is products of many candidates with the same few weights, again and again. So each
+    weight is put once into the layout that oneDNN multiplies from, and what follows a product
+    (bias, activation) is done before its result is stored. Latents stay in ``dtype`` from row to
+    row, heads answer in float32. Gradients do not pass. Whatever is made of other parts than
+    these works as it did.
+    """
+
+    def __init__(self, model: WorldModel, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.dynamics = _pack(model.dynamics, dtype)
+        self.reward = _pack(model.reward, dtype)
+        self.discount = _pack(model.discount, dtype)
+        self.slow_value = _pack(model.slow_value, dtype)
+        self.policy = None if model.policy is None else _pack(model.policy, dtype)
+
+    def imagine(self, latent: Latent, actions: Tensor, noise: Tensor | None) -> Tensor:
+        """latent [...], actions [..., L, A], noise [..., L, S] -> features [..., L, F]"""
+        actions = actions.to(self.dtype)
+        noise = None if noise is None else noise.to(self.dtype)
+        latent = latent.map(lambda part: part.to(self.dtype))
+        size = latent.deter.shape[-1]
+        features = actions.new_empty(*actions.shape[:-1], size + latent.stoch.shape[-1])
+        for step in range(actions.shape[-2]):
+            drawn = None if noise is None else noise[..., step, :]
+            latent = self.dynamics.imagine_step(latent, actions[..., step, :], drawn)
+            features[..., step, :size] = latent.deter
+            features[..., step, size:] = latent.stoch
+        return features
+
+
+def _pack(part: M, dtype: torch.dtype) -> M:
+    """The same module with faster layers; it shares what else it holds."""
+    return cast(M, _packed_module(part, dtype))
+
+
+def _packed_module(part: nn.Module, dtype: torch.dtype) -> nn.Module:
+    match part:
+        case nn.Linear():
+            return Product(part, "none", dtype)
+        case nn.LayerNorm():
+            return copy.deepcopy(part).to(dtype).requires_grad_(False)
+        case nn.Sequential():
+            return _pack_chain(part, dtype)
+        case GRUCell():
+            return PackedGRU(part, dtype)
+        case NormedGRUCell():
+            return PackedNormedGRU(part, dtype)
+    twin = copy.copy(part)
+    twin._modules = {
+        name: None if child is None else _pack(child, dtype)
+        for name, child in part._modules.items()
+    }
+    return twin
+
+
+def _pack_chain(chain: nn.Sequential, dtype: torch.dtype) -> nn.Sequential:
+    """Every product with the activation that follows it."""
+    parts: list[nn.Module] = []
+    for part in chain:
+        before = parts[-1] if parts else None
+        if isinstance(before, Product) and before.after == "none" and type(part) in FUSED:
+            before.after = FUSED[type(part)]
+        elif isinstance(part, nn.SiLU):
+            parts.append(nn.SiLU(inplace=True))  # of what nobody else looks at
+        else:
+            parts.append(_pack(part, dtype))
+    return nn.Sequential(*parts)
+
+
+def has_onednn(dtype: torch.dtype) -> bool:
+    """Whether torch was built with it, and it can multiply in ``dtype`` here."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+class Product(nn.Module):
+    """``x W' + b``, then an activation. Holds no parameters: they are the model's."""
+
+    def __init__(
+        self,
+        linear: nn.Linear,
+        after: str,
+        dtype: torch.dtype,
+        order: Tensor | slice = slice(None),  # of the outputs
+    ) -> None:
+        super().__init__()
+        self.after = after
+        self.dtype = dtype
+        weight: Tensor = linear.weight.detach()[order].to(dtype)
+        self.bias = None if linear.bias is None else linear.bias.detach()[order].to(dtype)
+        self.is_packed = weight.device.type == "cpu" and has_onednn(dtype)
+        if self.is_packed:
+            weight = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+        self.weight = weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., I] of any dtype -> [..., O] of this one"""
+        x = x.to(self.dtype)
+        if self.is_packed:
+            multiply = torch.ops.mkldnn._linear_pointwise
+            return cast(Tensor, multiply(x, self.weight, self.bias, self.after, [], ""))
+        product = functional.linear(x, self.weight, self.bias)
+        return product if self.after == "none" else getattr(torch, f"{self.after}_")(product)
+
+
+class PackedGRU(nn.Module):
+    """``GRUCell``."""
+
+    def __init__(self, cell: GRUCell, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.gates = Product(cell.gates, "sigmoid", dtype)
+        self.candidate = Product(cell.candidate, "tanh", dtype)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        """[..., I], [..., D] -> [..., D]"""
+        h = h.to(x.dtype)
+        reset, update = self.gates(torch.cat([x, h], -1)).chunk(2, -1)
+        candidate = self.candidate(torch.cat([x, reset * h], -1))
+        return torch.lerp(candidate, h, update)
+
+
+class PackedNormedGRU(nn.Module):
+    """``NormedGRUCell``, its two gates side by side and the update's shift inside the norm."""
+
+    def __init__(self, cell: NormedGRUCell, dtype: torch.dtype) -> None:
+        super().__init__()
+        size = cell.gates.out_features // 3
+        order = torch.arange(3 * size).reshape(3, size)[[0, 2, 1]].flatten()  # r, z, c
+        shift = torch.zeros(3 * size).index_fill_(0, torch.arange(size, 2 * size), -1.0)
+        self.size = size
+        self.gates = Product(cell.gates, "none", dtype, order)
+        self.shape, self.eps = cell.norm.normalized_shape, cell.norm.eps
+        order, shift = order.to(cell.norm.bias.device), shift.to(cell.norm.bias.device)
+        self.scale = cell.norm.weight.detach()[order].to(dtype)
+        self.shift = (cell.norm.bias.detach()[order] + shift).to(dtype)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        """[..., I], [..., D] -> [..., D]"""
+        h = h.to(x.dtype)
+        gates = self.gates(torch.cat([x, h], -1))
+        gates = functional.layer_norm(gates, self.shape, self.scale, self.shift, self.eps)
+        reset, update = gates[..., : 2 * self.size].sigmoid().chunk(2, -1)
+        candidate = (reset * gates[..., 2 * self.size :]).tanh_()
+        return torch.lerp(h, candidate, update)

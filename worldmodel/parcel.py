@@ -1,0 +1,146 @@
+"""An agent in one small file: weights in eight bits, and beside them what they are.
+
+``NAME.safetensors`` holds what acting and reports need, a quarter of the size of float32: each
+matrix as integers with one scale for each of its rows, everything else in float16. ``NAME.json``
+says how to build the model again, where the weights come from, and their sha256. Nothing is
+pickled; reading runs no code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from worldmodel import config as settings
+from worldmodel.agent import Agent
+from worldmodel.config import Config, ConfigError
+from worldmodel.models import WorldModel
+
+FORMAT = 1  # a reader refuses what it does not know
+LARGEST = 127  # of an int8, both ways: zero stays zero
+SMALLEST = 1024  # numbers; smaller matrices stay in float16
+SCALE = ":scale"  # ends the name of the scales of a matrix; no module can be named so
+# Begin the names of two parts that differ by a few updates: plans end in the slow value, and the
+# fast one, which only learning needs, is made its copy.
+SLOW, FAST = "slow_value.", "value."
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What came out of one."""
+
+    agent: Agent
+    about: Mapping[str, Any]  # all of the JSON
+
+
+def write(path: Path, model: WorldModel, config: Config, about: Mapping[str, Any]) -> None:
+    """``path`` and the JSON beside it. ``about``: whatever a person should know; JSON."""
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if not name.startswith(FAST):
+            tensors |= _smaller(name, tensor.detach().float().cpu())
+    content = safetensors.torch.save(tensors)
+    written = {
+        "format": FORMAT,
+        "file": path.name,
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "image": list(model.image_shape),
+        "action_size": model.action_size,
+        "has_choices": model.has_choices,
+        "vectors": dict(model.vector_sizes),
+        **about,
+        "settings": settings.to_dict(config),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, content)
+    _replace(path.with_suffix(".json"), (json.dumps(written, indent=1) + "\n").encode())
+
+
+def read(path: Path) -> Parcel:
+    """The agent; every byte is checked before it is used."""
+    about = read_about(path)
+    content = _bytes(path)
+    if len(content) != about["bytes"] or hashlib.sha256(content).hexdigest() != about["sha256"]:
+        raise ConfigError(
+            f"{path}: its content is not what {path.with_suffix('.json').name} says (sha256);"
+            " install the package again"
+        )
+    config = settings.read(Config(), about["settings"])
+    size, _, channels = about["image"]
+    model = WorldModel(
+        config.model,
+        size,
+        channels,
+        about["action_size"],
+        about["has_choices"],
+        about["vectors"],
+    )
+    weights = _larger(safetensors.torch.load(content))
+    slow = {name: tensor for name, tensor in weights.items() if name.startswith(SLOW)}
+    weights |= {FAST + name.removeprefix(SLOW): tensor for name, tensor in slow.items()}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ConfigError(f"{path}: does not fit this version of worldmodel: {error}") from error
+    return Parcel(Agent(model.requires_grad_(False), config), about)
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The JSON alone."""
+    beside = path.with_suffix(".json")
+    try:
+        about: dict[str, Any] = json.loads(_bytes(beside))
+    except ValueError as error:
+        raise ConfigError(f"{beside}: not readable as JSON: {error}") from error
+    if about.get("format") != FORMAT:
+        raise ConfigError(
+            f"{beside}: expected format {FORMAT}, got {about.get('format')}; it was written by"
+            " another version of worldmodel"
+        )
+    return about
+
+
+def _smaller(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    """A matrix, or a convolution, row by row: [R, ...] int8 and [R] float32."""
+    if tensor.ndim < 2 or tensor.numel() < SMALLEST or not name.endswith("weight"):
+        return {name: tensor.to(torch.float16).contiguous()}
+    rows = tensor.reshape(len(tensor), -1)
+    scale = rows.abs().amax(1).clamp(min=1e-12) / LARGEST
+    integers = (rows / scale[:, None]).round().to(torch.int8)
+    return {name: integers.reshape(tensor.shape).contiguous(), f"{name}{SCALE}": scale}
+
+
+def _larger(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """float32 again."""
+    weights = {}
+    for name, tensor in tensors.items():
+        if name.endswith(SCALE):
+            continue
+        weights[name] = tensor.float()
+        if tensor.dtype == torch.int8:
+            scale = tensors[f"{name}{SCALE}"]
+            weights[name] *= scale.reshape(-1, *[1] * (tensor.ndim - 1))
+    return weights
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; install the package again") from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    beside = path.with_name(f".writing-{path.name}")
+    beside.write_bytes(content)
+    os.replace(beside, path)

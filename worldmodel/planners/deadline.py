@@ -1,0 +1,27 @@
+"""The clock that a search asks: is there time for another slice of candidates?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+
+class Deadline:
+    """Out of time where the longest slice so far, once more, would end too late.
+
+    So the first slice is scored if there is any time at all, and a search ends before its deadline
+    unless one slice takes longer than all before it, or the first longer than the whole deadline.
+    """
+
+    def __init__(self, clock: Callable[[], float], begun: float, deadline_ms: float | None) -> None:
+        self._clock = clock
+        self._ends_at = math.inf if deadline_ms is None else begun + deadline_ms / 1e3
+        self._asked_at: float | None = None
+        self._longest = 0.0
+
+    def __call__(self) -> bool:
+        now = self._clock()
+        if self._asked_at is not None:
+            self._longest = max(self._longest, now - self._asked_at)
+        self._asked_at = now
+        return now + self._longest >= self._ends_at

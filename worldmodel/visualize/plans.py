@@ -1,0 +1,220 @@
+"""What the planner hoped for, and what came: is it the planner or the model?
+
+Three returns over the same look-ahead, from the belief at one row of an episode::
+
+    promised   the planner's value of its plan: the mean imagined return of its elites
+    imagined   what the model says of the actions that were then really done
+    obtained   the rewards that then really came, and the value of the belief that they led to
+
+*imagined* against *obtained* is the model's error alone: the same actions, dreamed and done.
+*promised* above *imagined* is what the search believes to have found beyond what was done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from worldmodel.agent import Agent
+from worldmodel.planners import Planner
+from worldmodel.structs import Episode, Latent, Plan, Score, Search
+from worldmodel.visualize.predictions import cut, decode, newest
+
+EPISODES_PLANNED = 4  # side by side, as one batch
+ROWS_PLANNED = 250  # of each, from its first: at a plan of 60 ms a quarter of a minute
+FUTURES_SHOWN = 3  # candidates drawn before the search, and after it
+
+Returns = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PlanReturns:
+    """Of every row of the episodes with a whole look-ahead of rows behind it."""
+
+    promised: Returns  # [M]
+    imagined: Returns  # [M]
+    obtained: Returns  # [M]
+    row: NDArray[np.int64]  # [M]
+    horizon: int
+    # [M] how far the plan's first action is from the one that was done; 0: nothing has changed
+    apart: Returns
+
+    @property
+    def model_error(self) -> float:
+        """Root mean square of imagined - obtained."""
+        return float(np.sqrt(((self.imagined - self.obtained) ** 2).mean()))
+
+    @property
+    def model_bias(self) -> float:
+        return float((self.imagined - self.obtained).mean())
+
+    @property
+    def hope(self) -> float:
+        """Mean of promised - imagined."""
+        return float((self.promised - self.imagined).mean())
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One decision: what was considered, what was chosen, what happened."""
+
+    row: int
+    actions: list[NDArray[np.float32]]  # of each iteration [N, L, A]
+    returns: list[NDArray[np.float32]]  # of each iteration [N]
+    elites: int
+    seen: NDArray[np.uint8]  # [H, W, 3] the last image
+    truth: NDArray[np.uint8]  # [L, H, W, 3] what then came, with later plans
+    done: NDArray[np.float32]  # [L, A]
+    plan: NDArray[np.uint8]  # [L, H, W, 3] the chosen actions, imagined
+    plan_actions: NDArray[np.float32]  # [L, A]
+    first: NDArray[np.uint8]  # [3, L, H, W, 3] candidates from before any search
+    first_returns: NDArray[np.float32]  # [3]
+    last: NDArray[np.uint8]  # [3, L, H, W, 3] the best of the last iteration
+    last_returns: NDArray[np.float32]  # [3]
+
+
+class Watched:
+    """A planner that remembers what it judged."""
+
+    def __init__(self, planner: Planner) -> None:
+        self.planner = planner
+        self.horizon = planner.horizon
+        self.judged: list[tuple[Tensor, Tensor]] = []  # ([B, N, L, A], [B, N]) of each judgement
+
+    def search(self, score: Score, start: Tensor, **rest: Any) -> Search:
+        def remember(actions: Tensor) -> Tensor:
+            returns = score(actions)
+            self.judged.append((actions.detach().clone(), returns.detach().clone()))
+            return returns
+
+        return self.planner.search(remember, start, **rest)
+
+
+def compare_returns(
+    agent: Agent, episodes: Sequence[Episode], seeds: Sequence[int], beliefs: Latent
+) -> PlanReturns:
+    """Plan again along the first episodes that outlast a look-ahead, as they were planned.
+
+    ``seeds``: of their starts, from which the seeds of their plans follow. ``beliefs``: [B, T] of
+    whole episodes. A row counts where the episode goes on for a whole look-ahead.
+    """
+    horizon = agent.planner.horizon
+    picks = [n for n, episode in enumerate(episodes) if len(episode) > horizon][:EPISODES_PLANNED]
+    if not picks:
+        raise ValueError(
+            f"episodes: expected one of more rows than the planner's look-ahead of {horizon},"
+            f" got {', '.join(str(len(episode)) for episode in episodes)}"
+        )
+    count = len(picks)
+    lengths = np.array([len(episodes[pick]) for pick in picks])
+    rows = min(ROWS_PLANNED, int(lengths.max()) - horizon)
+    length = rows + horizon
+    windows = cut(episodes, [(pick, 0) for pick in picks], length)
+    beliefs = beliefs.map(lambda part: part[picks, :length])
+    actions = windows.action.to(agent.device)  # [B, T, A]
+    value = _value(agent, beliefs)  # [B, T]
+    discount = agent.config.discount_rate * windows.discount.numpy().astype(np.float64)
+    reward = windows.reward.numpy().astype(np.float64)
+    random = [np.random.default_rng([seeds[pick], 1]) for pick in picks]
+    plan: Plan | None = None
+    found: list[tuple[Returns, ...]] = []
+    for row in range(rows):
+        belief = _at(beliefs, row)
+        plan_seeds = [int(generator.integers(2**62)) for generator in random]
+        plan = agent.plan(belief, previous=plan, seed=plan_seeds)
+        ahead = actions[:, row + 1 : row + 1 + horizon]  # [B, L, A]
+        imagined = _imagined_return(agent, belief, ahead)
+        obtained, weight = np.zeros(count), np.ones(count)
+        for later in range(row + 1, row + 1 + horizon):
+            obtained += weight * reward[:, later]
+            weight *= discount[:, later]
+        obtained += weight * value[:, row + horizon]
+        apart = np.abs(plan.first - ahead[:, 0].cpu().numpy()).max(-1)
+        whole = row + horizon < lengths
+        columns = (_numbers(plan.value), imagined, obtained, np.full(count, row), apart)
+        found.append(tuple(column[whole] for column in columns))
+    every = [np.concatenate(column) for column in zip(*found, strict=True)]
+    promised, imagined, obtained, at, apart = every
+    return PlanReturns(promised, imagined, obtained, at.astype(np.int64), horizon, apart)
+
+
+def look_into(agent: Agent, episode: Episode, beliefs: Latent, row: int) -> Moment:
+    """The search at one row, and the futures that it considered; ``beliefs``: [T] of the episode.
+
+    A whole look-ahead of rows must follow. The plan before it is made anew, so that this one starts
+    where a plan under way does.
+    """
+    belief = beliefs.map(lambda part: part[row])
+    previous = agent.plan(beliefs.map(lambda part: part[row - 1])) if row else None
+    watched = Watched(agent.planner)
+    plan = _with(agent, watched).plan(belief, previous=previous)
+    actions = [judged[0] for judged, _ in watched.judged]  # [N, L, A] each
+    returns = [given[0] for _, given in watched.judged]  # [N] each
+    elites = agent.config.planner.elites
+    order = returns[-1].argsort(descending=True)[:FUTURES_SHOWN]
+    first, last = actions[0][-FUTURES_SHOWN:], actions[-1][order]  # [3, L, A]
+    futures = torch.cat([plan.actions[None], first, last])  # [7, L, A]
+    images = _imagine(agent, belief, futures)  # [7, L, H, W, 3]
+    count = len(first)
+    frames = agent.config.env.frames
+    after = slice(row + 1, row + 1 + agent.planner.horizon)
+    return Moment(
+        row=row,
+        actions=[_numbers(part).astype(np.float32) for part in actions],
+        returns=[_numbers(part).astype(np.float32) for part in returns],
+        elites=elites,
+        seen=newest(episode.image[row], frames),
+        truth=newest(episode.image[after], frames),
+        done=episode.action[after],
+        plan=images[0],
+        plan_actions=_numbers(plan.actions).astype(np.float32),
+        first=images[1 : 1 + count],
+        first_returns=_numbers(returns[0][-FUTURES_SHOWN:]).astype(np.float32),
+        last=images[1 + count :],
+        last_returns=_numbers(returns[-1][order]).astype(np.float32),
+    )
+
+
+@torch.inference_mode()
+def _imagine(agent: Agent, belief: Latent, actions: Tensor) -> NDArray[np.uint8]:
+    """[N, L, A] -> [N, L, H, W, 3]"""
+    begin = belief.map(lambda part: part[None].expand(len(actions), -1))
+    features = agent.model.imagine(begin, actions, None).features
+    return newest(decode(agent, features), agent.config.env.frames)
+
+
+@torch.inference_mode()
+def _imagined_return(agent: Agent, belief: Latent, actions: Tensor) -> Returns:
+    """[B], [B, L, A] -> [B]: what a search would say of these actions."""
+    begin = belief.map(lambda part: part[:, None])
+    features = agent.model.imagine(begin, actions[:, None], None).features  # [B, 1, L, F]
+    return _numbers(agent.reward(features, actions[:, None]).sum(-1)[:, 0])
+
+
+@torch.inference_mode()
+def _value(agent: Agent, beliefs: Latent) -> Returns:
+    """[B, T]: what a plan adds at the end of its look-ahead."""
+    return _numbers(agent.model.slow_value(beliefs.features))
+
+
+def _at(beliefs: Latent, row: int) -> Latent:
+    """[B, T] -> [B]"""
+    return beliefs.map(lambda part: part[:, row])
+
+
+def _with(agent: Agent, planner: Planner) -> Agent:
+    """The same model and settings, another search."""
+    other = Agent(agent.model, agent.config)
+    other.planner = planner
+    return other
+
+
+def _numbers(tensor: Tensor) -> Returns:
+    numbers: Returns = tensor.double().cpu().numpy()
+    return numbers

@@ -1,0 +1,145 @@
+"""The report: everything that can be seen of a model, as a page, pictures, a video and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from worldmodel.agent import Agent
+from worldmodel.structs import Episode
+from worldmodel.visualize.errors import HorizonErrors, RewardFit, fit_reward, long_enough, measure
+from worldmodel.visualize.folder import Folder
+from worldmodel.visualize.latents import Probe
+from worldmodel.visualize.page import Fact, Section, write_page
+from worldmodel.visualize.plans import PlanReturns
+from worldmodel.visualize.predictions import CONTEXT, check_fit, cut, observe
+from worldmodel.visualize.sections import (
+    TOLD_AHEAD,
+    show_horizon,
+    show_latents,
+    show_learning,
+    show_open_loop,
+    show_plans,
+    show_reconstruction,
+    show_reward,
+)
+from worldmodel.visualize.source import Source, mean_image, read_source
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was found and what was written; as text, the one line that matters most."""
+
+    errors: HorizonErrors
+    reward: RewardFit
+    returns: PlanReturns | None = None  # None: no episode is as long as a look-ahead
+    probes: list[Probe] = field(default_factory=list)  # none where no simulator tells the truth
+    files: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what is missing, and how to have it
+
+    def __str__(self) -> str:
+        errors = self.errors.at(TOLD_AHEAD)
+        return (
+            f"open-loop at {errors.ahead[0]} steps: model {errors.model[0]:.4g},"
+            f" hold-last {errors.hold_last[0]:.4g}, mean image {errors.mean_image[0]:.4g}"
+            " (mean squared error; lower is better)"
+        )
+
+
+def visualize_run(agent: Agent, run: Path, out: Path | None = None) -> Summary:
+    """The run's held-out episodes, seen by its agent; to ``RUN/report`` unless told otherwise."""
+    source = read_source(run)
+    out = run / "report" if out is None else out
+    return visualize(agent, list(source.heldout.values()), out, source)
+
+
+def visualize(
+    agent: Agent, episodes: Sequence[Episode], out: Path, source: Source | None = None
+) -> Summary:
+    """Write everything that can be seen of the model on episodes it was never trained on.
+
+    ``source``: where its curves, its training images and the episodes' seeds are found.
+    """
+    check_fit(agent, episodes)
+    long = long_enough(episodes, CONTEXT)
+    folder = Folder(out, source.notes if source else ())
+    seeds = source.seeds() if source else None
+
+    errors = measure(agent, long, mean_image(agent, long, source.run if source else None))
+    whole = cut(episodes, [(n, 0) for n in range(len(episodes))], max(map(len, episodes)))
+    beliefs = observe(agent, whole, whole.reward.shape[1])
+    reward = fit_reward(agent, whole, beliefs)
+    sections = [
+        show_open_loop(folder, agent, long),
+        show_reconstruction(folder, agent, episodes[0], beliefs),
+        show_horizon(folder, errors),
+        show_reward(folder, reward),
+    ]
+    returns, planned = show_plans(folder, agent, episodes, beliefs, seeds)
+    probes, mapped = show_latents(folder, agent, episodes, beliefs, seeds)
+    sections += [*planned, *mapped]
+    if source is not None:
+        sections += show_learning(folder, source, agent.config.task)
+    summary = Summary(errors, reward, returns, probes, folder.files, folder.notes)
+    folder.write("report.html", _page(agent, summary, sections, source).encode())
+    return summary
+
+
+def _page(
+    agent: Agent, summary: Summary, sections: Sequence[Section], source: Source | None
+) -> str:
+    config = agent.config
+    at = summary.errors.at(TOLD_AHEAD)
+    facts = []
+    lead = "What a learned world model sees, foresees and plans, on episodes that it never saw."
+    evaluations = source.evaluations() if source else []
+    if evaluations:
+        last = evaluations[-1]
+        lead += (
+            f" After {last.env_steps:,} simulator steps and {last.wall_clock_s / 60:.0f} minutes of"
+            " training."
+        )
+        spread = f"± {np.std(last.returns):.0f} over {len(last.returns)} episodes"
+        facts.append(Fact("score", f"{np.mean(last.returns):.0f}", spread))
+    facts.append(
+        Fact(
+            f"image error, {at.ahead[0]} rows ahead",
+            f"{at.model[0]:.2g}",
+            f"hold-last {at.hold_last[0]:.2g}, mean image {at.mean_image[0]:.2g}",
+        )
+    )
+    facts.append(
+        Fact(
+            f"reward error, {at.ahead[0]} rows ahead",
+            f"{at.reward_model[0]:.2g}",
+            f"hold-last {at.reward_hold_last[0]:.2g}, mean {at.reward_mean[0]:.2g}",
+        )
+    )
+    if summary.returns is not None:
+        facts.append(
+            Fact(
+                "imagined - obtained return",
+                f"{summary.returns.model_bias:+.2g}",
+                f"root mean square {summary.returns.model_error:.2g}, of"
+                f" {np.mean(summary.returns.obtained):.3g}",
+            )
+        )
+    hardest = sorted(summary.probes, key=_hardness)[:1]
+    for one in hardest:
+        facts.append(Fact("read from the belief", f"R² {one.r_squared:.2f}", one.name))
+    return write_page(
+        f"{config.task}, seed {config.seed}",
+        lead,
+        facts,
+        sections,
+        summary.notes,
+        source.settings() if source else "",
+    )
+
+
+def _hardness(one: Probe) -> tuple[bool, bool]:
+    """Velocities first, those of angles before: no single image shows them."""
+    return "angular velocity" not in one.name, "velocity" not in one.name
