@@ -12,6 +12,7 @@ import torch
 from tests.conftest import Answer
 from worldmodel import cli
 from worldmodel.agent import Agent
+from worldmodel.bench.deadline import bench_deadline
 from worldmodel.bench.floor import operations, product_rates
 from worldmodel.bench.measure import Table, describe, interleave, percentiles
 from worldmodel.bench.plan import bench_plan, bench_quality
@@ -228,6 +229,15 @@ def test_the_bench_of_the_replay_runs_small(tiny: Config) -> None:
 
 
 @pytest.mark.mujoco
+def test_every_deadline_is_measured_from_outside(tiny: Config) -> None:
+    table = bench_deadline(tiny, repetitions=3, deadlines_ms=(1e-6, 1e6))
+    none, all_of_them = table.rows
+    assert none["iterations"] == 0
+    assert none["late by over 1 ms"] in (0, 1, 2, 3)
+    assert all_of_them["iterations"] == tiny.planner.iterations
+    assert 0 < float(all_of_them["ms"]) <= float(all_of_them["worst ms"])
+
+
 def test_quality_is_measured_in_the_true_simulator(tiny: Config) -> None:
     from worldmodel.envs import make_env
 

@@ -30,6 +30,8 @@ def test_a_wheel_holds_every_room_and_every_preset(wheel: Path) -> None:
     assert rooms <= inside
     assert presets <= inside
     assert "worldmodel/py.typed" in inside
+    assert "worldmodel/assets/published_pixel_scores.csv" in inside
+    assert {"worldmodel/pretrained/demo.safetensors", "worldmodel/pretrained/demo.json"} <= inside
     assert not any(name.startswith(("tests/", "configs/")) for name in inside)
 
 

@@ -714,7 +714,7 @@ def _bench(typed: list[str]) -> int:
 
 def _measure(
     what: Annotated[
-        tyro.conf.Positional[Literal["all", "render", "train", "plan", "replay"]],
+        tyro.conf.Positional[Literal["all", "render", "train", "plan", "deadline", "replay"]],
         tyro.conf.arg(help="one of them, or all"),
     ] = "all",
     *,
@@ -742,6 +742,7 @@ def _measure(
         "render": lambda: bench.bench_render(tasks, repetitions),
         "train": lambda: bench.bench_train(default, planet, repetitions),
         "plan": lambda: bench.bench_plan(default, planet, repetitions),
+        "deadline": lambda: [bench.bench_deadline(default, repetitions)],
         "replay": lambda: bench.bench_replay(default, repetitions),
     }
     answer = {}

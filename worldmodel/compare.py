@@ -2,7 +2,7 @@
 
 ::
 
-    curves = [*read_scores(Path("assets/first_light.csv")), *more]
+    curves = [*read_scores(Path("assets/scores")), *more]
     groups = group(curves)               # the seeds of one thing together
     figure = plot_groups(groups)
 

@@ -491,7 +491,6 @@ def load(run: Path | str, device: str = "cpu") -> Agent:
     felt = about.get("vectors")
     model = WorldModel(config.model, size, channels, about["action_size"], has_choices, felt)
     weights = checkpoint.load_group(run / "checkpoints", "averaged", device)
-    weights = weights or checkpoint.load_group(run / "checkpoints", "model", device)
     if weights is None:
         raise ConfigError(f"run: {run} has no checkpoint yet; train it a little longer")
     try:

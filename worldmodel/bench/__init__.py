@@ -1,5 +1,6 @@
 """What this machine reaches: each thing measured beside what it is compared to, in one run."""
 
+from worldmodel.bench.deadline import bench_deadline as bench_deadline
 from worldmodel.bench.measure import Table as Table
 from worldmodel.bench.measure import describe as describe
 from worldmodel.bench.plan import bench_plan as bench_plan

@@ -1,0 +1,54 @@
+"""Whether a plan is there when it was promised."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from worldmodel.agent import Agent
+from worldmodel.bench.measure import Cell, Table
+from worldmodel.bench.plan import ACTION_SIZE
+from worldmodel.config import Config
+from worldmodel.models import WorldModel
+
+DEADLINES_MS = (5.0, 10.0, 20.0, 50.0)
+
+
+def bench_deadline(
+    config: Config, repetitions: int, deadlines_ms: Sequence[float] = DEADLINES_MS
+) -> Table:
+    """Every deadline in turn, ``repetitions`` times; the whole call is timed, from outside."""
+    model = WorldModel(config.model, config.env.image_size, 3, ACTION_SIZE)
+    agent = Agent(model.requires_grad_(False), config)
+    agent.warm_up()
+    belief = agent.initial()
+    plan = agent.plan(belief)
+    took = {deadline: np.zeros(repetitions) for deadline in deadlines_ms}
+    whole = dict.fromkeys(deadlines_ms, 0)  # iterations of the search
+    for repetition in range(repetitions):
+        for deadline in deadlines_ms:
+            begun = time.perf_counter()
+            plan = agent.plan(belief, previous=plan, seed=repetition, deadline_ms=deadline)
+            took[deadline][repetition] = (time.perf_counter() - begun) * 1e3
+            whole[deadline] += plan.iterations
+    rows: list[dict[str, Cell]] = [
+        {
+            "deadline ms": deadline,
+            "ms": float(np.median(each)),
+            "p99 ms": float(np.percentile(each, 99)),
+            "p99.9 ms": float(np.percentile(each, 99.9)),
+            "worst ms": float(each.max()),
+            "late by over 1 ms": int((each > deadline + 1).sum()),
+            "iterations": whole[deadline] / repetitions,
+        }
+        for deadline, each in took.items()
+    ]
+    search = config.planner
+    return Table(
+        f"deadlines, {repetitions:,} calls each: {search.kind}, {search.candidates} candidates x"
+        f" {search.iterations} x {search.horizon} rows",
+        rows,
+        [f"slices of {agent.slice_size} candidates, the clock being asked between them"],
+    )
