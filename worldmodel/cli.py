@@ -61,6 +61,7 @@ A first run, about ten minutes: worldmodel train cartpole_swingup --minutes 10
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code. Without ``arguments``, those of the process."""
     typed = sys.argv[1:] if arguments is None else list(arguments)
+    loop.keep_memory()
     try:
         with _surroundings(quiet=arguments is None):
             return _dispatch(typed)

@@ -10,7 +10,14 @@ import numpy as np
 
 from worldmodel.agent import Agent
 from worldmodel.structs import Episode
-from worldmodel.visualize.errors import HorizonErrors, RewardFit, fit_reward, long_enough, measure
+from worldmodel.visualize.errors import (
+    WINDOWS,
+    HorizonErrors,
+    RewardFit,
+    fit_reward,
+    long_enough,
+    measure,
+)
 from worldmodel.visualize.folder import Folder
 from worldmodel.visualize.latents import Probe
 from worldmodel.visualize.page import Fact, Section, write_page
@@ -27,6 +34,8 @@ from worldmodel.visualize.sections import (
     show_reward,
 )
 from worldmodel.visualize.source import Source, mean_image, read_source
+
+WINDOWS_OF_ONE = 20  # of one episode: more of them overlap and tell the same again
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,12 @@ def visualize(
     folder = Folder(out, source.notes if source else ())
     seeds = source.seeds() if source else None
 
-    errors = measure(agent, long, mean_image(agent, long, source.run if source else None))
+    errors = measure(
+        agent,
+        long,
+        mean_image(agent, long, source.run if source else None),
+        windows=min(WINDOWS, WINDOWS_OF_ONE * len(long)),
+    )
     whole = cut(episodes, [(n, 0) for n in range(len(episodes))], max(map(len, episodes)))
     beliefs = observe(agent, whole, whole.reward.shape[1])
     reward = fit_reward(agent, whole, beliefs)
