@@ -492,6 +492,16 @@ def test_an_image_taken_too_long_ago_or_at_no_possible_time_is_late(late: Any) -
     assert bench.controller.counts["late_image"] == expected
 
 
+def test_bytes_that_came_late_are_no_younger_when_nobody_says_how_old() -> None:
+    bench = Bench()
+    image = bench.image()
+    bench.step(image, taken_at=bench.clock.now - 1.0)
+    bench.step(image)
+    assert bench.controller.counts["late_image"] == 1
+    assert bench.controller.counts["frozen_image"] == 1
+    assert bench.states(1) == ["plan"]
+
+
 def test_an_image_from_before_the_last_one_is_late() -> None:
     bench = Bench()
     bench.step(taken_at=99.99)

@@ -29,7 +29,8 @@ class ImageWatch:
     An image is *bad* unless it is a uint8 array of the agent's shape; *late* if it was taken more
     than ``max_age_s`` ago, before the last one, or at no time that can be (in more than
     ``max_early_s``, NaN, not a number); *frozen* once the very same bytes have been coming for
-    longer than ``max_still_s``. A real camera's noise changes some byte in every image.
+    longer than ``max_still_s``, or came late at first. A real camera's noise changes some byte in
+    every image.
     """
 
     def __init__(
@@ -49,11 +50,12 @@ class ImageWatch:
         array = self._read(image)
         if array is None:
             return Seen(now, fault="bad_image")
+        taken = now if taken_at is None else _seconds(taken_at)
         if self._last is None or not np.array_equal(array, self._last):
             self._last = np.array(array)
-            self._changed_at = now
+            # bytes that came late are as old when they come again and nobody says how old
+            self._changed_at = taken if taken < now - self.max_age_s else now
         is_frozen = now - self._changed_at > self.max_still_s
-        taken = now if taken_at is None else _seconds(taken_at)
         if not max(now - self.max_age_s, self._last_taken_at) <= taken <= now + self.max_early_s:
             return Seen(now, fault="late_image")
         if is_frozen:
