@@ -47,6 +47,8 @@ SETTINGS = {
     "loop": {"seed_episodes": 10, "updates": 150, "noise_memory": 0.0, "evaluate_every": 10_000},
 }
 STEPS = 2_400  # simulator steps
+# The push of the task, this line and the shift of actions_late were settled while looking at these
+# very seeds and defects: other seeds have not been tried.
 PASS = 30.0  # mean of ten episodes of 60 rows, each worth 1 at most
 SEEDS = range(5)
 
@@ -114,7 +116,11 @@ def prior_sees() -> Iterator[None]:
 
 
 def actions_late() -> Any:
-    """Rows of a batch carry the action after theirs: what is done seems to act a row late."""
+    """Rows of a batch carry the action after theirs: what is done seems to act a row late.
+
+    The other way round (each row the action before its own) the task is still learned, to 48 with
+    seed 0: the gate does not see that. Aligned rows have tests of their own.
+    """
     return _batches(lambda batch: dataclasses.replace(batch, action=batch.action.roll(-1, 1)))
 
 

@@ -126,8 +126,7 @@ def _importable(make: Callable[[], Any]) -> Callable[[], Any]:
 def keep_memory() -> None:
     """Fresh pages can cost more than the sums in them: glibc is asked to keep what it has.
 
-    An update at PlaNet's sizes spends a third of its time in the kernel otherwise. Results stay the
-    same bit for bit.
+    Large updates gain most. Results stay the same bit for bit.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:  # glibc alone has it
