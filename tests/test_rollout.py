@@ -20,7 +20,9 @@ from worldmodel.log import read_metrics
 from worldmodel.models import WorldModel
 from worldmodel.replay import read_episode
 from worldmodel.rollout import (
+    IN_STEP,
     BadEpisodeError,
+    Fleet,
     InlineCollector,
     Job,
     JobDone,
@@ -126,7 +128,7 @@ def test_seed_episodes_are_uniform_where_the_setting_says_so(
 ) -> None:
     def share_inside(kind: str) -> float:
         config = read(tiny, {"loop": {"seed_actions": kind}})
-        collector = InlineCollector(adopt(Painter(200)), model, config)
+        collector = InlineCollector(Fleet.of(adopt(Painter(200))), model, config)
         collector.begin(Job(0, random=True))
         action = collector.end().played.episode.action[1:]
         return float((np.abs(action) < 0.999).mean())
@@ -148,6 +150,35 @@ def test_evaluating_adds_no_noise_and_starts_from_its_seeds(
     np.testing.assert_allclose(
         evaluated.returns, [episode.reward.sum() for episode in evaluated.episodes], rtol=1e-5
     )
+
+
+def test_in_step_the_same_episodes_are_played_as_one_after_the_other(
+    model: WorldModel, tiny: Config
+) -> None:
+    agent = Agent(model, tiny)
+    alone = evaluate(agent, Painter(), episodes=5, seed=5)
+    together = evaluate(agent, [Painter(), Painter(), Painter()], episodes=5, seed=5)
+    assert list(together.seeds) == list(alone.seeds)
+    for one, other in zip(together.episodes, alone.episodes, strict=True):
+        np.testing.assert_array_equal(one.image[0], other.image[0])
+        np.testing.assert_allclose(one.action, other.action, atol=1e-4)
+        np.testing.assert_allclose(one.reward, other.reward, atol=1e-4)
+
+
+class Short(Painter):
+    """Ends earlier from one start than from another."""
+
+    def reset(self, seed: int | None = None) -> Step:
+        self.length = 8 if seed is None else 3 + seed % 4
+        return super().reset(seed)
+
+
+def test_in_step_each_episode_has_its_own_end(model: WorldModel, tiny: Config) -> None:
+    evaluated = evaluate(Agent(model, tiny), [Short() for _ in range(4)], episodes=4, seed=4)
+    alone = evaluate(Agent(model, tiny), Short(), episodes=4, seed=4)
+    assert [len(one) for one in evaluated.episodes] == [len(one) for one in alone.episodes]
+    assert len({len(one) for one in evaluated.episodes}) == 4
+    assert len(evaluated.plan_milliseconds) == sum(len(one) - 1 for one in evaluated.episodes)
 
 
 def test_a_constant_action_is_played(painter: Painter) -> None:
@@ -197,7 +228,7 @@ COMPLAINTS = {
 def test_a_bad_episode_is_dropped_and_said(defect: str, model: WorldModel, tiny: Config) -> None:
     with pytest.raises((BadEpisodeError, ZeroDivisionError), match=COMPLAINTS[defect]):
         play_wandering(adopt(Broken(defect)), 0, 0.8)
-    collector = InlineCollector(adopt(Broken(defect)), model, tiny)
+    collector = InlineCollector(Fleet.of(adopt(Broken(defect))), model, tiny)
     collector.begin(Job(0, random=True))
     done = collector.end()
     assert len(done.dropped) == 1
@@ -206,10 +237,23 @@ def test_a_bad_episode_is_dropped_and_said(defect: str, model: WorldModel, tiny:
 
 
 @pytest.mark.parametrize("defect", ["nan", "raises"])
+def test_in_step_a_bad_episode_is_played_again_and_the_others_stay(
+    defect: str, model: WorldModel, tiny: Config
+) -> None:
+    agent, dropped = Agent(model, tiny), list[str]()
+    good = evaluate(agent, [Painter() for _ in range(3)], episodes=3)
+    found = evaluate(agent, [Painter(), Broken(defect), Painter()], episodes=3, dropped=dropped)
+    assert len(dropped) == 1
+    np.testing.assert_allclose(found.returns, good.returns, atol=1e-3)
+    with pytest.raises((BadEpisodeError, ZeroDivisionError), match=COMPLAINTS[defect]):
+        evaluate(agent, [Painter(), Broken(defect), Painter()], episodes=3)
+
+
+@pytest.mark.parametrize("defect", ["nan", "raises"])
 def test_three_bad_episodes_in_a_row_end_the_run_with_the_reason(
     defect: str, model: WorldModel, tiny: Config
 ) -> None:
-    collector = InlineCollector(adopt(Broken(defect, every=1)), model, tiny)
+    collector = InlineCollector(Fleet.of(adopt(Broken(defect, every=1))), model, tiny)
     with pytest.raises(RuntimeError, match=f"3 bad episodes in a row.*{COMPLAINTS[defect]}"):
         collector.begin(Job(0, random=True))
 
@@ -253,7 +297,7 @@ def test_a_process_plays_what_this_one_would_and_one_that_dies_or_hangs_is_repla
     model: WorldModel, tiny: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Job(4, evaluation_episodes=1)
-    inline = InlineCollector(make_env("toy", tiny.env), model, tiny)
+    inline = InlineCollector(Fleet(lambda: make_env("toy", tiny.env), IN_STEP), model, tiny)
     inline.begin(job)
     expected = inline.end()
     collector = ProcessCollector(model, tiny)

@@ -41,8 +41,10 @@ from worldmodel.progress import Progress
 from worldmodel.replay import Replay, bytes_per_row, write_episode
 from worldmodel.rollout import (
     EVALUATION_SEED,
+    IN_STEP,
     Collector,
     Evaluated,
+    Fleet,
     InlineCollector,
     Job,
     JobDone,
@@ -236,13 +238,16 @@ class Training:
         self.make = make or functools.partial(make_env, config.task, config.env, config.seed)
         self._restore()
         self.collector: Collector
-        if own_env or _cores() < 2:
-            self.collector = InlineCollector(env, self.acting, config)
-        else:
-            env.close()
-            self.collector = ProcessCollector(self.acting, config, self.make)
-            if device == "cpu":
-                torch.set_num_threads(max(1, _cores() - 1))
+        if own_env:
+            self.collector = InlineCollector(Fleet.of(env), self.acting, config)
+            return
+        env.close()
+        if _cores() < 2:
+            self.collector = InlineCollector(Fleet(self.make, IN_STEP), self.acting, config)
+            return
+        self.collector = ProcessCollector(self.acting, config, self.make)
+        if device == "cpu":
+            torch.set_num_threads(max(1, _cores() - 1))
 
     @property
     def wall_clock_s(self) -> float:
@@ -272,16 +277,17 @@ class Training:
     def finish(self, progress: Progress) -> Outcome:
         """The score of the weights as they are, unless somebody asked to leave."""
         if not self.interrupted and self.updates and self.evaluated_at != self.updates:
-            env = self.own_env or self.make()
+            fleet = Fleet.of(self.own_env) if self.own_env else Fleet(self.make, IN_STEP)
             agent = Agent(self.learner.averaged, self.config)
             progress.event(f"playing {FINAL_EPISODES} episodes to evaluate the final weights")
             dropped: list[str] = []
+            envs = fleet.several(FINAL_EPISODES)
             self._record(
-                evaluate(agent, env, FINAL_EPISODES, EVALUATION_SEED, dropped=dropped), progress
+                evaluate(agent, envs, FINAL_EPISODES, EVALUATION_SEED, dropped=dropped), progress
             )
             self._tell_dropped(dropped, progress)
             if self.own_env is None:
-                env.close()
+                fleet.close()
             self.evaluated_at = self.updates
             self.save()
         return Outcome(

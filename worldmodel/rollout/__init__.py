@@ -8,22 +8,27 @@ from worldmodel.rollout.collector import (
     JobDone,
     ProcessCollector,
 )
+from worldmodel.rollout.fleet import Fleet
 from worldmodel.rollout.play import (
+    IN_STEP,
     BadEpisodeError,
     Evaluated,
     Played,
     collect,
     evaluate,
     play_constant,
+    play_in_step,
     play_random,
     play_wandering,
 )
 
 __all__ = [
     "EVALUATION_SEED",
+    "IN_STEP",
     "BadEpisodeError",
     "Collector",
     "Evaluated",
+    "Fleet",
     "InlineCollector",
     "Job",
     "JobDone",
@@ -32,6 +37,7 @@ __all__ = [
     "collect",
     "evaluate",
     "play_constant",
+    "play_in_step",
     "play_random",
     "play_wandering",
 ]

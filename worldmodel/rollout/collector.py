@@ -26,8 +26,10 @@ from worldmodel.agent import Agent
 from worldmodel.config import Config
 from worldmodel.envs import Environment, make_env
 from worldmodel.models import WorldModel
+from worldmodel.rollout.fleet import Fleet
 from worldmodel.rollout.play import (
     ATTEMPTS,
+    IN_STEP,
     Evaluated,
     Played,
     collect,
@@ -71,9 +73,10 @@ class Collector(Protocol):
     def close(self) -> None: ...
 
 
-def do(job: Job, env: Environment, agent: Agent, config: Config) -> JobDone:
+def do(job: Job, fleet: Fleet, agent: Agent, config: Config) -> JobDone:
     """Bad episodes are dropped and played again from another start; too many in a row raise."""
     dropped: list[str] = []
+    env = fleet.first
 
     def play(attempt: int) -> Played:
         words = np.random.SeedSequence([config.seed, job.episode, attempt]).generate_state(1)
@@ -87,21 +90,22 @@ def do(job: Job, env: Environment, agent: Agent, config: Config) -> JobDone:
     played = insist(play, dropped)
     evaluated = None
     if job.evaluation_episodes:
-        evaluated = evaluate(agent, env, job.evaluation_episodes, EVALUATION_SEED, dropped=dropped)
+        envs = fleet.several(job.evaluation_episodes)
+        evaluated = evaluate(agent, envs, job.evaluation_episodes, EVALUATION_SEED, dropped=dropped)
     return JobDone(played, evaluated, dropped)
 
 
 class InlineCollector:
     """Plays in this process, when asked to begin."""
 
-    def __init__(self, env: Environment, acting: WorldModel, config: Config) -> None:
-        self.env = env
+    def __init__(self, fleet: Fleet, acting: WorldModel, config: Config) -> None:
+        self.fleet = fleet
         self.agent = Agent(acting, config)
         self.config = config
         self._done: JobDone | None = None
 
     def begin(self, job: Job) -> None:
-        self._done = do(job, self.env, self.agent, self.config)
+        self._done = do(job, self.fleet, self.agent, self.config)
 
     def end(self) -> JobDone:
         assert self._done is not None
@@ -109,7 +113,7 @@ class InlineCollector:
         return done
 
     def close(self) -> None:
-        self.env.close()
+        self.fleet.close()
 
 
 class ProcessCollector:
@@ -256,7 +260,7 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the learner decides when to leave
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
-    env: Environment | None = None
+    fleet = Fleet(lambda: _Counted(make(), rows), IN_STEP)
     agent = Agent(acting, config)
     while True:
         try:
@@ -264,8 +268,7 @@ def _work(
         except (EOFError, OSError):
             break
         try:
-            env = env or _Counted(make(), rows)
-            answer: JobDone | Exception = do(job, env, agent, config)
+            answer: JobDone | Exception = do(job, fleet, agent, config)
         except Exception as error:
             logger.debug("%s", traceback.format_exc())
             answer = RuntimeError(str(error))
@@ -273,5 +276,4 @@ def _work(
             connection.send(answer)
         except OSError:
             break
-    if env is not None:
-        env.close()
+    fleet.close()
