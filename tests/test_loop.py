@@ -113,7 +113,9 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not(tiny: Config, tmp_path: 
 
     script = tmp_path / "train.py"
     script.write_text(KILLED)
-    command = [sys.executable, str(script), json.dumps(TINY)]
+    in_step = {"loop": {**TINY["loop"], "together": 2}}
+    tiny = read(tiny, in_step)
+    command = [sys.executable, str(script), json.dumps({**TINY, **in_step})]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, tmp_path / "whole"], check=True, env=environment)
     run = tmp_path / "parts"
@@ -159,6 +161,17 @@ def test_updates_are_earned_by_steps(tiny: Config, tmp_path: Path) -> None:
     last = read_episode(sorted((tmp_path / "run" / "replay").glob("*.npz"))[-1])
     before_last = outcome.env_steps - last.total_env_steps - state["seed_env_steps"]
     assert outcome.updates == 3 + int(25 * before_last / 1000)
+
+
+def test_no_more_episodes_are_played_together_than_the_steps_that_are_left(
+    tiny: Config, tmp_path: Path
+) -> None:
+    seeds = tiny.loop.seed_episodes
+    first = worldmodel.train(tiny, tmp_path / "first", steps=1)
+    length = first.env_steps // seeds
+    config = read(tiny, {"loop": {"together": 3}})
+    outcome = worldmodel.train(config, tmp_path / "run", steps=(seeds + 4) * length)
+    assert outcome.env_steps == (seeds + 4) * length  # in rounds of three and one
 
 
 def test_a_reached_limit_is_no_more_work(tiny: Config, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_seed_episodes_are_uniform_where_the_setting_says_so(
         config = read(tiny, {"loop": {"seed_actions": kind}})
         collector = InlineCollector(Fleet.of(adopt(Painter(200))), model, config)
         collector.begin(Job(0, random=True))
-        action = collector.end().played.episode.action[1:]
+        action = collector.end().played[0].episode.action[1:]
         return float((np.abs(action) < 0.999).mean())
 
     assert share_inside("uniform") > 0.97
@@ -232,7 +232,7 @@ def test_a_bad_episode_is_dropped_and_said(defect: str, model: WorldModel, tiny:
     collector.begin(Job(0, random=True))
     done = collector.end()
     assert len(done.dropped) == 1
-    assert is_aligned(done.played.episode)
+    assert is_aligned(done.played[0].episode)
     collector.close()
 
 
@@ -261,7 +261,7 @@ def test_three_bad_episodes_in_a_row_end_the_run_with_the_reason(
 def assert_same_done(one: JobDone, other: JobDone) -> None:
     for name in ("image", "action", "reward"):
         np.testing.assert_array_equal(
-            getattr(one.played.episode, name), getattr(other.played.episode, name)
+            getattr(one.played[0].episode, name), getattr(other.played[0].episode, name)
         )
     assert (one.evaluated is None) == (other.evaluated is None)
     if one.evaluated is not None and other.evaluated is not None:

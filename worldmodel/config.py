@@ -275,6 +275,7 @@ class LoopConfig:
     seed_episodes: int = 5
     seed_updates: int = 200  # learned from the seed episodes before the planner acts
     updates: float = 100.0  # for each 1000 simulator steps collected
+    together: int = 1  # episodes collected in step, planned for at once, with the same weights
     seed_actions: Literal["wander", "uniform"] = "wander"  # that noise alone, or fresh at each row
     # Standard deviation added to the planned action while collecting; where the action is one of
     # several choices, the probability that it is drawn at random instead.
@@ -289,7 +290,7 @@ class LoopConfig:
     patience_s: float = 300.0
 
     def check(self, path: str) -> None:
-        for name in ("seed_episodes", "evaluate_every", "evaluate_episodes"):
+        for name in ("seed_episodes", "together", "evaluate_every", "evaluate_episodes"):
             value = getattr(self, name)
             require(value >= 1, f"{path}.{name}: expected 1 or more, got {value}")
         require(self.seed_updates >= 0, f"{path}.seed_updates: expected 0 or more")

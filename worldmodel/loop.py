@@ -13,6 +13,7 @@ import ctypes
 import functools
 import importlib.metadata
 import logging
+import math
 import os
 import platform
 import shutil
@@ -48,6 +49,7 @@ from worldmodel.rollout import (
     InlineCollector,
     Job,
     JobDone,
+    Played,
     ProcessCollector,
     evaluate,
 )
@@ -268,7 +270,7 @@ class Training:
 
             self._seed(ended, progress)
             while not ended() and (steps is None or self.replay.env_steps < steps):
-                self._round(ended, progress)
+                self._round(self._affordable(steps), ended, progress)
             if self.replay.episodes >= self.config.loop.seed_episodes:
                 self.save()
                 progress.event(f"checkpoint at {self.replay.env_steps:,} env steps")
@@ -315,13 +317,22 @@ class Training:
         if self.updates >= loop.seed_updates:
             self._act_with_learned()
 
-    def _round(self, ended: Callable[[], bool], progress: Progress) -> None:
+    def _affordable(self, steps: int | None) -> int:
+        """Episodes of the next round: as set, or as few as take the steps that are left."""
+        most = self.config.loop.together
+        if steps is None:
+            return most
+        per_episode = self.replay.env_steps / self.replay.episodes
+        return min(most, math.ceil((steps - self.replay.env_steps) / per_episode))
+
+    def _round(self, count: int, ended: Callable[[], bool], progress: Progress) -> None:
         loop = self.config.loop
         steps = self.replay.env_steps
         evaluate = steps >= self.next_evaluation
         self.collector.begin(
             Job(
                 self.replay.episodes,
+                count=count,
                 evaluation_episodes=loop.evaluate_episodes if evaluate else 0,
             )
         )
@@ -377,23 +388,27 @@ class Training:
             )
 
     def _keep(self, done: JobDone, progress: Progress) -> None:
-        """A collected episode becomes experience."""
+        """Collected episodes become experience."""
         self._tell_dropped(done.dropped, progress)
         for reason in done.replaced:
             self.replaced += 1
             progress.event(f"{reason}; a new one began the episode again ({self.replaced} so far)")
-        self.replay.add(done.played.episode)
+        for played in done.played:
+            self._add(played, progress)
+
+    def _add(self, played: Played, progress: Progress) -> None:
+        self.replay.add(played.episode)
         row: dict[str, float | int] = {
             "env_steps": self.replay.env_steps,
             "wall_clock_s": self.wall_clock_s,
             "episodes": self.replay.episodes,
-            "train_return": done.played.episode.total_reward,
+            "train_return": played.episode.total_reward,
             "dropped_episodes": self.dropped,
             "replaced_processes": self.replaced,
-            "frames_per_s": len(done.played.episode) / done.played.seconds,
+            "frames_per_s": len(played.episode) / played.seconds,
         }
-        if len(done.played.plan_milliseconds):
-            row["plan_ms"] = float(np.median(done.played.plan_milliseconds))
+        if len(played.plan_milliseconds):
+            row["plan_ms"] = float(np.median(played.plan_milliseconds))
         self.journal.metrics(row)
         progress.update(row)
 

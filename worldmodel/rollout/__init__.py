@@ -15,9 +15,9 @@ from worldmodel.rollout.play import (
     Evaluated,
     Played,
     collect,
+    collect_in_step,
     evaluate,
     play_constant,
-    play_in_step,
     play_random,
     play_wandering,
 )
@@ -35,9 +35,9 @@ __all__ = [
     "Played",
     "ProcessCollector",
     "collect",
+    "collect_in_step",
     "evaluate",
     "play_constant",
-    "play_in_step",
     "play_random",
     "play_wandering",
 ]

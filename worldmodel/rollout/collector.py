@@ -13,7 +13,7 @@ import logging
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
@@ -32,7 +32,7 @@ from worldmodel.rollout.play import (
     IN_STEP,
     Evaluated,
     Played,
-    collect,
+    collect_several,
     evaluate,
     insist,
     play_random,
@@ -48,16 +48,17 @@ logger = logging.getLogger("worldmodel")
 
 @dataclass(frozen=True)
 class Job:
-    """Play one episode for training, then perhaps some to evaluate, all with the acting weights."""
+    """Play episodes for training, then perhaps some to evaluate, all with the acting weights."""
 
-    episode: int  # its number: the start and all noise follow from it
-    random: bool = False  # a seed episode, before there is anything to plan with
+    episode: int  # the first one's number: the start and all noise follow from it
+    count: int = 1
+    random: bool = False  # seed episodes, before there is anything to plan with
     evaluation_episodes: int = 0
 
 
 @dataclass(frozen=True)
 class JobDone:
-    played: Played
+    played: Sequence[Played]
     evaluated: Evaluated | None = None
     dropped: list[str] = field(default_factory=list)  # why, for each episode that was dropped
     replaced: list[str] = field(default_factory=list)  # why, for each process that was replaced
@@ -76,23 +77,34 @@ class Collector(Protocol):
 def do(job: Job, fleet: Fleet, agent: Agent, config: Config) -> JobDone:
     """Bad episodes are dropped and played again from another start; too many in a row raise."""
     dropped: list[str] = []
-    env = fleet.first
-
-    def play(attempt: int) -> Played:
-        words = np.random.SeedSequence([config.seed, job.episode, attempt]).generate_state(1)
-        seed, memory = int(words[0]), config.loop.noise_memory
-        if not job.random:
-            return collect(env, agent, seed=seed, noise=config.loop.noise, memory=memory)
-        if config.loop.seed_actions == "uniform":
-            return play_random(env, seed)
-        return play_wandering(env, seed, memory)
-
-    played = insist(play, dropped)
+    numbers = range(job.episode, job.episode + job.count)
+    seeds = [[_seed(config, number, attempt) for attempt in range(ATTEMPTS)] for number in numbers]
+    noise, memory = config.loop.noise, config.loop.noise_memory
+    if job.random:
+        played = [_play_random(fleet.first, attempts, config, dropped) for attempts in seeds]
+    else:
+        envs = fleet.several(job.count)
+        played = list(collect_several(envs, agent, seeds, noise, memory, dropped))
     evaluated = None
     if job.evaluation_episodes:
         envs = fleet.several(job.evaluation_episodes)
         evaluated = evaluate(agent, envs, job.evaluation_episodes, EVALUATION_SEED, dropped=dropped)
     return JobDone(played, evaluated, dropped)
+
+
+def _seed(config: Config, episode: int, attempt: int) -> int:
+    return int(np.random.SeedSequence([config.seed, episode, attempt]).generate_state(1)[0])
+
+
+def _play_random(
+    env: Environment, seeds: Sequence[int], config: Config, dropped: list[str]
+) -> Played:
+    def play(attempt: int) -> Played:
+        if config.loop.seed_actions == "uniform":
+            return play_random(env, seeds[attempt])
+        return play_wandering(env, seeds[attempt], config.loop.noise_memory)
+
+    return insist(play, dropped)
 
 
 class InlineCollector:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from worldmodel.envs import Environment, adopt
 from worldmodel.structs import Episode, Plan, Step
 
 ATTEMPTS = 3  # bad episodes in a row that end a run
-IN_STEP = 5  # evaluation episodes that are played at once, each in an environment of its own
+IN_STEP = 5  # episodes at most that are played at once, each in an environment of its own
 MAX_ROWS = 100_000  # an episode that never ends is an error, not a full memory
 
 
@@ -34,13 +34,8 @@ class Played:
 
 def collect(env: Environment, agent: Agent, *, seed: int, noise: float, memory: float) -> Played:
     """One episode with the planner and noise on its actions. Everything follows from ``seed``."""
-    planned = _Planned(agent, seed)
-    if env.action_count is not None:
-        stray = _stray(env, seed, noise)
-        played = _play(env, lambda row: stray(planned(row)), seed)
-    else:
-        explore = _wander(env, seed, memory)
-        played = _play(env, lambda row: planned(row) + noise * explore(), seed)
+    planned, disturb = _Planned(agent, seed), _disturbance(env, seed, noise, memory)
+    played = _play(env, lambda row: disturb(planned(row)), seed)
     return Played(played.episode, np.array(planned.milliseconds), played.seconds)
 
 
@@ -63,6 +58,16 @@ def _wander(env: Environment, seed: int, memory: float) -> Callable[[], NDArray[
         return wander
 
     return explore
+
+
+def _disturbance(
+    env: Environment, seed: int, noise: float, memory: float
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """What becomes of planned actions."""
+    if env.action_count is not None:
+        return _stray(env, seed, noise)
+    explore = _wander(env, seed, memory)
+    return lambda planned: planned + noise * explore()
 
 
 def _stray(
@@ -100,9 +105,10 @@ class _Planned:
 class _Lane:
     """One of several episodes that are played in step: where it stands, and why it ended."""
 
-    def __init__(self, env: Environment, seed: int) -> None:
+    def __init__(self, env: Environment, seed: int, noise: float, memory: float) -> None:
         self.env = env
         self.seeds = np.random.default_rng([seed, 1])
+        self.disturb = _disturbance(env, seed, noise, memory)
         self.rows = [_checked(env.reset(seed), None)]
         self.error: Exception | None = None
 
@@ -110,19 +116,19 @@ class _Lane:
     def is_over(self) -> bool:
         return self.error is not None or self.rows[-1].is_last
 
-    def step(self, action: NDArray[np.float32]) -> None:
+    def step(self, planned: NDArray[np.float32]) -> None:
         if self.is_over:
             return  # the others go on
         try:
-            self.rows.append(_next(self.env, action, self.rows))
+            self.rows.append(_next(self.env, self.disturb(planned), self.rows))
         except Exception as error:  # whatever a user's environment does
             self.error = error
 
 
-def play_in_step(
-    envs: Sequence[Environment], agent: Agent, seeds: Sequence[int]
+def collect_in_step(
+    envs: Sequence[Environment], agent: Agent, seeds: Sequence[int], *, noise: float, memory: float
 ) -> list[Played | Exception]:
-    """An episode from each seed, without noise, all planned for at once; or what was wrong with it.
+    """An episode from each seed, all planned for at once; or what was wrong with it.
 
     The same episodes as one after the other, up to the rounding of larger products.
     """
@@ -130,7 +136,7 @@ def play_in_step(
     lanes: list[_Lane | Exception] = []
     for env, seed in zip(envs, seeds, strict=False):
         try:
-            lanes.append(_Lane(env, seed))
+            lanes.append(_Lane(env, seed, noise, memory))
         except Exception as error:
             lanes.append(error)
     going = [lane for lane in lanes if isinstance(lane, _Lane)]
@@ -143,8 +149,8 @@ def play_in_step(
         belief = agent.observe(belief, actions, _side_by_side(last), seed=draws)
         plan = agent.plan(belief, previous=plan, seed=draws)
         milliseconds.append(plan.milliseconds)
-        for lane, action in zip(going, plan.first, strict=True):
-            lane.step(action)
+        for lane, planned in zip(going, plan.first, strict=True):
+            lane.step(planned)
     seconds = (time.perf_counter() - begun) / max(1, len(going))
     return [_ended(lane, milliseconds, seconds) for lane in lanes]
 
@@ -263,37 +269,63 @@ def evaluate(
     """
     envs = [adopt(each) for each in (env if isinstance(env, Sequence) else [env])]
     seeds = [seed + number for number in range(episodes)]
-    played: list[Played] = []
-    for first in range(0, episodes, len(envs)):
-        some = seeds[first : first + len(envs)]
-        for found, one, start in zip(_tried(envs, agent, some), envs, some, strict=False):
-            if isinstance(found, Exception):
-                if dropped is None:
-                    raise found
-                dropped.append(f"{type(found).__name__}: {found}")
-                found = _play_again(one, agent, start, dropped)
-            played.append(found)
-            if watch is not None:
-                watch(len(played) - 1, found.episode)
+    played = []
+    for number, one in enumerate(
+        collect_several(envs, agent, [[start] * ATTEMPTS for start in seeds], 0.0, 0.0, dropped)
+    ):
+        played.append(one)
+        if watch is not None:
+            watch(number, one.episode)
     milliseconds = np.concatenate([one.plan_milliseconds for one in played])
     return Evaluated([one.episode for one in played], seeds, milliseconds)
 
 
-def _tried(
-    envs: Sequence[Environment], agent: Agent, seeds: Sequence[int]
+def collect_several(
+    envs: Sequence[Environment],
+    agent: Agent,
+    seeds: Sequence[Sequence[int]],
+    noise: float,
+    memory: float,
+    dropped: list[str] | None,
+) -> Iterator[Played]:
+    """As many episodes as ``seeds``, in step as far as there are environments.
+
+    Each has a seed for every attempt. A bad episode raises; where ``dropped`` takes the reasons,
+    it is played again from its next seed.
+    """
+    for first in range(0, len(seeds), len(envs)):
+        some = seeds[first : first + len(envs)]
+        tried = _try(envs, agent, [attempts[0] for attempts in some], noise, memory)
+        for env, attempts, found in zip(envs, some, tried, strict=False):
+            if not isinstance(found, Exception):
+                yield found
+            elif dropped is None:
+                raise found
+            else:
+                dropped.append(f"{type(found).__name__}: {found}")
+                yield _again(env, agent, attempts[1:], noise, memory, dropped)
+
+
+def _try(
+    envs: Sequence[Environment], agent: Agent, seeds: Sequence[int], noise: float, memory: float
 ) -> list[Played | Exception]:
-    """An episode from each seed, or what was wrong with it."""
     if len(seeds) > 1:
-        return play_in_step(envs, agent, seeds)
+        return collect_in_step(envs, agent, seeds, noise=noise, memory=memory)
     try:
-        return [_greedy(envs[0], agent, seeds[0])]
+        return [collect(envs[0], agent, seed=seeds[0], noise=noise, memory=memory)]
     except Exception as error:  # whatever a user's environment does
         return [error]
 
 
-def _play_again(env: Environment, agent: Agent, seed: int, dropped: list[str]) -> Played:
-    return insist(lambda attempt: _greedy(env, agent, seed), dropped, ATTEMPTS - 1)
+def _again(
+    env: Environment,
+    agent: Agent,
+    seeds: Sequence[int],
+    noise: float,
+    memory: float,
+    dropped: list[str],
+) -> Played:
+    def play(attempt: int) -> Played:
+        return collect(env, agent, seed=seeds[attempt], noise=noise, memory=memory)
 
-
-def _greedy(env: Environment, agent: Agent, seed: int) -> Played:
-    return collect(env, agent, seed=seed, noise=0.0, memory=0.0)
+    return insist(play, dropped, len(seeds))
