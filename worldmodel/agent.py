@@ -66,6 +66,7 @@ class Agent:
         *,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        model.refuse_infinite()
         self.model = model
         self.config = config
         self.slice_size = SLICE  # candidates between two looks at the clock
