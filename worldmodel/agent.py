@@ -314,8 +314,9 @@ class Agent:
 
     def _time_plan(self) -> float:
         """In milliseconds, from an image to the plan."""
-        image = np.zeros(self.model.image_shape, np.uint8)
-        belief = self.observe(self.initial(), self.no_action(), image)
+        seen: dict[str, NDArray[Any]] = {"image": np.zeros(self.model.image_shape, np.uint8)}
+        seen |= {name: np.zeros(size) for name, size in self.model.vector_sizes.items()}
+        belief = self.observe(self.initial(), self.no_action(), seen)
         return self.plan(belief).milliseconds
 
     def _median_plan(self) -> float:
