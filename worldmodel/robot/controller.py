@@ -20,6 +20,7 @@ from worldmodel.robot.worker import Answer, ProcessWorker, Row, Worker
 Rung = Literal["plan", "shifted", "hold", "stop"]
 RUNGS: tuple[Rung, ...] = ("plan", "shifted", "hold", "stop")
 EVENTS = ("bad_executed", "bad_plan", "planner_error", "own_error")
+LEAST_PATIENCE_S = 2.0  # a new process takes longer to begin than a slow one needs to answer
 PLANNING = 0.7  # of the time that step may take; the rest is for the way there and back
 
 
@@ -332,7 +333,7 @@ class Controller:
         return ProcessWorker(
             agent,
             deadline_ms=PLANNING * self.answer_s * 1e3,
-            patience_s=self.max_age_s,
+            patience_s=max(self.max_age_s, LEAST_PATIENCE_S),
             start_s=start_s,
             # to catch up with these takes less than half of the patience, if it can keep up at all
             most_rows=max(8, math.ceil(self.max_age_s * rate_hz / 2)),
