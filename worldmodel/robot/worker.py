@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from worldmodel.agent import Agent
 from worldmodel.planners import Limits
-from worldmodel.structs import Latent, Plan
+from worldmodel.structs import Latent, Plan, Step
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0  # before a process that failed is replaced; doubling
 
@@ -52,9 +52,7 @@ class Row:
     @property
     def observation(self) -> NDArray[np.uint8] | dict[str, NDArray[Any]] | None:
         """What ``agent.observe`` takes: the image, alone or with the vectors beside it."""
-        if self.image is None or not self.vectors:
-            return self.image
-        return {"image": self.image, **self.vectors}
+        return None if self.image is None else Step(self.image, vectors=self.vectors).observation
 
 
 @dataclass(frozen=True)
