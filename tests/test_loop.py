@@ -250,3 +250,23 @@ def test_loading_what_is_no_run_or_has_no_weights_is_explained(
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     with pytest.raises(ConfigError, match="no checkpoint yet"):
         worldmodel.load(tmp_path / "run")
+
+
+def test_weights_that_are_not_finite_are_refused_by_the_tensors_name(
+    tiny: Config, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    go(tiny, run, steps=100)
+    agent = worldmodel.load(run)
+    weights = agent.model.state_dict()
+    weights["reward.net.0.0.weight"][2, :3] = torch.tensor([np.nan, np.inf, -np.inf])
+    said = r"weights: reward.net.0.0.weight: expected finite numbers; 3 of \d+ are NaN or infinite"
+    with pytest.raises(ValueError, match=said):
+        Agent(agent.model, agent.config)
+    whole = checkpoint.load(run / "checkpoints")
+    assert whole is not None
+    checkpoint.save(run / "checkpoints", whole.step + 1, {"averaged": weights}, whole.state)
+    with pytest.raises(ConfigError, match=rf"run: {run}: {said}; move the newest"):
+        worldmodel.load(run)
+    shutil.move(run / "checkpoints" / f"{whole.step + 1:09d}", tmp_path)
+    worldmodel.load(run)  # as the sentence says

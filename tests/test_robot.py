@@ -267,8 +267,9 @@ class FakeWorker:
     image_shape = SHAPE
     action_size = A
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, vector_sizes: dict[str, int] | None = None) -> None:
         self.clock = clock
+        self.vector_sizes = vector_sizes or {}
         self.rows: list[Row] = []
         self.behave: Callable[[int], list[Any]] = self.plan
         self.waits = True
@@ -301,9 +302,9 @@ class FakeWorker:
 class Bench:
     """A controller at 10 Hz on a fake clock: stands a quarter of a second without images."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, vector_sizes: dict[str, int] | None = None, **settings: Any) -> None:
         self.clock = Clock()
-        self.worker = FakeWorker(self.clock)
+        self.worker = FakeWorker(self.clock, vector_sizes)
         self.random = np.random.default_rng(0)
         about: dict[str, Any] = {"low": [-1, -1], "high": [1, 1], "max_change": 2.0, **settings}
         self.controller = Controller(
@@ -492,6 +493,81 @@ def test_an_image_taken_too_long_ago_or_at_no_possible_time_is_late(late: Any) -
     assert bench.controller.counts["late_image"] == expected
 
 
+JOINTS = {"joints": 5}
+
+
+def feeling(bench: Bench, joints: Any) -> dict[str, Any]:
+    return {"image": bench.image(), "joints": joints}
+
+
+def test_vectors_reach_the_planner_with_their_image_as_they_were() -> None:
+    bench = Bench(JOINTS)
+    joints = np.zeros(5)
+    for number in range(4):
+        joints[...] = number  # a driver that fills its buffer again
+        seen = feeling(bench, joints)
+        assert bench.states(1, image=seen) == ["plan"]
+        np.testing.assert_array_equal(bench.worker.rows[-1].image, seen["image"])
+    felt = [row.vectors["joints"] for row in bench.worker.rows]
+    assert [vector.tolist() for vector in felt] == [[number] * 5 for number in range(4)]
+    assert {vector.dtype for vector in felt} == {np.dtype(np.float32)}
+    assert bench.states(1, image={"joints": joints}) == ["shifted"]
+    assert bench.controller.counts["no_image"] == 1
+
+
+def test_vectors_that_are_none_are_counted_and_never_reach_the_planner() -> None:
+    strange = [np.zeros(4), [1e300, 0, 0, 0, 0], [0, math.nan, 0, 0, 0], np.zeros((1, 5))]
+    bench = Bench(JOINTS)
+    for number, joints in enumerate([*JUNK, *strange]):
+        bench.step(feeling(bench, joints))
+        assert bench.controller.counts["bad_vector"] == number + 1, number
+        assert bench.worker.rows[-1].observation is None
+    bench.step({"image": bench.image()})
+    assert bench.controller.counts["bad_vector"] == number + 2
+    bench.step(feeling(bench, np.zeros(5, int)))
+    assert bench.worker.rows[-1].observation is not None
+
+
+def test_an_image_alone_is_not_all_that_an_agent_with_vectors_needs() -> None:
+    class Closed(dict[str, Any]):
+        def get(self, *given: Any) -> Any:
+            raise RuntimeError("get")
+
+    bench = Bench(JOINTS)
+    bench.step()
+    assert bench.controller.counts["bad_vector"] == 1
+    bench.step(Closed())
+    assert bench.controller.counts["bad_image"] == 1
+    alone = Bench()
+    assert alone.states(1, image={"image": alone.image()}) == ["plan"]
+    alone.step(feeling(alone, np.zeros(5)))
+    assert alone.controller.counts["bad_vector"] == 1
+
+
+def test_only_a_vector_that_is_named_may_not_stand_still() -> None:
+    def states(**settings: Any) -> tuple[list[str], Bench]:
+        bench = Bench(JOINTS, **settings)
+        return [bench.states(1, image=feeling(bench, [1, 2, 3, 4, 5]))[0] for _ in range(8)], bench
+
+    went, bench = states(max_still_s={"joints": 0.25})
+    assert went == ["plan"] * 3 + ["shifted"] * 2 + ["hold"] * 2 + ["stop"]
+    assert bench.controller.counts["frozen_vector"] == 5
+    assert bench.controller.counts["frozen_image"] == 0
+    went, bench = states()
+    assert went == ["plan"] * 8
+    image = bench.image()  # which is guarded, named or not
+    moving = [{"image": image, "joints": [number] * 5} for number in range(8)]
+    assert [bench.states(1, image=seen)[0] for seen in moving][-1] == "stop"
+    assert bench.controller.counts["frozen_image"] == 5
+
+
+def test_a_still_limit_of_what_nobody_senses_is_refused() -> None:
+    worker = FakeWorker(Clock(), JOINTS)
+    with pytest.raises(ValueError, match=r"max_still_s: expected image, joints, .*; got knees"):
+        free(worker, max_still_s={"knees": 1.0})
+    assert worker.is_closed
+
+
 def test_bytes_that_came_late_are_no_younger_when_nobody_says_how_old() -> None:
     bench = Bench()
     image = bench.image()
@@ -562,8 +638,10 @@ def any_drive(seed: int, steps: int) -> None:
     """Random faults of every part together, each lasting for a while."""
     random = np.random.default_rng(seed)
     clock = Clock()
-    worker = FakeWorker(clock)
-    controller = Controller(worker, 10, LOW, HIGH, CHANGE, max_age_s=0.35, clock=clock)
+    worker = FakeWorker(clock, JOINTS)
+    controller = Controller(
+        worker, 10, LOW, HIGH, CHANGE, max_age_s=0.35, max_still_s={"joints": 0.35}, clock=clock
+    )
     period = 0.1
 
     def behave(number: int) -> list[Any]:
@@ -581,11 +659,11 @@ def any_drive(seed: int, steps: int) -> None:
         return [] if mood == "silent" else [Answer(number - int(late), plan)]
 
     worker.behave = behave
-    image_moods = [None, None, None, None, "no_image", "bad_image", "late", "frozen"]
+    image_moods = [None] * 6 + ["no_image", "bad_image", "late", "frozen", "bad_vector", "stuck"]
     planner_moods = ["good", "good", "good", "late", "silent", "throws", "strange", "broken"]
     moods: dict[str, Any] = {"image": None, "planner": "good"}
     last = controller.guard.inside(np.zeros(A))
-    image = image_like(random, None)
+    image, joints = image_like(random, None), random.standard_normal(5)
     seen_at = clock.now
     for _ in range(steps):
         if random.random() < 0.1:
@@ -597,12 +675,15 @@ def any_drive(seed: int, steps: int) -> None:
             controller.arm()
             seen_at = clock.now
         image = image if moods["image"] == "frozen" else image_like(random, moods["image"])
+        joints = joints if moods["image"] == "stuck" else random.standard_normal(5)
+        felt = JUNK[random.integers(len(JUNK))] if moods["image"] == "bad_vector" else joints
+        sensed = image if random.random() < 0.01 else {"image": image, "joints": felt}
         taken_at = clock.now - random.uniform(0.36, 9) if moods["image"] == "late" else None
         if moods["image"] is None:
             seen_at = clock.now
         executed, reached = anything(random) if random.random() < 0.5 else (None, None)
         before = clock.now
-        action = controller.step(image, executed, taken_at)
+        action = controller.step(sensed, executed, taken_at)
         assert_allowed(controller.guard, action, last, reached)
         assert clock.now - before <= 0.5 * period + 1e-9
         if before - seen_at > 3 * 0.35 + period:  # frozen, followed, held: each at most so long
@@ -678,6 +759,28 @@ def test_with_a_planner_in_time_it_is_the_loop_written_by_hand(agent: Agent) -> 
     with free(InlineWorker(agent)) as controller:
         np.testing.assert_allclose(drive(controller, seen), by_hand(agent, seen), atol=1e-5)
         assert controller.state == "plan"
+
+
+def test_with_vectors_too_it_is_the_loop_written_by_hand(tiny: Config) -> None:
+    agent = Agent(WorldModel(tiny.model, 16, 3, A, vectors={"joints": 3, "torque": 1}), tiny)
+    random = np.random.default_rng(0)
+    seen = [
+        {"image": image, "joints": random.standard_normal(3), "torque": [number]}
+        for number, image in enumerate(images(0, 4))
+    ]
+    belief, action, plan = agent.initial(), agent.no_action(), None
+    with free(InlineWorker(agent)) as controller:
+        for number, each in enumerate(seen):
+            belief = agent.observe(belief, action, each)
+            plan = agent.plan(belief, previous=plan, seed=number)
+            action = plan.first
+            np.testing.assert_allclose(controller.step(each), action, atol=1e-5)
+
+
+def test_choices_are_no_motors_and_are_refused(tiny: Config) -> None:
+    agent = Agent(WorldModel(tiny.model, 16, 3, 3, has_choices=True), tiny)
+    with pytest.raises(ValueError, match="agent: its actions are one of 3 choices, which have no"):
+        InlineWorker(agent)
 
 
 def test_the_search_keeps_the_change_that_the_guard_allows(agent: Agent) -> None:
@@ -978,7 +1081,8 @@ def test_rows_that_waited_too_long_are_dropped_and_the_belief_begins_anew() -> N
         ({"rate_hz": math.nan}, "rate_hz: expected a number above 0, got nan"),
         ({"max_age_s": 0.05}, "max_age_s: expected at least one period, 0.1 s, got 0.05"),
         ({"max_age_s": -1}, "max_age_s: expected a number of seconds above 0, got -1"),
-        ({"max_still_s": 0}, "max_still_s: expected a number above 0, or inf, got 0"),
+        ({"max_still_s": 0}, "max_still_s: image: expected a number above 0, or inf, got 0"),
+        ({"max_still_s": {"image": "1"}}, "max_still_s: image: expected a number above 0, or inf"),
         ({"answer_within": 1.5}, "answer_within: expected a share between 0 and 1, got 1.5"),
         ({"start_s": math.inf}, "start_s: expected a number of seconds above 0, got inf"),
         ({"clock": 3}, "clock: expected a function, got 3"),

@@ -27,7 +27,7 @@ from worldmodel.planners import (
     build_categorical,
     draw,
 )
-from worldmodel.structs import Latent, Plan, Score, Search
+from worldmodel.structs import Latent, Plan, Score, Search, Step
 
 LatentScore = Callable[[Tensor, Tensor], Tensor]
 """A user's reward: latents [B, N, L, F], actions [B, N, L, A] -> [B, N, L], summed over L."""
@@ -66,6 +66,7 @@ class Agent:
         *,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        model.refuse_infinite()
         self.model = model
         self.config = config
         self.slice_size = SLICE  # candidates between two looks at the clock
@@ -314,7 +315,10 @@ class Agent:
     def _time_plan(self) -> float:
         """In milliseconds, from an image to the plan."""
         image = np.zeros(self.model.image_shape, np.uint8)
-        belief = self.observe(self.initial(), self.no_action(), image)
+        sizes = self.model.vector_sizes
+        still = {name: np.zeros(size, np.float32) for name, size in sizes.items()}
+        seen = Step(image, vectors=still).observation
+        belief = self.observe(self.initial(), self.no_action(), seen)
         return self.plan(belief).milliseconds
 
     def _median_plan(self) -> float:

@@ -520,6 +520,13 @@ def load(run: Path | str, device: str = "cpu") -> Agent:
             f"run: the weights of {run} do not fit its settings in this version of worldmodel"
             f" ({worldmodel_version()}; the run was made with {about['versions']['worldmodel']})"
         ) from error
+    try:
+        model.refuse_infinite()
+    except ValueError as error:
+        raise ConfigError(
+            f"run: {run}: {error}; move the newest folder out of {run / 'checkpoints'}, and the one"
+            " before it is read"
+        ) from error
     return Agent(model.to(device).requires_grad_(False), config)
 
 

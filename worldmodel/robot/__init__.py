@@ -2,18 +2,18 @@
 
 from worldmodel.robot.controller import Controller
 from worldmodel.robot.guard import Guard
-from worldmodel.robot.images import ImageWatch, Seen
+from worldmodel.robot.senses import Seen, Senses
 from worldmodel.robot.worker import Answer, InlineWorker, Mind, ProcessWorker, Row, Worker
 
 __all__ = [
     "Answer",
     "Controller",
     "Guard",
-    "ImageWatch",
     "InlineWorker",
     "Mind",
     "ProcessWorker",
     "Row",
     "Seen",
+    "Senses",
     "Worker",
 ]

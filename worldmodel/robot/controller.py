@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
@@ -14,12 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from worldmodel.agent import Agent
 from worldmodel.robot.guard import Guard
-from worldmodel.robot.images import FAULTS, ImageWatch, Seen
+from worldmodel.robot.senses import FAULTS, Seen, Senses
 from worldmodel.robot.worker import Answer, ProcessWorker, Row, Worker
 
 Rung = Literal["plan", "shifted", "hold", "stop"]
 RUNGS: tuple[Rung, ...] = ("plan", "shifted", "hold", "stop")
 EVENTS = ("bad_executed", "bad_plan", "planner_error", "own_error")
+LEAST_PATIENCE_S = 2.0  # a new process takes longer to begin than a slow one needs to answer
 PLANNING = 0.7  # of the time that step may take; the rest is for the way there and back
 
 
@@ -63,10 +64,11 @@ class Controller:
 
     So a motor moves on old knowledge for at most twice ``max_age_s``. ``state`` is the rung of the
     last step, ``last_error`` what the planner threw. ``counts`` has a number for each rung; for
-    images (``no_image``, ``bad_image``, ``frozen_image``, ``late_image``); for the rest that came
-    in or out (``bad_executed``, ``bad_plan``, ``planner_error``, ``own_error``); and for the
-    planning process (``died``, ``hung``, ``restarted``, ``dropped_rows``). A stopped controller
-    goes on watching and planning, to be ready.
+    images (``no_image``, ``bad_image``, ``frozen_image``, ``late_image``) and the vectors beside
+    them (``bad_vector``, ``frozen_vector``); for the rest that came in or out (``bad_executed``,
+    ``bad_plan``, ``planner_error``, ``own_error``); and for the planning process (``died``,
+    ``hung``, ``restarted``, ``dropped_rows``). A stopped controller goes on watching and planning,
+    to be ready.
 
     agent: an agent, a function without arguments that makes one (``functools.partial
         (worldmodel.load, run)``; the planning process calls it), or a ``Worker``, for tests.
@@ -74,7 +76,9 @@ class Controller:
     rest: where ``stop`` goes and where the motor is before the first step; zero, or the nearest
         to it between low and high, if not given.
     max_still_s: how long the very same image may come before it counts as frozen: ``max_age_s`` if
-        not given, ``math.inf`` for a simulator whose picture may truly stand still.
+        not given, ``math.inf`` for a simulator whose picture may truly stand still. By name for
+        vectors too, as ``{"image": 0.5, "joints": 2.0}``: one that is not named may stand still,
+        as the counters of a robot at rest do.
     answer_within: the share of the period that ``step`` may wait for the plan of its image.
     start_s: how long the planning process may take to begin. The constructor waits for it.
     clock: seconds that never go back; ``taken_at`` of an image is told by the same clock.
@@ -90,7 +94,7 @@ class Controller:
         max_age_s: float,
         *,
         rest: ArrayLike | None = None,
-        max_still_s: float | None = None,
+        max_still_s: float | Mapping[str, float] | None = None,
         answer_within: float = 0.5,
         start_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
@@ -103,10 +107,7 @@ class Controller:
             raise ValueError(
                 f"max_age_s: expected at least one period, {period_s:g} s, got {max_age_s}"
             )
-        if max_still_s is None:
-            max_still_s = max_age_s
-        if max_still_s != math.inf:
-            _check_between("max_still_s", max_still_s, 0.0, math.inf, "a number above 0, or inf")
+        still = self._check_still(max_still_s)
         _check_between("answer_within", answer_within, 0.0, 1.0, "a share between 0 and 1")
         _check_between("start_s", start_s, 0.0, math.inf, "a number of seconds above 0")
         if not callable(clock):
@@ -123,8 +124,19 @@ class Controller:
                 f"low, high: expected [{size}], the agent's action size,"
                 f" got [{self.guard.action_size}]"
             )
-        self._watch = ImageWatch(
-            self._worker.image_shape, self.max_age_s, max_still_s, max_early_s=period_s
+        vectors = self._worker.vector_sizes
+        if unknown := still.keys() - {"image", *vectors}:
+            self._worker.close()
+            raise ValueError(
+                f"max_still_s: expected {', '.join(['image', *vectors])}, which the agent learned"
+                f" from; got {', '.join(sorted(unknown))}"
+            )
+        self._senses = Senses(
+            self._worker.image_shape,
+            vectors,
+            self.max_age_s,
+            {"image": self.max_age_s, **dict.fromkeys(vectors, math.inf), **still},
+            max_early_s=period_s,
         )
         self._state: Rung = "hold"
         self._is_armed = True
@@ -166,9 +178,10 @@ class Controller:
     ) -> NDArray[np.float32]:
         """[A] what the motor shall do now, in its own units.
 
-        ``image`` uint8 [H, W, C], or None where the camera has no new one. ``executed`` [A]: what
-        the motor did since the last step; None: exactly what it was told. ``taken_at``: when the
-        image was taken; None: just now.
+        ``image`` uint8 [H, W, C], or None where the camera has no new one; an agent that learned
+        from vectors too takes ``{"image": image, "joints": [V], ...}``, all or none of it.
+        ``executed`` [A]: what the motor did since the last step; None: exactly what it was told.
+        ``taken_at``: when the image was taken; None: just now.
         """
         reached = self.guard.read(executed)
         rung: Rung
@@ -177,7 +190,7 @@ class Controller:
             if executed is not None and reached is None:
                 self._counts["bad_executed"] += 1
             now = self._now()
-            seen = self._watch.look(image, taken_at, now)
+            seen = self._senses.look(image, taken_at, now)
             self._believe(seen, reached, now)
             rung, wished = self._choose(now)
         except Exception as error:  # an error of our own, or of the clock: still, an answer
@@ -228,7 +241,7 @@ class Controller:
         if reached is not None or not is_first:
             action = self.guard.to_agent(self._last if reached is None else reached)
         try:
-            self._worker.hand_over(Row(self._number, action, seen.image, begins))
+            self._worker.hand_over(Row(self._number, action, seen.image, begins, seen.vectors))
             wait_s = 0.0
             if self._is_armed and seen.image is not None:
                 wait_s = max(0.0, self.answer_s - (float(self._clock()) - now))
@@ -285,6 +298,17 @@ class Controller:
         said = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         self._last_error = said
 
+    def _check_still(self, max_still_s: float | Mapping[str, float] | None) -> dict[str, float]:
+        """By name, as far as it is given."""
+        if max_still_s is None:
+            return {}
+        still = dict(max_still_s) if isinstance(max_still_s, Mapping) else {"image": max_still_s}
+        for name, seconds in still.items():
+            if seconds != math.inf:
+                expected = "a number above 0, or inf"
+                _check_between(f"max_still_s: {name}", seconds, 0.0, math.inf, expected)
+        return still
+
     def _check_rest(self, rest: ArrayLike | None) -> NDArray[np.float32]:
         if rest is None:
             return self.guard.inside(np.zeros(self.guard.action_size))
@@ -309,7 +333,7 @@ class Controller:
         return ProcessWorker(
             agent,
             deadline_ms=PLANNING * self.answer_s * 1e3,
-            patience_s=self.max_age_s,
+            patience_s=max(self.max_age_s, LEAST_PATIENCE_S),
             start_s=start_s,
             # to catch up with these takes less than half of the patience, if it can keep up at all
             most_rows=max(8, math.ceil(self.max_age_s * rate_hz / 2)),

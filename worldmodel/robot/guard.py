@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -68,21 +69,7 @@ class Guard:
 
     def read(self, action: object) -> NDArray[np.float64] | None:
         """Finite numbers [A], perhaps outside the limits; None where it is anything else."""
-        shape = (self.action_size,)
-        try:
-            if isinstance(action, (list, tuple)):
-                if len(action) != self.action_size:
-                    return None
-            elif tuple(getattr(action, "shape", ())) != shape:
-                return None
-            with np.errstate(all="ignore"):
-                array = np.asarray(action)
-                if array.dtype.kind not in "iuf" or array.shape != shape:
-                    return None
-                numbers = array.astype(np.float64)
-        except Exception:  # whatever a stranger's object does when it is looked at
-            return None
-        return numbers if np.isfinite(numbers).all() else None
+        return read_numbers(action, self.action_size, np.float64)
 
     def inside(self, action: NDArray[np.floating]) -> NDArray[np.float32]:
         """The nearest action between low and high."""
@@ -128,6 +115,27 @@ class Guard:
         low, high = self.low.astype(np.float64), self.high.astype(np.float64)
         share = (action.astype(np.float64) - low) / (high - low)
         return np.clip(2.0 * share - 1.0, -1.0, 1.0).astype(np.float32)
+
+
+Float = TypeVar("Float", np.float32, np.float64)
+
+
+def read_numbers(value: object, size: int, dtype: type[Float]) -> NDArray[Float] | None:
+    """So many finite numbers; None where it is anything else, and whatever it does."""
+    try:
+        if isinstance(value, (list, tuple)):
+            if len(value) != size:
+                return None
+        elif tuple(getattr(value, "shape", ())) != (size,):
+            return None
+        with np.errstate(all="ignore"):
+            array = np.asarray(value)
+            if array.dtype.kind not in "iuf" or array.shape != (size,):
+                return None
+            numbers = array.astype(dtype)
+    except Exception:  # whatever a stranger's object does when it is looked at
+        return None
+    return numbers if np.isfinite(numbers).all() else None
 
 
 def _numbers(name: str, value: object) -> NDArray[np.float64]:

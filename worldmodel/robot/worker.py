@@ -22,11 +22,11 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from worldmodel.agent import Agent
 from worldmodel.planners import Limits
-from worldmodel.structs import Latent, Plan
+from worldmodel.structs import Latent, Plan, Step
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0  # before a process that failed is replaced; doubling
 
@@ -47,6 +47,12 @@ class Row:
     action: NDArray[np.float32] | None  # [A] that led here; None before the first
     image: NDArray[np.uint8] | None  # [H, W, C]; None where none can be believed
     begins: bool = False  # nothing before this row is known to the belief
+    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)  # by name: [V]
+
+    @property
+    def observation(self) -> NDArray[np.uint8] | dict[str, NDArray[Any]] | None:
+        """What ``agent.observe`` takes: the image, alone or with the vectors beside it."""
+        return None if self.image is None else Step(self.image, vectors=self.vectors).observation
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,9 @@ class Worker(Protocol):
 
     @property
     def image_shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def vector_sizes(self) -> Mapping[str, int]: ...
 
     @property
     def action_size(self) -> int: ...
@@ -96,6 +105,12 @@ class Mind:
     def __init__(
         self, agent: Agent, deadline_ms: float | None = None, limits: Limits | None = None
     ) -> None:
+        if agent.model.has_choices:
+            raise ValueError(
+                f"agent: its actions are one of {agent.model.action_size} choices, which have no"
+                " low, high or max_change; a Controller is for motors, so call agent.plan(belief,"
+                " deadline_ms=...) in a loop of your own"
+            )
         self.agent = agent
         self.deadline_ms = deadline_ms  # of a whole answer; the search gets what observing leaves
         self.limits = limits
@@ -106,6 +121,10 @@ class Mind:
     @property
     def image_shape(self) -> tuple[int, ...]:
         return tuple(self.agent.model.image_shape)
+
+    @property
+    def vector_sizes(self) -> dict[str, int]:
+        return dict(self.agent.model.vector_sizes)
 
     @property
     def action_size(self) -> int:
@@ -151,7 +170,8 @@ class Mind:
     def warm_up(self) -> None:
         """The first calls are slow: make them before anybody waits. Raises what the agent does."""
         deadline_ms, self.deadline_ms = self.deadline_ms, None
-        row = Row(0, None, np.zeros(self.image_shape, np.uint8))
+        still = {name: np.zeros(size, np.float32) for name, size in self.vector_sizes.items()}
+        row = Row(0, None, np.zeros(self.image_shape, np.uint8), vectors=still)
         for _ in range(2):
             answer = self.consume([row])
             if answer.error is not None:
@@ -171,9 +191,10 @@ class Mind:
             self._forget()
         self._rows_since_plan += 1
         action = self.agent.no_action() if row.action is None else row.action
-        if row.image is not None:
+        observation = row.observation
+        if observation is not None:
             belief = self.agent.initial() if self._belief is None else self._belief
-            self._belief = self.agent.observe(belief, action, row.image)
+            self._belief = self.agent.observe(belief, action, observation)
         elif self._belief is not None:
             self._belief = self._imagine(self._belief, action)
 
@@ -209,6 +230,10 @@ class InlineWorker:
         return self._mind.image_shape
 
     @property
+    def vector_sizes(self) -> dict[str, int]:
+        return self._mind.vector_sizes
+
+    @property
     def action_size(self) -> int:
         return self._mind.action_size
 
@@ -232,6 +257,7 @@ class _Hello:
     """The first word of a process that is ready."""
 
     image_shape: tuple[int, ...]
+    vector_sizes: dict[str, int]
     action_size: int
 
 
@@ -288,6 +314,10 @@ class ProcessWorker:
     @property
     def image_shape(self) -> tuple[int, ...]:
         return self._about.image_shape
+
+    @property
+    def vector_sizes(self) -> dict[str, int]:
+        return self._about.vector_sizes
 
     @property
     def action_size(self) -> int:
@@ -451,7 +481,7 @@ def _work(
         try:
             mind = Mind(make(), deadline_ms, limits)
             mind.warm_up()
-            hello = _Hello(mind.image_shape, mind.action_size)
+            hello = _Hello(mind.image_shape, mind.vector_sizes, mind.action_size)
         except Exception as error:
             connection.send(f"{type(error).__name__}: {error}")
             return
