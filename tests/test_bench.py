@@ -226,6 +226,12 @@ def test_the_bench_of_planning_runs_small(tiny: Config, planet: Config) -> None:
         "mppi", "icem", "cem", "shooting", "gradient"
     }  # fmt: skip
     assert closeness.rows[0]["same elites"] == 1.0
+    steps = {
+        str(row["planner"]): float(row["latent steps/s"]) * float(row["ms"]) / 1e3
+        for row in planners.rows
+    }
+    assert steps["mppi, float32"] == pytest.approx((2 + 8 + 6) * 4)  # proposals are scored once
+    assert steps["shooting, float32"] == pytest.approx((2 + 8 + 8) * 4)
 
 
 def test_the_bench_of_training_runs_small(tiny: Config, planet: Config) -> None:

@@ -216,7 +216,7 @@ class PackedRecurrent(nn.Module):
         if noise is None:
             return deter, mean
         std = functional.softplus(self.raw_std(hidden)) + self.min_std
-        return deter, torch.addcmul(mean, std, noise)
+        return deter, mean + std * noise  # of 1000 rows in bfloat16 faster than addcmul
 
 
 class PackedGRU(nn.Module):
