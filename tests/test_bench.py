@@ -84,6 +84,20 @@ def test_packed_is_the_model_in_float32(model: WorldModel, sampled: bool) -> Non
 
 
 @torch.no_grad()
+def test_packed_follows_the_policy_as_the_model_does(tiny: Config) -> None:
+    model = WorldModel(tiny.model, tiny.env.image_size, 3, A)
+    assert model.policy is not None
+    torch.nn.init.normal_(model.policy.last.weight, std=0.5)
+    belief, noise = question(model)[0], torch.randn(B, N, L, A)
+    followed = Packed(model, torch.float32).follow(belief, noise)  # type: ignore[arg-type]
+    latent = belief
+    for step in range(L):
+        action = model.policy.act(latent.features, noise[..., step, :])  # type: ignore[attr-defined]
+        torch.testing.assert_close(followed[..., step, :], action, rtol=0, atol=2e-3)
+        latent = model.dynamics.imagine_step(latent, action, None)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
 def test_packed_in_bfloat16_is_the_model_up_to_rounding(model: WorldModel) -> None:
     belief, actions, noise = question(model)
     plain = model.imagine(belief, actions, noise).features  # type: ignore[arg-type]
@@ -212,6 +226,12 @@ def test_the_bench_of_planning_runs_small(tiny: Config, planet: Config) -> None:
         "mppi", "icem", "cem", "shooting", "gradient"
     }  # fmt: skip
     assert closeness.rows[0]["same elites"] == 1.0
+    steps = {
+        str(row["planner"]): float(row["latent steps/s"]) * float(row["ms"]) / 1e3
+        for row in planners.rows
+    }
+    assert steps["mppi, float32"] == pytest.approx((2 + 8 + 6) * 4)  # proposals are scored once
+    assert steps["shooting, float32"] == pytest.approx((2 + 8 + 8) * 4)
 
 
 def test_the_bench_of_training_runs_small(tiny: Config, planet: Config) -> None:

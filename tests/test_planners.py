@@ -168,6 +168,24 @@ def test_a_proposal_wins_where_every_search_is_blind(planner: Planner) -> None:
     assert farthest(led.elites) < 0.1  # nothing unseen is among the elites
 
 
+@pytest.mark.parametrize("name", ["cem", "mppi"])
+def test_proposals_are_scored_once_and_compete_to_the_end(name: str) -> None:
+    """In a score that nobody else gets anything from, the last elites are the proposals."""
+    planner = dataclasses.replace(SAMPLERS[name], elites=2)
+    proposals = torch.stack([TOP + 0.01, TOP - 0.02])[None]
+    scored: list[int] = []
+
+    def score(actions: Tensor) -> Tensor:
+        scored.append(actions.shape[1])
+        is_proposal = (actions[:, :, None] == proposals[:, None]).all(-1).all(-1).any(-1)
+        return parabola(actions).masked_fill(~is_proposal, -torch.inf)
+
+    found = search(planner, score, BLIND, proposals=proposals)
+    assert scored == [80] + [78] * (planner.iterations - 1)
+    torch.testing.assert_close(found.elites, proposals)
+    torch.testing.assert_close(found.value, parabola(proposals).mean(1))
+
+
 @every_planner
 def test_whatever_is_scored_or_returned_is_allowed(planner: Planner) -> None:
     limit = torch.tensor([0.1, 0.2, 0.3, 0.4])[:, None, None, None]  # each row has its own

@@ -160,10 +160,11 @@ class Agent:
                 )
             project = limits.project(start, self._last(limits, under_way, previous))
         allowed = None if limits is None else limits.allowed
+        model = self._packed()
         found = self.planner.search(
-            self._score(rows, score, generators, allowed),
+            self._score(model, rows, score, generators, allowed),
             start,
-            proposals=self._propose(rows, previous, generators),
+            proposals=self._propose(model, rows, generators),
             generators=generators,
             project=project,
             out_of_time=Deadline(self._now, begun, deadline_ms),
@@ -173,7 +174,7 @@ class Agent:
         is_allowed = torch.ones(batch, dtype=torch.bool, device=self.device)
         if allowed is not None:
             standing = project(start[:, None])
-            actions, is_allowed = self._keep(rows, found, standing, allowed)
+            actions, is_allowed = self._keep(model, rows, found, standing, allowed)
         row = slice(None) if belief.shape else 0
         return Plan(
             actions[row],
@@ -194,7 +195,8 @@ class Agent:
         self._time_plan()
         self._time_plan()
         rows, horizon = self.initial(1), self.planner.horizon
-        score = self._score(rows, None, [torch.Generator(self.device).manual_seed(0)])
+        generators = self._generators(0, 1)
+        score = self._score(self._packed(), rows, None, generators)
 
         def seconds(count: int) -> float:
             actions = torch.zeros(1, count, horizon, self.model.action_size, device=self.device)
@@ -348,14 +350,14 @@ class Agent:
         return None if previous is None else previous.actions[..., 0, :]
 
     def _keep(
-        self, belief: Latent, found: Search, start: Tensor, allowed: Allowed
+        self, model: Packed, belief: Latent, found: Search, start: Tensor, allowed: Allowed
     ) -> tuple[Tensor, Tensor]:
         """The answer, or where it is not allowed the best elite, or ``start`` [B, 1, L, A].
 
         The mean of candidates that pass an obstacle on either side runs into it.
         """
         choices = torch.cat([found.actions[:, None], found.elites[:, :1], start], 1)
-        features = self._imagine(self._packed(), belief, choices, None)
+        features = self._imagine(model, belief, choices, None)
         kept = self._allowed(allowed, features, choices)  # [B, 3]
         first = kept.int().argmax(1)
         return choices[torch.arange(len(choices), device=first.device), first], kept.any(1)
@@ -377,33 +379,26 @@ class Agent:
         return start
 
     def _propose(
-        self, belief: Latent, previous: Plan | None, generators: list[torch.Generator]
+        self, model: Packed, belief: Latent, generators: list[torch.Generator]
     ) -> Tensor | None:
         """Action sequences that the policy would take: [B, M, L, A]"""
-        model, count = self._packed(), self.config.planner.proposals
+        count = self.config.planner.proposals
         if model.policy is None or count == 0:
             return None
-        latent = belief.map(lambda part: part.to(model.dtype)[:, None].expand(-1, count, -1))
-        size = self.model.action_size
-        shape = (len(generators), self.planner.horizon, count, size)
+        begin = belief.map(lambda part: part[:, None].expand(-1, count, -1))
+        shape = (len(generators), self.planner.horizon, count, self.model.action_size)
         noise = draw(torch.empty(shape, device=self.device), generators)
         noise[:, :, 0] = 0.0  # one proposal is the policy's mean
-        actions = []
-        for step in range(self.planner.horizon):
-            action = model.policy.act(latent.features, noise[:, step])
-            actions.append(action)
-            latent = model.dynamics.imagine_step(latent, action.to(model.dtype), None)
-        return torch.stack(actions, 2)
+        return model.follow(begin, noise.transpose(1, 2))
 
     def _score(
         self,
+        model: Packed,
         belief: Latent,
         score: LatentScore | None,
         generators: list[torch.Generator],
         allowed: Allowed | None = None,
     ) -> Score:
-        model = self._packed()
-
         def imagined_return(actions: Tensor) -> Tensor:
             """[B, N, L, A] -> [B, N]"""
             noise = None

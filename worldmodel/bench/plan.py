@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from worldmodel.agent import Agent
+from worldmodel.bench.budgets import Counted
 from worldmodel.bench.floor import NAMES, operations, product_rates
 from worldmodel.bench.measure import Cell, Table, interleave, percentiles
 from worldmodel.bench.straightforward import Planet
@@ -58,7 +59,8 @@ def _published(config: Config, repetitions: int, rates: dict[torch.dtype, float]
     for name, each in times.items():
         dtype = torch.bfloat16 if name == "bfloat16" else torch.float32
         what = "plain PyTorch, float32" if name == "straightforward" else f"worldmodel, {name}"
-        rows.append(_row(what, search, each, flops, rates[dtype]) | {
+        steps = search.candidates * search.iterations * search.horizon
+        rows.append(_row(what, steps, each, flops, rates[dtype]) | {
             "times as fast": beside / float(np.median(each))
         })  # fmt: skip
     return Table(f"PlaNet's search: {_budget(search)}, {flops / 1e9:.1f} GFLOP", rows)
@@ -82,7 +84,7 @@ def _planners(config: Config, repetitions: int, rates: dict[torch.dtype, float])
         flops = operations(partial(agent.plan, belief))
         each = times[f"{kind} {dtype}"]
         name = f"{kind}, {NAMES[dtype]}"
-        rows.append(_row(name, agent.config.planner, each, flops, rates[dtype]))
+        rows.append(_row(name, _latent_steps(agent), each, flops, rates[dtype]))
     return Table(f"the default model: {_budget(config.planner)}", rows)
 
 
@@ -188,12 +190,17 @@ def _budget(search: PlannerConfig) -> str:
     return f"{search.candidates} candidates x {search.iterations} iterations x {search.horizon}"
 
 
-def _row(
-    name: str, search: PlannerConfig, each: np.ndarray, flops: int, rate: float
-) -> dict[str, Cell]:
+def _latent_steps(agent: Agent) -> int:
+    """Of one plan: its candidates, and the proposals."""
+    counted = agent.planner = Counted(agent.planner)
+    agent.plan(agent.initial())
+    agent.planner = counted.planner
+    return counted.steps
+
+
+def _row(name: str, steps: int, each: np.ndarray, flops: int, rate: float) -> dict[str, Cell]:
     floor_ms = flops / rate * 1e3
     median = float(np.median(each))
-    steps = search.candidates * search.iterations * search.horizon
     return {
         "planner": name,
         **percentiles(each),

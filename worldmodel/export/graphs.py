@@ -183,7 +183,7 @@ class _Unpacked:
     dtype = torch.float32
 
     def __init__(self, model: WorldModel) -> None:
-        self.dynamics = model.dynamics
+        self._dynamics = model.dynamics
         self.reward = model.reward
         self.discount = model.discount
         self.slow_value = model.slow_value
@@ -192,6 +192,14 @@ class _Unpacked:
 
     def imagine(self, latent: Latent, actions: Tensor, noise: Tensor | None) -> Tensor:
         return self._imagine(latent, actions, noise).features
+
+    def follow(self, latent: Latent, noise: Tensor) -> Tensor:
+        assert self.policy is not None
+        actions = []
+        for draw in noise.unbind(-2):
+            actions.append(self.policy.act(latent.features, draw))
+            latent = self._dynamics.imagine_step(latent, actions[-1], None)
+        return torch.stack(actions, -2)
 
 
 class _Plan(nn.Module):

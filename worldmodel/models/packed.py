@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from worldmodel.models.dynamics.recurrent import Recurrent
 from worldmodel.models.layers import GRUCell, NormedGRUCell
 from worldmodel.models.world import WorldModel
 from worldmodel.structs import Latent
@@ -41,11 +43,11 @@ def packed(model: WorldModel, dtype: torch.dtype) -> Packed:
     would be cheaper, and miss the steps of torch's fused optimizers.
     """
     parts = [child for name, child in model.named_children() if name in PLANNED]
-    weights = [weight.detach() for part in parts for weight in part.parameters()]
+    weights = [weight for part in parts for weight in part.parameters()]
     kept = _KEPT.get(model)
     if kept is None or not kept.fits(dtype, parts, weights):
         kept = _KEPT[model] = _Kept(
-            dtype, parts, [weight.clone() for weight in weights], Packed(model, dtype)
+            dtype, parts, [weight.detach().clone() for weight in weights], Packed(model, dtype)
         )
     return kept.packed
 
@@ -59,7 +61,7 @@ class _Kept:
     weights: list[Tensor]
     packed: Packed
 
-    def fits(self, dtype: torch.dtype, parts: list[nn.Module], weights: list[Tensor]) -> bool:
+    def fits(self, dtype: torch.dtype, parts: list[nn.Module], weights: Sequence[Tensor]) -> bool:
         return (
             dtype == self.dtype
             and len(weights) == len(self.weights)
@@ -84,7 +86,7 @@ class Packed:
 
     def __init__(self, model: WorldModel, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self.dynamics = _pack(model.dynamics, dtype)
+        self.step = PackedRecurrent(model.dynamics, dtype)
         self.reward = _pack(model.reward, dtype)
         self.discount = _pack(model.discount, dtype)
         self.slow_value = _pack(model.slow_value, dtype)
@@ -92,17 +94,24 @@ class Packed:
 
     def imagine(self, latent: Latent, actions: Tensor, noise: Tensor | None) -> Tensor:
         """latent [...], actions [..., L, A], noise [..., L, S] -> features [..., L, F]"""
-        actions = actions.to(self.dtype)
-        noise = None if noise is None else noise.to(self.dtype)
-        latent = latent.map(lambda part: part.to(self.dtype))
-        size = latent.deter.shape[-1]
-        features = actions.new_empty(*actions.shape[:-1], size + latent.stoch.shape[-1])
-        for step in range(actions.shape[-2]):
-            drawn = None if noise is None else noise[..., step, :]
-            latent = self.dynamics.imagine_step(latent, actions[..., step, :], drawn)
-            features[..., step, :size] = latent.deter
-            features[..., step, size:] = latent.stoch
-        return features
+        deter, stoch = latent.deter.to(self.dtype), latent.stoch.to(self.dtype)
+        drawn = [None] * actions.shape[-2] if noise is None else noise.to(self.dtype).unbind(-2)
+        rows = []
+        for action, draw in zip(actions.to(self.dtype).unbind(-2), drawn, strict=True):
+            deter, stoch = self.step(deter, stoch, action, draw)
+            rows += [deter, stoch]
+        return torch.cat(rows, -1).reshape(*actions.shape[:-1], -1)
+
+    def follow(self, latent: Latent, noise: Tensor) -> Tensor:
+        """What the policy does from ``latent`` [...] on, by its noise [..., L, A]: [..., L, A]"""
+        assert self.policy is not None
+        deter, stoch = latent.deter.to(self.dtype), latent.stoch.to(self.dtype)
+        actions = []
+        for draw in noise.unbind(-2):
+            action = self.policy.act(torch.cat([deter, stoch], -1), draw)
+            actions.append(action)
+            deter, stoch = self.step(deter, stoch, action.to(self.dtype), None)
+        return torch.stack(actions, -2)
 
 
 def _pack(part: M, dtype: torch.dtype) -> M:
@@ -173,12 +182,41 @@ class Product(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., I] of any dtype -> [..., O] of this one"""
-        x = x.to(self.dtype)
+        if x.dtype != self.dtype:
+            x = x.to(self.dtype)
         if self.is_packed:
             multiply = torch.ops.mkldnn._linear_pointwise
             return cast(Tensor, multiply(x, self.weight, self.bias, self.after, [], ""))
         product = functional.linear(x, self.weight, self.bias)
         return product if self.after == "none" else getattr(torch, f"{self.after}_")(product)
+
+
+class PackedRecurrent(nn.Module):
+    """``Recurrent.imagine_step``, of what a plan reads: without noise no deviation is computed."""
+
+    def __init__(self, dynamics: Recurrent, dtype: torch.dtype) -> None:
+        super().__init__()
+        hidden, last = dynamics.prior
+        assert isinstance(last, nn.Linear)
+        size = dynamics.stoch_size
+        self.join = _pack(dynamics.join, dtype)
+        self.cell = _pack(dynamics.cell, dtype)
+        self.hidden = _pack(hidden, dtype)
+        self.mean = Product(last, "none", dtype, slice(size))
+        self.raw_std = Product(last, "none", dtype, slice(size, 2 * size))
+        self.min_std = dynamics.min_std
+
+    def forward(
+        self, deter: Tensor, stoch: Tensor, action: Tensor, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """[..., D], [..., S], [..., A], [..., S] -> the next [..., D] and [..., S]"""
+        deter = self.cell(self.join(torch.cat([stoch, action], -1)), deter)
+        hidden = self.hidden(deter)
+        mean: Tensor = self.mean(hidden)
+        if noise is None:
+            return deter, mean
+        std = functional.softplus(self.raw_std(hidden)) + self.min_std
+        return deter, mean + std * noise  # of 1000 rows in bfloat16 faster than addcmul
 
 
 class PackedGRU(nn.Module):
@@ -191,7 +229,6 @@ class PackedGRU(nn.Module):
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """[..., I], [..., D] -> [..., D]"""
-        h = h.to(x.dtype)
         reset, update = self.gates(torch.cat([x, h], -1)).chunk(2, -1)
         candidate = self.candidate(torch.cat([x, reset * h], -1))
         return torch.lerp(candidate, h, update)
@@ -214,9 +251,9 @@ class PackedNormedGRU(nn.Module):
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """[..., I], [..., D] -> [..., D]"""
-        h = h.to(x.dtype)
         gates = self.gates(torch.cat([x, h], -1))
         gates = functional.layer_norm(gates, self.shape, self.scale, self.shift, self.eps)
-        reset, update = gates[..., : 2 * self.size].sigmoid().chunk(2, -1)
-        candidate = (reset * gates[..., 2 * self.size :]).tanh_()
+        reset_update, candidate = torch.split_with_sizes(gates, (2 * self.size, self.size), -1)
+        reset, update = reset_update.sigmoid().chunk(2, -1)
+        candidate = (reset * candidate).tanh_()
         return torch.lerp(h, candidate, update)

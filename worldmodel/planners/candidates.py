@@ -75,10 +75,16 @@ def judge_in_time(
     candidates: Tensor,
     out_of_time: Callable[[], bool],
     slice_size: int | None,
+    known: Tensor | None = None,
 ) -> Tensor:
-    """[B, N, L, A] -> [B, M]: of the first M candidates, those that there was time for."""
-    parts = in_time(candidates, out_of_time, slice_size)
-    return torch.cat([judge(score, part) for part in parts], 1)
+    """[B, N, L, A] -> [B, M]: of the first M candidates, those that there was time for.
+
+    ``known``: the returns of the first ones, which are not scored again.
+    """
+    returns = [] if known is None else [known]
+    unknown = candidates if known is None else candidates[:, known.shape[1] :]
+    returns += [judge(score, part) for part in in_time(unknown, out_of_time, slice_size)]
+    return torch.cat(returns, 1)
 
 
 def elect(candidates: Tensor, returns: Tensor, elites: int) -> tuple[Tensor, Tensor]:

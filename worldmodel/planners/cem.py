@@ -19,7 +19,7 @@ class CEM:
 
     PlaNet (Hafner et al. 2019, algorithm 2) begins every decision afresh, at a ``start`` of zeros
     with unit standard deviation, refits by mean and population standard deviation, and returns the
-    mean.
+    mean. Proposals compete in every iteration with the return of the first.
     """
 
     horizon: int
@@ -43,15 +43,17 @@ class CEM:
         proposed = proposals.shape[1]
         mean, std = start, torch.full_like(start, self.initial_std)  # [B, L, A]
         pool = start.new_empty(len(start), self.candidates, *start.shape[1:])  # [B, N, L, A]
+        pool[:, :proposed] = proposals
+        known = start.new_empty(len(start), 0)  # [B, <= M] the proposals' returns, once scored
         elites, returns = unscored(start, project)
         done = 0
         for _ in range(self.iterations):
             if out_of_time():
                 break
-            pool[:, :proposed] = proposals
             draw(pool[:, proposed:], generators).mul_(std[:, None]).add_(mean[:, None])
             candidates = project(pool)
-            scored = judge_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
+            scored = judge_in_time(score, candidates, out_of_time, slice_size, known)  # [B, M]
+            known = scored[:, :proposed]
             elites, returns = elect(candidates, scored, self.elites)  # [B, K, L, A], [B, K]
 
             found = returns[:, :1, None].isfinite()  # [B, 1, 1]

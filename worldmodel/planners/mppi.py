@@ -22,8 +22,9 @@ class MPPI:
     A higher temperature listens more to the best, in the score's own unit. Of a score whose returns
     lie hundreds apart only the best candidate is heard; CEM and iCEM rank, whatever the unit.
 
-    Proposals compete in every iteration; the standard deviation stays in [min_std, max_std] and
-    begins at the upper end. Returns the weighted mean (TD-MPC2 draws one of the elites by weight).
+    Proposals compete in every iteration with the return of the first; the standard deviation stays
+    in [min_std, max_std] and begins at the upper end. Returns the weighted mean (TD-MPC2 draws one
+    of the elites by weight).
     """
 
     horizon: int
@@ -49,15 +50,17 @@ class MPPI:
         proposed = proposals.shape[1]
         mean, std = start, torch.full_like(start, self.max_std)  # [B, L, A]
         pool = start.new_empty(len(start), self.candidates, *start.shape[1:])  # [B, N, L, A]
+        pool[:, :proposed] = proposals
+        known = start.new_empty(len(start), 0)  # [B, <= M] the proposals' returns, once scored
         elites, returns = unscored(start, project)
         done = 0
         for _ in range(self.iterations):
             if out_of_time():
                 break
-            pool[:, :proposed] = proposals
             draw(pool[:, proposed:], generators).mul_(std[:, None]).add_(mean[:, None])
             candidates = project(pool)
-            scored = judge_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
+            scored = judge_in_time(score, candidates, out_of_time, slice_size, known)  # [B, M]
+            known = scored[:, :proposed]
             elites, returns = elect(candidates, scored, self.elites)  # [B, K, L, A], [B, K]
 
             found = returns[:, :1, None].isfinite()  # [B, 1, 1]

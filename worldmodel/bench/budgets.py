@@ -1,0 +1,359 @@
+"""What a trained agent earns by planner and budget, beside what its plans cost and promise.
+
+    python -m worldmodel.bench.budgets [--weights FILE] [--only NAME ...] [--episodes N]
+    python -m worldmodel.bench.budgets --deadlines
+
+Episodes from the same starts in the true simulator, without exploration noise; the weights are
+the demo's unless told otherwise. A file's episodes that are not played again stay. Beside the file
+of deadlines stands their drawing. Deadlines mean something on an idle machine only.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldmodel import parcel
+from worldmodel.agent import Agent
+from worldmodel.bench.measure import Cell, Table, describe
+from worldmodel.config import ConfigError, PlannerConfig, nearest
+from worldmodel.envs import Environment, make_env
+from worldmodel.planners import Planner, Project
+from worldmodel.progress import Progress
+from worldmodel.structs import Latent, Score, Search
+
+if TYPE_CHECKING:  # plotting is no part of an import
+    from matplotlib.figure import Figure
+
+WEIGHTS = Path(__file__).parents[1] / "pretrained" / "demo.safetensors"
+POLICY = "policy"  # the row of whoever follows the policy and searches nothing
+DEADLINES_MS = (5.0, 10.0, 20.0, 50.0, 100.0, None)
+ALONE = {"proposals": 0, "warm_start": False}  # nothing but the search itself, as PlaNet plans
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A planner, and how much of it."""
+
+    kind: str
+    candidates: int
+    iterations: int
+    horizon: int
+    elites: int
+    more: Mapping[str, object] = field(default_factory=dict)  # of the planner's settings
+
+    def of(self, planner: PlannerConfig) -> PlannerConfig:
+        sizes = {name: getattr(self, name) for name in ("kind", "candidates", "iterations")}
+        sizes |= {"horizon": self.horizon, "elites": self.elites, **self.more}
+        return replace(planner, **sizes)
+
+
+BUDGETS = {
+    "cem 1000 x 10 x 12, as PlaNet": Budget("cem", 1000, 10, 12, 100, ALONE),
+    "cem 300 x 5 x 12": Budget("cem", 300, 5, 12, 30, ALONE),
+    "cem 100 x 5 x 12": Budget("cem", 100, 5, 12, 10, ALONE),
+    "cem 64 x 3 x 6": Budget("cem", 64, 3, 6, 16, ALONE),
+    "icem 100 x 5 x 12": Budget("icem", 100, 5, 12, 10, {"proposals": 0}),
+    "icem 64 x 3 x 6": Budget("icem", 64, 3, 6, 16, {"proposals": 0}),
+    "icem 64 x 3 x 6, 16 proposals": Budget("icem", 64, 3, 6, 16, {"proposals": 16}),
+    "mppi 100 x 5 x 12": Budget("mppi", 100, 5, 12, 16, {"proposals": 0}),
+    "mppi 64 x 3 x 6": Budget("mppi", 64, 3, 6, 16, {"proposals": 0}),
+    "mppi 64 x 3 x 6, 16 proposals": Budget("mppi", 64, 3, 6, 16, {"proposals": 16}),
+    "mppi 32 x 2 x 6, 8 proposals": Budget("mppi", 32, 2, 6, 8, {"proposals": 8}),
+    "shooting 192 x 1 x 6": Budget("shooting", 192, 1, 6, 16, ALONE),
+    "gradient 16 x 6 x 6": Budget("gradient", 16, 6, 6, 4, {"proposals": 0}),
+}
+# Large enough that no deadline but the last lets it end; without proposals, so that what is earned
+# comes from the time alone.
+WITH_DEADLINES = "icem 512 x 6 x 12"
+LARGE = Budget("icem", 512, 6, 12, 32, {"proposals": 0})
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A row of the file."""
+
+    planner: str
+    deadline_ms: float | None
+    seed: int
+    rows: int  # decisions
+    latent_steps: float  # imagined for a decision, on average
+    earned: float  # in the true simulator
+    promised: float  # by the model: the mean return of the plans that were followed
+
+
+class Counted:
+    """A planner that counts the latents that its candidates and proposals take."""
+
+    def __init__(self, planner: Planner) -> None:
+        self.planner = planner
+        self.steps = 0
+
+    @property
+    def horizon(self) -> int:
+        return self.planner.horizon
+
+    def search(
+        self,
+        score: Score,
+        start: Tensor,
+        *,
+        proposals: Tensor | None,
+        generators: Sequence[torch.Generator],
+        project: Project,
+        out_of_time: Callable[[], bool],
+        slice_size: int | None = None,
+    ) -> Search:
+        def counted(actions: Tensor) -> Tensor:
+            self.steps += actions.shape[:3].numel()
+            return score(actions)
+
+        if proposals is not None:
+            self.steps += proposals.shape[:3].numel()
+        return self.planner.search(
+            counted,
+            start,
+            proposals=proposals,
+            generators=generators,
+            project=project,
+            out_of_time=out_of_time,
+            slice_size=slice_size,
+        )
+
+
+def play(
+    agent: Agent,
+    env: Environment,
+    planner: str,
+    seed: int,
+    deadline_ms: float | None = None,
+    rows: int | None = None,
+) -> Episode:
+    """An episode, or its first ``rows``, of ``agent``'s planner; of its policy for POLICY."""
+    counted = agent.planner = Counted(agent.planner)
+    seeds = np.random.default_rng([seed, 1])
+    row, belief, plan = env.reset(seed), agent.initial(), None
+    earned, promised = 0.0, list[float]()
+    while not row.is_last and len(promised) != rows:
+        assert row.action is not None
+        belief = agent.observe(belief, row.action, row.observation)
+        if planner == POLICY:
+            actions = followed(agent, belief)
+        else:
+            plan = agent.plan(belief, plan, int(seeds.integers(2**62)), deadline_ms)
+            actions = plan.actions
+        promised.append(imagined(agent, belief, actions))
+        row = env.step(actions[0].numpy())
+        earned += row.reward
+    agent.planner = counted.planner
+    steps = counted.steps / len(promised)
+    mean = float(np.mean(promised))
+    return Episode(planner, deadline_ms, seed, len(promised), steps, earned, mean)
+
+
+@torch.no_grad()
+def followed(agent: Agent, belief: Latent) -> Tensor:
+    """What the policy would do, by its mean: [L, A]"""
+    actions = []
+    for _ in range(agent.planner.horizon):
+        action = torch.from_numpy(agent.act(belief))
+        belief = agent.model.dynamics.imagine_step(belief, action, None)
+        actions.append(action)
+    return torch.stack(actions)
+
+
+@torch.no_grad()
+def imagined(agent: Agent, belief: Latent, actions: Tensor) -> float:
+    """The return of actions [L, A] under the model, the value of the last row included."""
+    begin = belief.map(lambda part: part[None, None])
+    features = agent.model.imagine(begin, actions[None, None], None).features
+    return float(agent.reward(features, actions[None, None]).sum())
+
+
+def planning(agent: Agent, budget: Budget) -> Agent:
+    """The same model under another planner."""
+    return Agent(agent.model, replace(agent.config, planner=budget.of(agent.config.planner)))
+
+
+def summarise(episodes: Sequence[Episode]) -> Table:
+    """A row for each planner and deadline; the spread is over episodes."""
+    groups: dict[tuple[str, float | None], list[Episode]] = {}
+    for episode in episodes:
+        groups.setdefault((episode.planner, episode.deadline_ms), []).append(episode)
+    rows = []
+    for (planner, deadline_ms), group in groups.items():
+        earned = [episode.earned for episode in group]
+        row: dict[str, Cell] = {"planner": planner}
+        if deadline_ms is not None or planner == WITH_DEADLINES:
+            row["deadline ms"] = "none" if deadline_ms is None else deadline_ms
+        rows.append(row | {
+            "latent steps a decision": float(np.mean([e.latent_steps for e in group])),
+            "episodes": len(group),
+            "return": float(np.mean(earned)),
+            "spread": float(np.std(earned)),
+            "promised": float(np.mean([e.promised for e in group])),
+        })  # fmt: skip
+    return Table("what plans earn in the true simulator, and promise", rows)
+
+
+def plot_deadlines(episodes: Sequence[Episode]) -> Figure:
+    """The return over the deadline, every episode as a point; without one it is a level."""
+    from worldmodel.visualize.figures import HOLD_LAST, MODEL, name_axes, panels
+
+    figure, (axes,) = panels([[0]], width=8, height=5)
+    limited = sorted(e.deadline_ms for e in episodes if e.deadline_ms is not None)
+    means = {ms: np.mean([e.earned for e in episodes if e.deadline_ms == ms]) for ms in limited}
+    free = [e.earned for e in episodes if e.deadline_ms is None]
+    for episode in episodes:
+        if episode.deadline_ms is not None:
+            axes.plot(episode.deadline_ms, episode.earned, "o", color=MODEL, alpha=0.4)
+    axes.plot(list(means), list(means.values()), color=MODEL, lw=2.5, label="with a deadline")
+    if free:
+        level = float(np.mean(free))
+        axes.axhline(level, color=HOLD_LAST, ls="--", lw=2.5, label="with all the time")
+    axes.set_xscale("log")
+    axes.set_xticks(list(means), [f"{ms:g}" for ms in means])
+    axes.legend()
+    name_axes(axes, f"{WITH_DEADLINES}: return by deadline", "deadline, ms", "return")
+    return figure
+
+
+def keep(file: Path, episode: Episode, header: Sequence[str]) -> list[Episode]:
+    """Write one into the file, in the place of the one that it repeats; all that is there then."""
+    what = (episode.planner, episode.deadline_ms, episode.seed)
+    others = [e for e in read(file) if (e.planner, e.deadline_ms, e.seed) != what]
+    episodes = sorted([*others, episode], key=_order)
+    text = io.StringIO("".join(f"# {line}\n" for line in header))
+    text.seek(0, io.SEEK_END)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for each in episodes:
+        deadline = "" if each.deadline_ms is None else f"{each.deadline_ms:g}"
+        writer.writerow([each.planner, deadline, each.seed, each.rows, *(
+            f"{number:.1f}" for number in (each.latent_steps, each.earned, each.promised)
+        )])  # fmt: skip
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}.new")
+    beside.write_text(text.getvalue())
+    beside.replace(file)
+    return episodes
+
+
+COLUMNS = ("planner", "deadline_ms", "seed", "rows", "latent_steps", "return", "promised")
+
+
+def read(file: Path) -> list[Episode]:
+    """Empty where there is no file yet."""
+    if not file.exists():
+        return []
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
+    return [
+        Episode(
+            row["planner"],
+            float(row["deadline_ms"]) if row["deadline_ms"] else None,
+            int(row["seed"]),
+            int(row["rows"]),
+            float(row["latent_steps"]),
+            float(row["return"]),
+            float(row["promised"]),
+        )
+        for row in csv.DictReader(lines)
+    ]
+
+
+def _order(episode: Episode) -> tuple[int, float, int]:
+    """As the table above names the planners, then by deadline."""
+    names = [POLICY, *BUDGETS]
+    place = names.index(episode.planner) if episode.planner in names else len(names)
+    return place, episode.deadline_ms or np.inf, episode.seed
+
+
+def main(
+    weights: Path,
+    only: Sequence[str],
+    episodes: int,
+    seed: int,
+    rows: int | None,
+    deadlines: bool,
+    file: Path,
+) -> None:
+    """Every planner from the first start, then every one from the next."""
+    torch.set_num_threads(1)  # the tensors are small
+    agent, about = (found := parcel.read(weights)).agent, found.about
+    budgets: dict[str, Budget] = {WITH_DEADLINES: LARGE} if deadlines else BUDGETS
+    agents = {name: planning(agent, budget) for name, budget in budgets.items()}
+    if not deadlines:
+        agents = {POLICY: agent, **agents}
+    for name in only:
+        if name not in agents:
+            raise ConfigError(f"only: {name}: no such planner{nearest(name, list(agents))}")
+    renderer = about["environment"]["renderer"]
+    env = make_env(agent.config.task, replace(agent.config.env, renderer=renderer), seed)
+    played: list[Episode] = read(file)
+    header = [
+        f"python -m worldmodel.bench.budgets{' --deadlines' if deadlines else ''}:"
+        f" {f'the first {rows} rows of an episode' if rows else 'whole episodes'}"
+        f" of {agent.config.task}, {weights.name} with sha256 {about['sha256'][:12]}, one thread",
+        "latent_steps: imagined for a decision (candidates x rows, and the policy's proposals),"
+        " backward passes not counted; return: in the true simulator",
+        "promised: mean return of the plans followed, under the model, the last row's value"
+        " included; not named: settings of the default preset",
+    ]  # fmt: skip
+    with Progress(f"{len(agents)} planners, {episodes} starts", None, None) as progress:
+        for number in range(seed, seed + episodes):
+            for name, each in agents.items():
+                if only and name not in only:
+                    continue
+                for deadline_ms in DEADLINES_MS if deadlines else (None,):
+                    if deadline_ms is not None:
+                        each.warm_up()
+                    episode = play(each, env, name, number, deadline_ms, rows)
+                    played = keep(file, episode, header)
+                    progress.event(
+                        f"{name}, {deadline_ms or 'no'} deadline, start {number}:"
+                        f" {episode.earned:.0f}"
+                    )
+        env.close()
+        for line in describe(summarise(played)).splitlines():
+            progress.event(line)
+        progress.done(str(file))
+    if deadlines:
+        plot_deadlines(played).savefig(file.with_suffix(".png"), dpi=80)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    def command(
+        *,
+        weights: Path = WEIGHTS,
+        only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = (),
+        episodes: int = 3,
+        seed: int = 0,
+        rows: int | None = None,
+        deadlines: bool = False,
+        file: Path | None = None,
+    ) -> None:
+        """What a trained agent earns by planner and budget, or by deadline.
+
+        Args:
+            weights: of an agent, as the demo keeps it.
+            only: these rows of the table.
+            episodes: from as many starts.
+            seed: the first one.
+            rows: of each episode, from its start; all of them unless told.
+            deadlines: one large budget under several deadlines.
+            file: where the episodes are kept.
+        """
+        name = "plan_deadlines.csv" if deadlines else "plan_quality.csv"
+        main(weights, only, episodes, seed, rows, deadlines, file or Path("assets/bench") / name)
+
+    tyro.cli(command)
