@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import importlib.util
 import json
 import shutil
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from numpy.typing import NDArray
 
 from tests.conftest import TINY
 from worldmodel import checkpoint, loop
@@ -22,6 +24,8 @@ from worldmodel.agent import Agent
 from worldmodel.cli import main
 from worldmodel.config import Config, ConfigError, read, to_dict
 from worldmodel.models import WorldModel
+from worldmodel.replay import write_episode
+from worldmodel.structs import Episode
 
 pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
@@ -32,7 +36,7 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from worldmodel import export
-from worldmodel.export import compression, folder, graphs, runner
+from worldmodel.export import compression, folder, graphs, pruning, runner
 
 TOLERANCE = 1e-4
 SHORT = {"horizon": 2, "iterations": 2, "candidates": 8, "elites": 3, "proposals": 2}
@@ -155,17 +159,53 @@ def test_it_runs_without_torch(exported: tuple[Agent, Path], tmp_path: Path) -> 
     np.testing.assert_allclose([float(word) for word in said.stdout.split()], expected, atol=1e-6)
 
 
+# Walks over what the original met, in an environment that holds nothing else.
+ALONE = """
+import importlib.util, sys
+for heavy in ("torch", "worldmodel", "mujoco", "dm_control", "onnx"):
+    assert importlib.util.find_spec(heavy) is None, heavy
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from runner import Runner
+agent, walked = Runner(sys.argv[1]), np.load(sys.argv[2])
+belief, plan, answers = agent.initial(), None, []
+for step, action in enumerate(walked["action"]):
+    noises = walked["observe"][step], walked["plan"][step]
+    belief = agent.observe(belief, action, walked["image"][step], noise=noises[0])
+    plan = agent.plan(belief, previous=plan, noise=noises[1])
+    parts = [belief[name] for name in ("deter", "stoch", "mean", "std")]
+    answers.append(np.concatenate([*parts, plan.actions.ravel(), plan.elites.ravel()]))
+np.save(sys.argv[3], answers)
+"""
+
+
 @pytest.mark.slow
-def test_an_environment_of_numpy_and_onnxruntime_is_enough(
+def test_an_environment_of_numpy_and_onnxruntime_answers_as_the_original(
     exported: tuple[Agent, Path], tmp_path: Path
 ) -> None:
-    _, out = exported
+    agent, out = exported
+    belief, plan, done = agent.initial(), None, agent.no_action()
+    walked: dict[str, list[Any]] = {"action": [], "image": [], "observe": [], "plan": []}
+    expected = []
+    for step in range(6):
+        image = torch.randint(256, agent.model.image_shape, dtype=torch.uint8).numpy()
+        with graphs.Drawn() as to_observe:
+            belief = agent.observe(belief, done, image, seed=step)
+        with graphs.Drawn() as to_plan:
+            plan = agent.plan(belief, previous=plan, seed=step)
+        noises = to_observe.noise.numpy(), to_plan.noise.numpy()
+        for name, value in zip(walked, (done, image, *noises), strict=True):
+            walked[name].append(value)
+        parts = [getattr(belief, name) for name in graphs.PARTS]
+        expected.append(torch.cat([*parts, plan.actions.flatten(), plan.elites.flatten()]))
+        done = plan.first
+    np.savez(tmp_path / "walked.npz", **walked)
     python = make_environment(tmp_path / "venv", ["numpy", "onnxruntime"])
     copied = shutil.copytree(out, tmp_path / "robot")
-    said = subprocess.run(
-        [python, "-c", ROBOT, str(copied)], check=True, capture_output=True, text=True
-    )
-    assert len(said.stdout.split()) == SHORT["horizon"] * 2
+    answers = tmp_path / "answers.npy"
+    words = [python, "-I", "-c", ALONE, copied, tmp_path / "walked.npz", answers]
+    subprocess.run(words, check=True)
+    np.testing.assert_allclose(np.load(answers), torch.stack(expected), rtol=0, atol=TOLERANCE)
 
 
 SLIM = """
@@ -207,6 +247,17 @@ def make_environment(at: Path, packages: list[str]) -> Path:
         [at / "bin/python", "-m", "pip", "install", "-q", "-c", constraints, *packages], check=True
     )
     return at / "bin/python"
+
+
+def make_episode(rows: int = 12) -> Episode:
+    random = np.random.default_rng(0)
+    return Episode(
+        image=random.integers(0, 256, (rows, 16, 16, 3), np.uint8),
+        action=random.uniform(-1, 1, (rows, 2)).astype(np.float32),
+        reward=np.zeros(rows, np.float32),
+        discount=np.ones(rows, np.float32),
+        env_steps=np.ones(rows, np.int64),
+    )
 
 
 def make_run(at: Path, agent: Agent) -> Path:
@@ -328,17 +379,12 @@ def test_eight_bits_are_off_by_at_most_half_a_step() -> None:
     assert np.abs(integers).max((0, 2)).tolist() == [127, 127, 0, 127, 127, 127, 127]
 
 
-def test_pruning_takes_the_smallest() -> None:
-    weights = np.float32([[0.1, -4.0, 0.3], [-0.2, 5.0, 2.0]])
-    assert compression.pruned(weights, 0.5).tolist() == [[0, -4, 0], [0, 5, 2]]
-    assert np.array_equal(compression.pruned(weights, 0.0), weights)
-
-
 @pytest.mark.parametrize("kind", ["MatMul", "Gemm", "Transpose"])
 def test_a_compressed_product_is_that_of_the_rounded_weights(kind: str) -> None:
     random = np.random.default_rng(0)
     x, weights = (random.standard_normal(shape, np.float32) for shape in ((2, 24), (24, 40)))
     weights *= np.geomspace(0.01, 10, 40, dtype=np.float32)  # a scale for each output, or else
+    weights[::2] = 0.0
     stored = weights if kind == "MatMul" else np.ascontiguousarray(weights.T)
     nodes = {
         "MatMul": [helper.make_node("MatMul", ["x", "w"], ["y"])],
@@ -359,8 +405,8 @@ def test_a_compressed_product_is_that_of_the_rounded_weights(kind: str) -> None:
         opset_imports=[helper.make_opsetid("", 18)],
         ir_version=10,
     )
-    smaller = export.compress(model, bits=8, prune=0.5)
-    integers, scale = compression.quantised(compression.pruned(weights, 0.5), axis=1)
+    smaller = export.compress(model)
+    integers, scale = compression.quantised(weights, axis=1)
     options = runner.session_options(threads=1)
     session = onnxruntime.InferenceSession(smaller.SerializeToString(), options)
     (y,) = session.run(None, {"x": x})
@@ -371,13 +417,37 @@ def test_a_compressed_product_is_that_of_the_rounded_weights(kind: str) -> None:
     assert len(smaller.SerializeToString()) < len(model.SerializeToString()) / 2
 
 
+@pytest.mark.slow
+def test_pruned_weights_are_zero_in_the_graphs(tmp_path: Path) -> None:
+    agent = make_agent()
+    smaller = pruning.pruned(agent, 0.5, [make_episode()])
+    made, out = export.record(smaller), tmp_path / "export"
+    for bits in (32, 8):
+        assert export.write(made, out, made_from={}, bits=bits, prune=0.5).zeros > 0.4
+        files = [gzip.decompress(path.read_bytes()) for path in out.glob("*.onnx.gz")]
+        graph = [
+            tensor for file in files for tensor in onnx.load_from_string(file).graph.initializer
+        ]
+        for name, part in pruning.prunable(smaller.model):
+            assert is_zero_where(part.weight.numpy() == 0, graph), name
+    export.write(made, out, made_from={}, prune=0.5)
+    assert export.difference(smaller, export.Runner(out), steps=3) <= TOLERANCE
+
+
+def is_zero_where(zeros: NDArray[np.bool_], graph: list[Any]) -> bool:
+    """Whether a matrix of the graph, or its transpose, is."""
+    found = [numpy_helper.to_array(tensor) for tensor in graph]
+    patterns = (zeros, zeros.T)
+    return any(not one[p].any() for p in patterns for one in found if one.shape == p.shape)
+
+
 def test_every_product_of_an_agent_is_compressed(
     recorded: tuple[Agent, graphs.Graphs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent, made = recorded
     monkeypatch.setattr(compression, "SMALLEST_WEIGHT", 1)
     for model in (made.observe, made.plan):
-        smaller = export.compress(model, bits=8, prune=0.0)
+        smaller = export.compress(model)
         left = {t.name: t for t in smaller.graph.initializer if t.data_type == 1}
         for node in smaller.graph.node:
             if node.op_type in ("Conv", "MatMul", "Gemm"):
@@ -463,6 +533,8 @@ def test_the_command_writes_a_folder_that_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = make_run(tmp_path / "run", recorded[0])
+    (run / "replay").mkdir()
+    write_episode(run / "replay" / "000000.npz", make_episode())
     monkeypatch.setattr("worldmodel.export.comparison.record", lambda agent: recorded[1])
     code, out, err = tell(capsys, "export", run, "--bits", "8", "--prune", "0.5", "--episodes", "0")
     assert (code, err) == (0, "")
@@ -484,5 +556,7 @@ def test_both_are_played_from_the_same_starts(
     assert main(["train", str(preset), "--steps", "320", "--run", str(run)]) == 0
     code, out, _ = tell(capsys, "export", run, "--bits", "8", "--episodes", "2")
     assert code == 0
-    returns = [line.split()[-6:] for line in out.splitlines() if "over 2 episodes" in line]
-    assert len(returns) == 3
+    rows = [line for line in out.splitlines() if "over 2 episodes" in line]
+    assert len(rows) == 3
+    # A change is told of whatever was not itself the measure.
+    assert [line.count("±") for line in rows] == [2, 1, 2]

@@ -540,7 +540,7 @@ def _export_run(
     ] = None,
     bits: Annotated[Literal[32, 8], tyro.conf.arg(help="of a weight")] = 32,
     prune: Annotated[
-        float, tyro.conf.arg(metavar="SHARE", help="of the weights, the smallest, become zero")
+        float, tyro.conf.arg(metavar="SHARE", help="of the weights become zero; the others adapt")
     ] = 0.0,
     planner: Annotated[
         str | None, tyro.conf.arg(metavar="KIND", help="plan with another than the run's own")
@@ -570,12 +570,13 @@ def _export_run(
     if planner is not None:
         agent = export.with_planner(agent, planner)
     export.require_exportable(agent)
+    lived = export.newest_episodes(run) if prune else []
     env = _environment_of(run, agent.config, renderer) if episodes else None
     made_from = {"run": run.name, "task": agent.config.task, **loop.read_about(run)["versions"]}
     try:
         with _one_thread():
             print("recording both verbs as graphs: a minute or two", flush=True)
-            shown = export.export(agent, out, made_from, bits, prune, env, episodes)
+            shown = export.export(agent, out, made_from, bits, prune, lived, env, episodes)
     finally:
         if env is not None:
             env.close()

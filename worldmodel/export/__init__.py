@@ -12,6 +12,7 @@ from worldmodel.export.graphs import (
     require_exportable,
     require_libraries,
 )
+from worldmodel.export.pruning import newest_episodes, pruned
 from worldmodel.export.runner import Runner
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "compress",
     "difference",
     "export",
+    "newest_episodes",
+    "pruned",
     "record",
     "require_exportable",
     "require_free",

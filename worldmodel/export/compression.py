@@ -1,8 +1,8 @@
-"""Fewer bytes for the same graph: half of the weights to zero, the rest in eight bits.
+"""Fewer bytes for the same graph: weights in eight bits.
 
 Weights only: activations stay float32, so the graph needs no calibration and computes as before on
 weights that are slightly off. (Quantised activations would make small products slower on a CPU
-and would move every belief.) The zeros of pruning cost nothing once the file is zipped.
+and would move every belief.) Zeros stay zero, and cost nothing once the file is zipped.
 """
 
 from __future__ import annotations
@@ -19,23 +19,19 @@ LARGEST = 127  # of an int8, both ways: zero stays zero
 SMALLEST_WEIGHT = 256  # numbers; below that a scale and a node cost more than they save
 
 
-def compress(model: ModelProto, bits: int, prune: float) -> ModelProto:
-    """A copy; ``bits`` is 32 or 8, ``prune`` the share of each matrix that becomes zero."""
+def compress(model: ModelProto) -> ModelProto:
+    """A copy, whose products and convolutions take weights of eight bits."""
     import onnx
     from onnx import helper, numpy_helper
 
     smaller = onnx.ModelProto()
     smaller.CopyFrom(model)
-    axes = prunable(smaller)
+    axes = compressible(smaller)
     first = []
     for tensor in list(smaller.graph.initializer):
         if tensor.name not in axes:
             continue
-        weights = pruned(numpy_helper.to_array(tensor), prune)
-        if bits == 32:
-            tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
-            continue
-        integers, scale = quantised(weights, axes[tensor.name])
+        integers, scale = quantised(numpy_helper.to_array(tensor), axes[tensor.name])
         stored, scales = f"{tensor.name}.int8", f"{tensor.name}.scale"
         first.append(
             helper.make_node(
@@ -55,7 +51,7 @@ def compress(model: ModelProto, bits: int, prune: float) -> ModelProto:
     return smaller
 
 
-def prunable(model: ModelProto) -> dict[str, int]:
+def compressible(model: ModelProto) -> dict[str, int]:
     """The weights of products and convolutions by name, each with the axis of its outputs."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     axes: dict[str, int] = {}
@@ -70,14 +66,6 @@ def prunable(model: ModelProto) -> dict[str, int]:
         if name in shapes and np.prod(shapes[name]) >= SMALLEST_WEIGHT:
             axes[name] = 0 if turned or node.op_type == "Conv" else last
     return axes
-
-
-def pruned(weights: NDArray[np.float32], share: float) -> NDArray[np.float32]:
-    """The share of least magnitude becomes zero."""
-    count = round(share * weights.size)
-    flat = weights.flatten()
-    flat[np.argsort(np.abs(flat), kind="stable")[:count]] = 0.0
-    return flat.reshape(weights.shape)
 
 
 def quantised(weights: NDArray[np.float32], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:

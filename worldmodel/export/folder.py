@@ -26,6 +26,7 @@ class Exported:
 
     path: Path
     graph_bytes: int  # of both graphs
+    zeros: float  # the share of their numbers, biases and norms among them
 
 
 def require_free(folder: Path) -> None:
@@ -46,8 +47,8 @@ def write(
 ) -> Exported:
     """All of it, or nothing; in the place of an older export.
 
-    ``made_from`` is for people: which run, which versions. Weights of fewer bits or with zeros are
-    zipped, for only then do the zeros leave the file.
+    ``made_from`` is for people: which run, which versions; so is ``prune``, the share of weights
+    that were made zero before. These or eight bits are zipped, for only then zeros leave the file.
     """
     require_free(folder)
     smaller = bits < 32 or prune > 0
@@ -58,12 +59,9 @@ def write(
         files: dict[str, dict[str, Any]] = {}
         for name in ("observe", "plan"):
             model = getattr(graphs, name)
-            content: bytes
-            if smaller:
-                content = compress(model, bits, prune).SerializeToString(deterministic=True)
-                content = gzip.compress(content, mtime=0)
-            else:
-                content = model.SerializeToString(deterministic=True)
+            model = compress(model) if bits == 8 else model
+            content: bytes = model.SerializeToString(deterministic=True)
+            content = gzip.compress(content, mtime=0) if smaller else content
             file = f"{name}.onnx.gz" if smaller else f"{name}.onnx"
             (beside / file).write_bytes(content)
             sha256 = hashlib.sha256(content).hexdigest()
@@ -82,7 +80,21 @@ def write(
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
-    return Exported(folder, sum(file["bytes"] for file in files.values()))
+    size = sum(file["bytes"] for file in files.values())
+    return Exported(folder, size, _share_of_zeros(graphs))
+
+
+def _share_of_zeros(graphs: Graphs) -> float:
+    from onnx import TensorProto, numpy_helper
+
+    numbers = [
+        numpy_helper.to_array(tensor)
+        for model in (graphs.observe, graphs.plan)
+        for tensor in model.graph.initializer
+        if tensor.data_type == TensorProto.FLOAT
+    ]
+    zeros = sum(int((part == 0).sum()) for part in numbers)
+    return zeros / sum(int(part.size) for part in numbers)
 
 
 def _replace(beside: Path, folder: Path) -> None:
