@@ -16,6 +16,7 @@ import matplotlib.text
 import numpy as np
 import pytest
 import torch
+from mpl_toolkits.mplot3d import proj3d
 
 from tests.conftest import Answer
 from tests.test_choices import Levers
@@ -41,6 +42,7 @@ from worldmodel.visualize import (
     observe,
     plot_curves,
     plot_errors,
+    plot_map,
     plot_sensors,
     predict,
     probe,
@@ -55,7 +57,7 @@ from worldmodel.visualize.figures import how_far_apart
 from worldmodel.visualize.page import Fact, Section, Table
 from worldmodel.visualize.predictions import newest
 from worldmodel.visualize.source import mean_image
-from worldmodel.visualize.strips import paint_error, say_action
+from worldmodel.visualize.strips import Row, draw_strip, paint_error, say_action
 from worldmodel.visualize.truth import angles, name_state
 
 HEIGHT, WIDTH = 2, 3
@@ -278,6 +280,18 @@ def test_pictures_show_the_very_pixels():
     for picture in (draw_open_loop(prediction), draw_video(prediction)[9]):
         flat = picture.reshape(-1, 3)
         assert (flat == 180).all(-1).sum() >= 2 * 100 * 150  # row 9, true and imagined
+
+
+def test_no_label_is_cut_off():
+    image = np.zeros((1, 4, 4, 3), np.uint8)
+    row = Row("", image, np.ones(1, np.bool_), np.zeros(1, np.bool_))
+    narrow = draw_strip("", [""], [row])
+    for longer in ("before: -0.000123456789", "of two\nlines, of which this is longer"):
+        wide = draw_strip("", [""], [dataclasses.replace(row, label=longer)])
+        assert wide.shape[1] > narrow.shape[1]
+        assert (wide[:, :6] == 255).all()  # nothing stands at the edge
+    foot = draw_strip("", [""], [row], foot="as long a foot as there may be " * 3)
+    assert (foot[:, -6:] == 255).all()
 
 
 def test_a_video_has_a_frame_for_each_row_all_of_one_even_size():
@@ -664,6 +678,25 @@ def test_a_ring_is_mapped_to_a_ring():
     np.testing.assert_allclose(found.shares, [0.5, 0.5, 0], atol=0.05)
     assert found.row[:3].tolist() == [0, 1, 2]
     assert found.episode.tolist() == sorted([0, 1, 2, 3] * 400)
+
+
+def test_a_ring_is_drawn_as_a_ring():
+    """Seen from a low place it would be a line; stretched, an egg."""
+    features, angle = rings(np.random.default_rng(0), rows=100)
+    found = map_latents(features)
+    colours = {"angle of pole": np.concatenate(angle)}
+    (flat, _), (solid, bar) = (
+        plot_map(found, colours, solid=is_solid).axes for is_solid in (False, True)
+    )
+    assert flat.get_aspect() == 1
+    solid.apply_aspect()
+    seen = np.stack(proj3d.proj_transform(*found.points.T, solid.get_proj())[:2], 1)
+    sizes = np.linalg.svd(seen - seen.mean(0), compute_uv=False)
+    assert sizes[1] > 0.6 * sizes[0]
+    colour = solid.collections[0].to_rgba([-np.pi, np.pi, 0.0])
+    assert np.abs(colour[0] - colour[1]).max() < 0.12  # the circle of colours is closed
+    assert np.abs(colour[0] - colour[2]).max() > 0.8
+    assert [label.get_text() for label in bar.get_yticklabels()][::2] == ["-π", "0", "π"]
 
 
 def test_a_probe_reads_what_is_there_and_nothing_else():

@@ -35,7 +35,9 @@ STYLE: dict[Any, Any] = {
 PROBES_SHOWN = 6
 SENSORS_SHOWN = 6
 CYCLE = "hsv"  # angles meet themselves, and no part of the ring fades into a page
+QUARTERS = ["-π", "-π/2", "0", "π/2", "π"]
 SCALE = "viridis"
+ABOVE = 50  # degrees over the plane of the first two components
 
 # For a dark page: the same hues, lighter
 DARK_PAPER, DARK_INK, DARK_GRID = "#171a1f", "#d9dce1", "#343a43"
@@ -161,6 +163,7 @@ def plot_search(moments: Sequence[Moment]) -> Figure:
         name_axes(returns, f"Row {moment.row}: returns", "iteration", "imagined return")
         unit = "share with another choice" if moment.has_choices else "standard deviation"
         name_axes(spread, "Spread of the elites' actions", "rows ahead", unit)
+        spread.locator_params(axis="x", integer=True)
         spread.set_ylim(bottom=0)
         returns.legend(frameon=False, fontsize=12)
         spread.legend(frameon=False, fontsize=12)
@@ -186,19 +189,26 @@ def plot_map(found: Map, colours: Mapping[str, NDArray[np.float64]], *, solid: b
     axes: Any  # three dimensions have other axes
     for axes, (name, values) in zip(drawn, colours.items(), strict=False):
         axes.tick_params(labelsize=10)
-        ends = (-np.pi, np.pi) if name.startswith("angle") else (None, None)
+        is_angle = name.startswith("angle")
+        ends = (-np.pi, np.pi) if is_angle else (None, None)
         points = axes.scatter(
             *found.points[:, : 3 if solid else 2].T, c=values, s=9, lw=0, alpha=0.8,
-            cmap=CYCLE if name.startswith("angle") else SCALE, vmin=ends[0], vmax=ends[1],
+            cmap=CYCLE if is_angle else SCALE, vmin=ends[0], vmax=ends[1],
         )  # fmt: skip
         axes.set_title(name, loc="left", fontsize=16, pad=8)
-        if not solid:
+        if solid:  # nothing is stretched, and what is widest is seen from above
+            axes.set_aspect("equal")
+            axes.view_init(elev=ABOVE)
+            axes.locator_params(axis="z", nbins=3)
+        else:
             axes.set_aspect("equal", adjustable="datalim")
         for axis, share in zip("xyz", found.shares, strict=True):
             if axis != "z" or solid:
                 told = f"component {'xyz'.index(axis) + 1}, {share:.0%}"
                 getattr(axes, f"set_{axis}label")(told, fontsize=11)
-        figure.colorbar(points, ax=axes, shrink=0.75, pad=0.13 if solid else 0.02)
+        bar = figure.colorbar(points, ax=axes, shrink=0.75, pad=0.13 if solid else 0.02)
+        if is_angle:
+            bar.set_ticks([-np.pi, -np.pi / 2, 0, np.pi / 2, np.pi], labels=QUARTERS)
     for axes in drawn[len(colours) :]:
         axes.remove()
     return figure

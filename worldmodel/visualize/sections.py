@@ -258,11 +258,10 @@ def show_latents(
         folder.notes.append(f"no true states beside the latent ones: {error}")
     found = map_latents(features)
     colours: dict[str, NDArray[np.float64]] = {
+        **(_true_colours(states) if states else {}),
         "time (row of the episode)": found.row.astype(np.float64),
         "reward": np.concatenate([e.reward for e in episodes]).astype(np.float64),
     }
-    if states:
-        colours |= _true_colours(states)
     flat = folder.figure("map_2d.png", lambda: plot_map(found, colours, solid=False))
     solid = folder.figure("map_3d.png", lambda: plot_map(found, colours, solid=True))
     sections = [

@@ -17,7 +17,7 @@ from worldmodel.visualize.predictions import Prediction
 
 CELL = 150  # an image is enlarged to at least so many screen pixels
 GAP, MARGIN = 10, 22
-LABELS = 150  # width of the row labels
+LABELS = 150  # width of the row labels, at least
 TITLE_SIZE, LABEL_SIZE = 26, 20
 FULL_ERROR = 0.5  # the difference, of at most 1, that is drawn brightest
 # from black over vermilion to pale yellow: its lightness only rises, so every eye can order it
@@ -40,11 +40,12 @@ class Paper:
     paper: Colour
     ink: Colour
     quiet: Colour
+    line: Colour  # the frame of any other: an image may be as white as the paper
     seen: Colour  # the frame of a true image that the model saw
 
 
-LIGHT = Paper((255, 255, 255), (34, 34, 34), (110, 110, 110), (0, 114, 178))
-DARK = Paper((23, 26, 31), (230, 232, 235), (155, 161, 170), (86, 180, 233))
+LIGHT = Paper((255, 255, 255), (34, 34, 34), (110, 110, 110), (226, 226, 222), (0, 114, 178))
+DARK = Paper((23, 26, 31), (230, 232, 235), (155, 161, 170), (42, 47, 55), (86, 180, 233))
 
 
 @dataclass(frozen=True)
@@ -84,27 +85,30 @@ def draw_strip(
         top += height + (LABEL_SIZE + 4 if row.words else 0)
         top += 3 * GAP if row.gap_below else GAP
     bottom = top + (LABEL_SIZE + 14 if foot else 0) + MARGIN - GAP
-    right = LABELS + MARGIN + count * (width + GAP) - GAP + MARGIN
+    names = [line for row in rows for line in row.label.split("\n")]
+    widest = max(_font(LABEL_SIZE).getlength(name) for name in names)
+    labels = max(LABELS, int(widest) + MARGIN)
+    right = labels + MARGIN + count * (width + GAP) - GAP + MARGIN
     lines = _font(TITLE_SIZE).getlength(title), _font(LABEL_SIZE).getlength(foot)
     right = max(right, int(max(lines)) + 1 + 2 * MARGIN)
     canvas = Image.new("RGB", (right + right % 2, bottom + bottom % 2), paper.paper)
     draw = ImageDraw.Draw(canvas)
     draw.text((MARGIN, MARGIN - 4), title, paper.ink, _font(TITLE_SIZE))
-    lefts = [LABELS + MARGIN + number * (width + GAP) for number in range(count)]
+    lefts = [labels + MARGIN + number * (width + GAP) for number in range(count)]
     for left, column in zip(lefts, columns, strict=True):
         place = (left + width // 2, tops[0] - 8)
         draw.text(place, column, paper.quiet, _font(LABEL_SIZE), anchor="ms")
     for top, row in zip(tops, rows, strict=True):
-        place = (LABELS + MARGIN - 14, top + height // 2)
+        place = (labels + MARGIN - 14, top + height // 2)
         draw.text(place, row.label, paper.ink, _font(LABEL_SIZE), anchor="rm")
         for left, image, valid, seen in zip(lefts, row.images, row.valid, row.seen, strict=True):
             if not valid:
                 continue
             large = image.repeat(scale, 0).repeat(scale, 1)
             canvas.paste(Image.fromarray(large), (left, top))
-            if seen:
-                box = (left - 3, top - 3, left + width + 2, top + height + 2)
-                draw.rectangle(box, outline=paper.seen, width=3)
+            wide, colour = (3, paper.seen) if seen else (1, paper.line)
+            box = (left - wide, top - wide, left + width + wide - 1, top + height + wide - 1)
+            draw.rectangle(box, outline=colour, width=wide)
         for left, words in zip(lefts, row.words, strict=False):
             place = (left + width // 2, top + height + LABEL_SIZE)
             draw.text(place, words, paper.quiet, _font(LABEL_SIZE), anchor="ms")
