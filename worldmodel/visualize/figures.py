@@ -191,8 +191,10 @@ def plot_map(found: Map, colours: Mapping[str, NDArray[np.float64]], *, solid: b
         axes.tick_params(labelsize=10)
         is_angle = name.startswith("angle")
         ends = (-np.pi, np.pi) if is_angle else (None, None)
+        # a colour is a number here: what is far away must not fade
+        shade = {"depthshade": False} if solid else {}
         points = axes.scatter(
-            *found.points[:, : 3 if solid else 2].T, c=values, s=9, lw=0, alpha=0.8,
+            *found.points[:, : 3 if solid else 2].T, c=values, s=9, lw=0, alpha=0.8, **shade,
             cmap=CYCLE if is_angle else SCALE, vmin=ends[0], vmax=ends[1],
         )  # fmt: skip
         axes.set_title(name, loc="left", fontsize=16, pad=8)
