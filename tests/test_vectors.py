@@ -12,6 +12,7 @@ import torch
 
 import worldmodel
 from tests.conftest import Painter
+from worldmodel import demo, parcel
 from worldmodel.agent import Agent
 from worldmodel.config import Config, ConfigError, EnvConfig, read
 from worldmodel.envs import adopt, check_env, make_env
@@ -195,3 +196,6 @@ def test_image_and_vectors_train_and_the_run_is_loaded(tiny: Config, tmp_path: P
     agent = worldmodel.load(tmp_path / "run")
     assert agent.model.vector_sizes == {"position": 2, "velocity": 2, "goal": 2}
     worldmodel.evaluate(agent, make_env("toy", config.env), episodes=1)
+    demo.pack(tmp_path / "run", tmp_path / "demo.safetensors")
+    packed = parcel.read(tmp_path / "demo.safetensors").agent
+    assert packed.model.vector_sizes == agent.model.vector_sizes

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import types
+from typing import ClassVar
 
 import imageio.v3
 import imageio_ffmpeg
@@ -15,8 +16,10 @@ import matplotlib.text
 import numpy as np
 import pytest
 import torch
+from mpl_toolkits.mplot3d import proj3d
 
 from tests.conftest import Answer
+from tests.test_choices import Levers
 from worldmodel.agent import Agent
 from worldmodel.config import Config, ConfigError, read
 from worldmodel.envs import make_env
@@ -39,6 +42,8 @@ from worldmodel.visualize import (
     observe,
     plot_curves,
     plot_errors,
+    plot_map,
+    plot_sensors,
     predict,
     probe,
     spread,
@@ -48,10 +53,11 @@ from worldmodel.visualize import (
     write_page,
 )
 from worldmodel.visualize.errors import mean_of, psnr
+from worldmodel.visualize.figures import how_far_apart
 from worldmodel.visualize.page import Fact, Section, Table
 from worldmodel.visualize.predictions import newest
 from worldmodel.visualize.source import mean_image
-from worldmodel.visualize.strips import paint_error
+from worldmodel.visualize.strips import Row, draw_strip, paint_error, say_action
 from worldmodel.visualize.truth import angles, name_state
 
 HEIGHT, WIDTH = 2, 3
@@ -79,6 +85,7 @@ class Adder(torch.nn.Module):
     has_choices = False
     policy = None
     vectors = None
+    vector_sizes: ClassVar = {}
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()
@@ -275,6 +282,18 @@ def test_pictures_show_the_very_pixels():
         assert (flat == 180).all(-1).sum() >= 2 * 100 * 150  # row 9, true and imagined
 
 
+def test_no_label_is_cut_off():
+    image = np.zeros((1, 4, 4, 3), np.uint8)
+    row = Row("", image, np.ones(1, np.bool_), np.zeros(1, np.bool_))
+    narrow = draw_strip("", [""], [row])
+    for longer in ("before: -0.000123456789", "of two\nlines, of which this is longer"):
+        wide = draw_strip("", [""], [dataclasses.replace(row, label=longer)])
+        assert wide.shape[1] > narrow.shape[1]
+        assert (wide[:, :6] == 255).all()  # nothing stands at the edge
+    foot = draw_strip("", [""], [row], foot="as long a foot as there may be " * 3)
+    assert (foot[:, -6:] == 255).all()
+
+
 def test_a_video_has_a_frame_for_each_row_all_of_one_even_size():
     episodes = [adding([1] * 20), adding([1] * 6)]
     frames = draw_video(predict(agent_of(Adder()), cut(episodes, [(0, 0), (1, 0)], rows=21)))
@@ -421,6 +440,108 @@ def test_episodes_of_another_camera_are_refused(tmp_path):
         visualize(agent_of(Adder()), [adding([1] * 9, channels=6)], tmp_path)
 
 
+# ------------------------------------------------------------------------------------ sensors
+
+
+class Knowing(Adder):
+    """It feels the level too, as ``height`` in thousands, and knows what it will be."""
+
+    vector_sizes: ClassVar = {"height": 1}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vectors = types.SimpleNamespace(
+            decode=lambda features: {"height": 1000 * features[..., 1:]}
+        )
+
+
+def felt(episode: Episode) -> Episode:
+    return dataclasses.replace(episode, vectors={"height": 1000 * episode.reward[:, None]})
+
+
+def test_sensors_stand_beside_the_images_of_their_rows():
+    windows = cut([felt(STAIRS), felt(adding([7] * 3))], [(0, 1), (1, 0)], rows=5)
+    prediction = predict(agent_of(Knowing()), windows, context=2)
+    truth, model = prediction.felt["height"]
+    np.testing.assert_array_equal(truth[0, :, 0], 1000 * STAIRS.reward[1:])
+    valid = prediction.valid
+    np.testing.assert_array_equal(truth[valid], model[valid])
+    assert predict(agent_of(Adder()), windows, context=2).felt == {}
+
+
+def test_sensors_are_drawn_as_they_came_and_as_they_were_foreseen():
+    windows = cut([felt(adding([7] * 3))], [(0, 0)], rows=6)  # it ends before the window does
+    prediction = predict(agent_of(Knowing()), windows, context=2)
+    height = tuple(part[..., 0] for part in prediction.felt["height"])
+    (axes,) = plot_sensors(prediction, {"height": height}).axes
+    truth, model = axes.lines
+    for line in (truth, model):
+        np.testing.assert_array_equal(line.get_xydata(), [[n, 7000 * n] for n in range(4)])
+
+
+@pytest.mark.usefixtures("quickly")
+def test_the_report_tells_how_far_sensors_are_foreseen(tmp_path):
+    visualize(agent_of(Knowing()), [felt(adding([1] * 9))], tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    held = 1000 * math.sqrt(np.square(range(1, 6)).mean())
+    assert f"<tr><td>height</td><td>0</td><td>{held:.3g}</td></tr>" in page
+    visualize(agent_of(Adder()), [felt(adding([1] * 9))], tmp_path)
+    assert "<td>height</td>" not in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("vectors", "got"), [({}, "none"), ({"height": np.zeros((10, 2))}, r"\[2")]
+)
+def test_episodes_without_what_the_model_feels_are_refused(tmp_path, vectors, got):
+    episode = dataclasses.replace(adding([1] * 9), vectors=vectors)
+    with pytest.raises(ValueError, match=rf"height: .* takes this vector \[1\] .*, got {got}"):
+        visualize(agent_of(Knowing()), [episode], tmp_path)
+
+
+@pytest.mark.usefixtures("quickly")
+def test_a_model_of_images_and_sensors_is_reported(tmp_path, tiny):
+    config = read(tiny, {"env": {"vectors": True, "action_repeat": 8}})
+    env = make_env("toy", config.env)
+    episode = play_constant(env, np.array([0.3, -0.1], np.float32), seed=3).episode
+    sizes = {name: part.shape[-1] for name, part in episode.vectors.items()}
+    model = WorldModel(config.model, 16, 3, 2, vectors=sizes).requires_grad_(False)
+    visualize(Agent(model, config), [episode], tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    for name in ("position x", "velocity y", "goal x"):
+        assert f"<td>{name}</td>" in page
+
+
+# ------------------------------------------------------------------------------------ choices
+
+
+def test_an_action_is_said_in_a_few_characters():
+    assert say_action(np.array([0.0, 0.0, 1.0]), has_choices=True) == "choice 2"
+    assert say_action(np.array([0.53, -1.0]), has_choices=False) == "+0.5 -1.0"
+    assert say_action(np.zeros(6), has_choices=False) == ""
+
+
+@pytest.mark.usefixtures("quickly")
+def test_a_model_of_choices_is_reported(tmp_path, tiny):
+    agent = Agent(WorldModel(tiny.model, 16, 3, 3, has_choices=True).requires_grad_(False), tiny)
+    played = evaluate(agent, Levers(14), 1, seed=7)
+    visualize(agent, played.episodes, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "What it weighs up" in page
+    assert "another choice comes first at" in page  # planned from seeds that nobody told
+    beliefs = beliefs_of(agent, played.episodes).map(lambda part: part[0])
+    moment = look_into(agent, played.episodes[0], beliefs, 2)
+    for actions in (moment.plan_actions, moment.first_actions, moment.last_actions):
+        assert set(np.unique(actions)) == {0, 1}
+        assert (actions.sum(-1) == 1).all()
+
+
+def test_elites_lie_apart_by_how_many_make_another_choice():
+    choices = np.eye(3, dtype=np.float32)[[[1, 2], [1, 0]]]  # two elites, two rows ahead
+    assert how_far_apart(choices, has_choices=True).tolist() == [0, 0.5]
+    numbers = np.array([[[1.0], [2.0]], [[1.0], [4.0]]], np.float32)
+    assert how_far_apart(numbers, has_choices=False).tolist() == [0, 1]
+
+
 def test_a_run_without_held_out_episodes_is_named(tmp_path):
     with pytest.raises(ConfigError, match="heldout holds no episode yet"):
         visualize_run(agent_of(Adder()), tmp_path)
@@ -559,6 +680,25 @@ def test_a_ring_is_mapped_to_a_ring():
     assert found.episode.tolist() == sorted([0, 1, 2, 3] * 400)
 
 
+def test_a_ring_is_drawn_as_a_ring():
+    """Seen from a low place it would be a line; stretched, an egg."""
+    features, angle = rings(np.random.default_rng(0), rows=100)
+    found = map_latents(features)
+    colours = {"angle of pole": np.concatenate(angle)}
+    (flat, _), (solid, bar) = (
+        plot_map(found, colours, solid=is_solid).axes for is_solid in (False, True)
+    )
+    assert flat.get_aspect() == 1
+    solid.apply_aspect()
+    seen = np.stack(proj3d.proj_transform(*found.points.T, solid.get_proj())[:2], 1)
+    sizes = np.linalg.svd(seen - seen.mean(0), compute_uv=False)
+    assert sizes[1] > 0.6 * sizes[0]
+    colour = solid.collections[0].to_rgba([-np.pi, np.pi, 0.0])
+    assert np.abs(colour[0] - colour[1]).max() < 0.12  # the circle of colours is closed
+    assert np.abs(colour[0] - colour[2]).max() > 0.8
+    assert [label.get_text() for label in bar.get_yticklabels()][::2] == ["-π", "0", "π"]
+
+
 def test_a_probe_reads_what_is_there_and_nothing_else():
     random = np.random.default_rng(0)
     features, angle = rings(random)
@@ -682,7 +822,7 @@ def test_the_page_asks_nobody_for_anything(seen):
     assert {f"#{name}" for name in reader.named} == set(outside)  # the way down the page
     assert "url(" not in page
     assert "@import" not in page
-    for kind, least in (("image/png", 2 * len(STRIPS | FIGURES)), ("video/mp4", 1)):
+    for kind, least in (("image/png", 2 * len(STRIPS | FIGURES) + 1), ("video/mp4", 1)):
         assert page.count(f"data:{kind};base64,") == least
     assert reader.tags.count("source") == len(STRIPS | FIGURES)  # each for a dark page too
     assert "default-src 'none'" in page
@@ -709,32 +849,61 @@ def test_in_the_dark_every_word_can_be_read():
     assert all(max(matplotlib.colors.to_rgb(colour)) > 0.6 for colour in colours)
 
 
+SMALLEST_WORDS = 11 * 110 / 72  # pixels: 11 points in a figure of 110 dots per inch
+READABLE = 6  # pixels on the screen
+SEEN = """async () => ({
+  pictures: [...document.images].map(i => [i.complete, i.naturalWidth, i.width / i.naturalWidth]),
+  light: [...document.images].map(i => i.currentSrc === i.src),
+  films: await Promise.all([...document.querySelectorAll('video')].map(async film => {
+    const poster = new Image(); poster.src = film.poster; await poster.decode();
+    return [film.videoWidth, poster.naturalWidth]; })),
+  paper: getComputedStyle(document.body).backgroundColor,
+  across: document.documentElement.scrollWidth,
+  cut_off: [...document.querySelectorAll('p, h1, h2, dd, nav a, video')]
+    .filter(part => part.getBoundingClientRect().right > innerWidth).map(part => part.outerHTML),
+})"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window: the system's own, or playwright's."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="needs playwright: pip install 'worldmodel[browser]'"
+    )
+    own = shutil.which("chromium") or shutil.which("google-chrome")
+    with playwright.sync_playwright() as play:
+        try:
+            opened = play.chromium.launch(executable_path=own, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium; to have one: playwright install chromium ({error})")
+        yield opened
+        opened.close()
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1200])
-def test_a_browser_opens_the_page_without_a_word_or_a_request(seen, scheme, width):
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+def test_a_browser_shows_all_of_the_page_without_a_word_or_a_request(seen, browser, scheme, width):
     run, _ = seen
     told, asked = [], []
-    with playwright.sync_playwright() as play:
-        try:
-            browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium: {error}")
-        page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 800})
-        page.on("console", lambda message: told.append(message.text))
-        page.on("pageerror", lambda error: told.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto((run / "report" / "report.html").as_uri())
-        page.wait_for_load_state("load")
-        shown = page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth])")
-        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        across = page.evaluate("document.documentElement.scrollWidth")
-        browser.close()
+    page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 800})
+    page.on("console", lambda message: told.append(message.text))
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((run / "report" / "report.html").as_uri())
+    page.wait_for_load_state("load")
+    page.wait_for_function("[...document.querySelectorAll('video')].every(v => v.readyState > 1)")
+    found = page.evaluate(SEEN)
+    page.close()
     assert told == []
     assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
     assert sum(url.startswith("file:") for url in asked) == 1
-    assert all(complete and size > 0 for complete, size in shown)
-    assert paper == {"light": "rgb(246, 246, 244)", "dark": "rgb(15, 17, 21)"}[scheme]
-    assert across <= width  # nothing makes the page itself scroll sideways
+    assert len(found["pictures"]) == len(STRIPS | FIGURES)
+    assert all(complete and size > 0 for complete, size, _ in found["pictures"])
+    assert min(scale for *_, scale in found["pictures"]) * SMALLEST_WORDS > READABLE
+    assert set(found["light"]) == {scheme == "light"}
+    ((film, poster),) = found["films"]
+    assert film == poster > 0  # something is seen before it is played
+    assert found["paper"] == {"light": "rgb(246, 246, 244)", "dark": "rgb(15, 17, 21)"}[scheme]
+    assert found["across"] <= width  # nothing makes the page itself scroll sideways
+    assert found["cut_off"] == []

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +19,11 @@ import pytest
 import yaml
 
 from tests.conftest import TINY
+from worldmodel.cli import main
 from worldmodel.config import Config, ConfigError, read, to_dict
 from worldmodel.log import THUMBNAIL, Journal
+from worldmodel.loop import load
+from worldmodel.visualize import visualize_run
 from worldmodel.watch import HOST, Watch, newest_checkpoint
 
 
@@ -210,3 +214,73 @@ def test_the_command_ends_cleanly_when_interrupted(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_the_command_says_in_one_sentence_that_a_port_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = read(Config(), TINY)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"settings": to_dict(config)}))
+    with watching(tmp_path, Drawer()) as (watch, _):
+        port = int(watch.address.rpartition(":")[2])
+        assert main(["watch", str(tmp_path), "--port", str(port)]) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert f"port: {port} is in use" in sentence
+    assert f"--port {port + 1}" in sentence
+
+
+@pytest.mark.slow
+def test_a_run_that_trains_is_followed_and_nothing_torn_is_ever_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a reader who asks for everything all the time, until the last report is drawn."""
+    monkeypatch.setattr("worldmodel.watch.REST", 0.0)
+    give_up = time.monotonic() + 1200
+    run, settings = tmp_path / "run", tmp_path / "tiny.yaml"
+    loop = {**TINY["loop"], "evaluate_every": 100}  # type: ignore[dict-item]
+    env = {"image_size": 16, "action_repeat": 8}  # short episodes
+    settings.write_text(yaml.safe_dump({**TINY, "env": env, "loop": loop}))
+    command = [sys.executable, "-m", "worldmodel", "train", str(settings)]
+    command += ["--run", str(run), "--steps", "320"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    training = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    )
+    while not (run / "config.yaml").exists():
+        assert training.poll() is None
+        time.sleep(0.1)
+
+    def draw(folder: Path) -> Path:
+        visualize_run(load(run), run, folder)
+        return folder / "report.html"
+
+    told, reports, films = [], set(), set()
+    with watching(run, draw) as (watch, ask):
+        is_over = threading.Event()
+        follower = threading.Thread(target=watch.follow, args=(is_over.is_set,))
+        follower.start()
+        try:
+            last = ""
+            while (
+                training.poll() is None or not last or f"checkpoint {last}, drawn" not in told[-1]
+            ):
+                assert time.monotonic() < give_up, told[-1]
+                told.append(json.loads(ask("/now")[1])["state"])
+                reports.add(ask("/report.html"))
+                films.add(ask("/film.gif"))
+                last = newest_checkpoint(run) or ""
+                time.sleep(0.05)
+        finally:
+            is_over.set()
+            follower.join()
+            training.kill()
+        where = json.loads(ask("/now")[1])["where"]
+    assert training.returncode == 0
+    assert len(reports) >= 2  # that of nothing, and the last
+    for status, report in reports:
+        assert status == 200
+        assert "no report yet" in report or report.endswith("</html>\n")
+    assert {status for status, _ in films} == {404, 200}
+    assert all(film.startswith("GIF89a") for status, film in films if status == 200)
+    assert all(film.endswith(";") for status, film in films if status == 200)  # a GIF's last byte
+    assert "score" in where

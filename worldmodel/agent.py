@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.config import Config
-from worldmodel.models import WorldModel
+from worldmodel.models import WorldModel, refuse_infinite_weights
 from worldmodel.models.packed import Packed, packed, plan_dtype
 from worldmodel.planners import (
     Allowed,
@@ -66,7 +66,7 @@ class Agent:
         *,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        model.refuse_infinite()
+        refuse_infinite_weights(model)
         self.model = model
         self.config = config
         self.slice_size = SLICE  # candidates between two looks at the clock

@@ -129,9 +129,8 @@ def pack(run: Path, weights: Path = WEIGHTS) -> None:
     about = yaml.safe_load((run / "config.yaml").read_text())
     config = settings.read(Config(), about["settings"])
     size, _, channels = about["image"]
-    model = WorldModel(
-        config.model, size, channels, about["action_size"], about.get("action_count") is not None
-    )
+    has_choices, felt = about.get("action_count") is not None, about.get("vectors")
+    model = WorldModel(config.model, size, channels, about["action_size"], has_choices, felt)
     learned = checkpoint.load_group(run / "checkpoints", "averaged")
     scores, told = read_evaluations(run / EVALUATIONS), read_metrics(run / METRICS)
     if learned is None or not scores or not told:

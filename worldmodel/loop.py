@@ -37,7 +37,7 @@ from worldmodel.config import Config, ConfigError, EnvConfig
 from worldmodel.envs import Environment, adopt, check_env, make_env
 from worldmodel.learner import Learner
 from worldmodel.log import Journal
-from worldmodel.models import WorldModel
+from worldmodel.models import WorldModel, refuse_infinite_weights
 from worldmodel.progress import Progress
 from worldmodel.replay import Replay, bytes_per_row, write_episode
 from worldmodel.rollout import (
@@ -521,7 +521,7 @@ def load(run: Path | str, device: str = "cpu") -> Agent:
             f" ({worldmodel_version()}; the run was made with {about['versions']['worldmodel']})"
         ) from error
     try:
-        model.refuse_infinite()
+        refuse_infinite_weights(model)
     except ValueError as error:
         raise ConfigError(
             f"run: {run}: {error}; move the newest folder out of {run / 'checkpoints'}, and the one"

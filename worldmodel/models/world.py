@@ -127,16 +127,6 @@ class WorldModel(nn.Module):
         """[..., F] -> [..., H, W, C] uint8"""
         return self.pixels.to_bytes(self.decoder(features))
 
-    def refuse_infinite(self) -> None:
-        """What is not finite imagines nothing that is, and no action is better than another."""
-        for name, weights in self.state_dict().items():
-            broken = int((~torch.isfinite(weights)).sum())
-            if broken:
-                raise ValueError(
-                    f"weights: {name}: expected finite numbers; {broken} of {weights.numel()} are"
-                    " NaN or infinite"
-                )
-
     @torch.no_grad()
     def follow_value(self, rate: float) -> None:
         """Move the slow value towards the value."""
@@ -148,3 +138,14 @@ def build_head(config: HeadConfig, features: int, layer: Layer, absent: float) -
     if config.kind == "none":
         return Constant(absent)
     return HEADS[config.kind](features, config.layers, config.size, layer)
+
+
+def refuse_infinite_weights(model: nn.Module) -> None:
+    """What is not finite imagines nothing that is, and no action is better than another."""
+    for name, weights in model.state_dict().items():
+        broken = int((~torch.isfinite(weights)).sum())
+        if broken:
+            raise ValueError(
+                f"weights: {name}: expected finite numbers; {broken} of {weights.numel()} are"
+                " NaN or infinite"
+            )

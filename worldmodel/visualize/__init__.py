@@ -19,6 +19,7 @@ from worldmodel.visualize.figures import (
     plot_returns,
     plot_reward,
     plot_search,
+    plot_sensors,
 )
 from worldmodel.visualize.latents import Map, Probe, map_latents, probe
 from worldmodel.visualize.page import write_page
@@ -63,6 +64,7 @@ __all__ = [
     "plot_returns",
     "plot_reward",
     "plot_search",
+    "plot_sensors",
     "predict",
     "probe",
     "read_source",

@@ -14,6 +14,7 @@ from worldmodel.published import Scores, shown
 from worldmodel.visualize.errors import HorizonErrors, RewardFit, psnr
 from worldmodel.visualize.latents import Map, Probe
 from worldmodel.visualize.plans import Moment, PlanReturns
+from worldmodel.visualize.predictions import Prediction, Sensor
 
 if TYPE_CHECKING:  # plotting is no part of an import
     from matplotlib.axes import Axes
@@ -32,8 +33,11 @@ STYLE: dict[Any, Any] = {
 
 
 PROBES_SHOWN = 6
+SENSORS_SHOWN = 6
 CYCLE = "hsv"  # angles meet themselves, and no part of the ring fades into a page
+QUARTERS = ["-π", "-π/2", "0", "π/2", "π"]
 SCALE = "viridis"
+ABOVE = 50  # degrees over the plane of the first two components
 
 # For a dark page: the same hues, lighter
 DARK_PAPER, DARK_INK, DARK_GRID = "#171a1f", "#d9dce1", "#343a43"
@@ -70,6 +74,20 @@ def plot_errors(errors: HorizonErrors) -> Figure:
     return figure
 
 
+def plot_sensors(prediction: Prediction, sensors: Mapping[str, Sensor]) -> Figure:
+    """What is felt beside the image in the first window, as it came and as the model has it."""
+    figure, drawn = _grid(min(SENSORS_SHOWN, len(sensors)), height=4.4)
+    shown = prediction.valid[0]
+    rows = np.flatnonzero(shown)
+    for axes, (name, (truth, model)) in zip(drawn, sensors.items(), strict=False):
+        axes.axvspan(-0.5, prediction.context - 0.5, color=QUIET, alpha=0.2, lw=0, label="seen")
+        axes.plot(rows, truth[0, shown], color=MEAN, lw=2.5, label="truth")
+        axes.plot(rows, model[0, shown], color=MODEL, lw=2.5, ls="--", label="model")
+        name_axes(axes, name, "row", "")
+    drawn[0].legend(frameon=False, fontsize=13)
+    return figure
+
+
 def plot_reward(fit: RewardFit) -> Figure:
     """Rewards that the model reads from what it sees, against the true ones."""
     figure, (axes,) = panels([[0]], width=6.5, height=6)
@@ -78,7 +96,7 @@ def plot_reward(fit: RewardFit) -> Figure:
     axes.plot([low, high], [low, high], color=QUIET, lw=1.5, ls="--", label="exactly right")
     axes.scatter(fit.true, fit.model, s=18, color=MODEL, alpha=0.3, lw=0, label="one row")
     score = fit.r_squared
-    told = "the true ones are all the same" if math.isnan(score) else f"R² = {score:.3g}"
+    told = "all alike" if math.isnan(score) else f"R² = {score:.3g}"
     name_axes(axes, f"Reward read from the belief: {told}", "true reward", "the model's reward")
     axes.legend(frameon=False, fontsize=13)
     return figure
@@ -136,17 +154,28 @@ def plot_search(moments: Sequence[Moment]) -> Figure:
             elite = actions[np.argsort(-values)[: moment.elites]]  # [K, L, A]
             ahead = np.arange(1, elite.shape[1] + 1)
             share = iteration / len(moment.returns)
+            apart = how_far_apart(elite, moment.has_choices)
             spread.plot(
-                ahead, elite.std(0).mean(-1), color=MODEL, alpha=0.25 + 0.75 * share, lw=2.2,
+                ahead, apart, color=MODEL, alpha=0.25 + 0.75 * share, lw=2.2,
                 marker="o" if len(ahead) == 1 else None, label=f"iteration {iteration}",
             )  # fmt: skip
         returns.set_xticks(list(iterations))
         name_axes(returns, f"Row {moment.row}: returns", "iteration", "imagined return")
-        name_axes(spread, "Spread of the elites' actions", "rows ahead", "standard deviation")
+        unit = "share with another choice" if moment.has_choices else "standard deviation"
+        name_axes(spread, "Spread of the elites' actions", "rows ahead", unit)
+        spread.locator_params(axis="x", integer=True)
         spread.set_ylim(bottom=0)
         returns.legend(frameon=False, fontsize=12)
         spread.legend(frameon=False, fontsize=12)
     return figure
+
+
+def how_far_apart(elites: NDArray[np.float32], has_choices: bool) -> NDArray[np.float32]:
+    """[K, L, A] -> [L]; of choices: how many are not the commonest."""
+    apart: NDArray[np.float32] = (
+        1 - elites.mean(0).max(-1) if has_choices else elites.std(0).mean(-1)
+    )
+    return apart
 
 
 def plot_map(found: Map, colours: Mapping[str, NDArray[np.float64]], *, solid: bool) -> Figure:
@@ -160,19 +189,28 @@ def plot_map(found: Map, colours: Mapping[str, NDArray[np.float64]], *, solid: b
     axes: Any  # three dimensions have other axes
     for axes, (name, values) in zip(drawn, colours.items(), strict=False):
         axes.tick_params(labelsize=10)
-        ends = (-np.pi, np.pi) if name.startswith("angle") else (None, None)
+        is_angle = name.startswith("angle")
+        ends = (-np.pi, np.pi) if is_angle else (None, None)
+        # a colour is a number here: what is far away must not fade
+        shade = {"depthshade": False} if solid else {}
         points = axes.scatter(
-            *found.points[:, : 3 if solid else 2].T, c=values, s=9, lw=0, alpha=0.8,
-            cmap=CYCLE if name.startswith("angle") else SCALE, vmin=ends[0], vmax=ends[1],
+            *found.points[:, : 3 if solid else 2].T, c=values, s=9, lw=0, alpha=0.8, **shade,
+            cmap=CYCLE if is_angle else SCALE, vmin=ends[0], vmax=ends[1],
         )  # fmt: skip
         axes.set_title(name, loc="left", fontsize=16, pad=8)
-        if not solid:
+        if solid:  # nothing is stretched, and what is widest is seen from above
+            axes.set_aspect("equal")
+            axes.view_init(elev=ABOVE)
+            axes.locator_params(axis="z", nbins=3)
+        else:
             axes.set_aspect("equal", adjustable="datalim")
         for axis, share in zip("xyz", found.shares, strict=True):
             if axis != "z" or solid:
                 told = f"component {'xyz'.index(axis) + 1}, {share:.0%}"
                 getattr(axes, f"set_{axis}label")(told, fontsize=11)
-        figure.colorbar(points, ax=axes, shrink=0.75, pad=0.13 if solid else 0.02)
+        bar = figure.colorbar(points, ax=axes, shrink=0.75, pad=0.13 if solid else 0.02)
+        if is_angle:
+            bar.set_ticks([-np.pi, -np.pi / 2, 0, np.pi / 2, np.pi], labels=QUARTERS)
     for axes in drawn[len(colours) :]:
         axes.remove()
     return figure
@@ -180,17 +218,12 @@ def plot_map(found: Map, colours: Mapping[str, NDArray[np.float64]], *, solid: b
 
 def plot_probes(probes: Sequence[Probe]) -> Figure:
     """What a linear probe reads from the beliefs of unseen episodes, against the truth."""
-    count = min(PROBES_SHOWN, len(probes))
-    columns = min(3, count)
-    places = [list(range(first, first + columns)) for first in range(0, count, columns)]
-    figure, drawn = panels(places, width=5.7 * columns, height=5.2 * len(places))
+    figure, drawn = _grid(min(PROBES_SHOWN, len(probes)), height=5.2)
     for axes, one in zip(drawn, probes, strict=False):
         ends = [one.true.min(), one.true.max()]
         axes.plot(ends, ends, color=QUIET, lw=1.5, ls="--")
         axes.scatter(one.true, one.read, s=10, color=MODEL, alpha=0.3, lw=0)
         name_axes(axes, f"{one.name}: R² = {one.r_squared:.3f}", "true", "read from the belief")
-    for axes in drawn[count:]:
-        axes.remove()
     return figure
 
 
@@ -290,6 +323,16 @@ def name_axes(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_title(title, loc="left", fontsize=16, pad=10)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
+
+
+def _grid(count: int, height: float) -> tuple[Figure, list[Axes]]:
+    """So many panels, at most three beside each other."""
+    columns = min(3, count)
+    places = [list(range(first, first + columns)) for first in range(0, count, columns)]
+    figure, drawn = panels(places, width=5.7 * columns, height=height * len(places))
+    for axes in drawn[count:]:
+        axes.remove()
+    return figure, drawn[:count]
 
 
 def panels(

@@ -93,7 +93,9 @@ class Folder:
                 ),
             )
         content = (self.path / name).read_bytes()
-        return Film(name, content, "truth, model and error of several episodes, side by side")
+        poster = self.imageio.imwrite("<bytes>", frames[len(frames) // 2], extension=".png")
+        told = "truth, model and error of several episodes, side by side"
+        return Film(name, content, poster, told)
 
     def figure(
         self, name: str, plot: Callable[[], Figure], *, is_wide: bool = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,13 +21,14 @@ class Picture:
     light: bytes
     dark: bytes
     told: str  # for those who do not see it
-    is_wide: bool = True  # on a small screen it is scrolled sideways rather than shrunk
+    is_wide: bool = True  # on a small screen it is scrolled sideways rather than shrunk to it
 
 
 @dataclass(frozen=True)
 class Film:
     name: str
     content: bytes  # mp4 or GIF, by its name's ending
+    poster: bytes  # a PNG: phones show nothing of a film before it is played
     told: str
 
 
@@ -79,12 +81,11 @@ dd span { color: var(--quiet); font-size: .82rem; }
 section { padding: 1.3rem 1.3rem 1rem; margin: 0 0 1.25rem; }
 figure { margin: 0 0 .8rem; overflow-x: auto; }
 img, video { display: block; width: 100%; height: auto; border-radius: .3rem; }
-.wide img, .wide video { min-width: 44rem; }
 figure:not(.wide) img { max-width: 44rem; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .25rem .8rem; border-bottom: 1px solid var(--line); }
+th, td { text-align: right; padding: .25rem 0 .25rem 1rem; border-bottom: 1px solid var(--line); }
 th { color: var(--quiet); font-weight: 500; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: nowrap; }
 pre { overflow-x: auto; font-size: .82rem; }
 ul { padding-left: 1.1rem; }
 nav a { color: var(--mark); text-decoration: none; margin-right: .9rem; white-space: nowrap; }
@@ -166,16 +167,27 @@ def _part(part: Picture | Film | Table) -> str:
         else:
             inside = (
                 f'<video controls loop muted playsinline aria-label="{_text(part.told)}"'
+                f' poster="{_uri("image/png", part.poster)}"'
                 f' src="{_uri("video/mp4", part.content)}"></video>'
             )
-        return f'<figure class="wide">{inside}</figure>'
-    wide = ' class="wide"' if part.is_wide else ""
+        return f"<figure>{inside}</figure>"
+    width, height = _png_size(part.light)
+    wide, least = "", ""
+    if part.is_wide:  # half of its pixels is the least at which its words are read
+        wide, least = ' class="wide"', f' style="min-width: {width // 2}px"'
     return (
         f"<figure{wide}><picture>"
         f'<source media="(prefers-color-scheme: dark)" srcset="{_uri("image/png", part.dark)}">'
-        f'<img src="{_uri("image/png", part.light)}" alt="{_text(part.told)}">'
+        f'<img width="{width}" height="{height}"{least}'
+        f' src="{_uri("image/png", part.light)}" alt="{_text(part.told)}">'
         "</picture></figure>"
     )
+
+
+def _png_size(content: bytes) -> tuple[int, int]:
+    """Width and height, which stand in a PNG's first chunk."""
+    width, height = struct.unpack(">II", content[16:24])
+    return width, height
 
 
 def _uri(kind: str, content: bytes) -> str:

@@ -74,9 +74,12 @@ class Moment:
     plan: NDArray[np.uint8]  # [L, H, W, 3] the chosen actions, imagined
     plan_actions: NDArray[np.float32]  # [L, A]
     first: NDArray[np.uint8]  # [3, L, H, W, 3] candidates from before any search
+    first_actions: NDArray[np.float32]  # [3, L, A]
     first_returns: NDArray[np.float32]  # [3]
     last: NDArray[np.uint8]  # [3, L, H, W, 3] the best of the last iteration
+    last_actions: NDArray[np.float32]  # [3, L, A]
     last_returns: NDArray[np.float32]  # [3]
+    has_choices: bool  # an action is one of A choices, one-hot
 
 
 class Watched:
@@ -175,9 +178,12 @@ def look_into(agent: Agent, episode: Episode, beliefs: Latent, row: int) -> Mome
         plan=images[0],
         plan_actions=_numbers(plan.actions).astype(np.float32),
         first=images[1 : 1 + count],
+        first_actions=_numbers(first).astype(np.float32),
         first_returns=_numbers(returns[0][-FUTURES_SHOWN:]).astype(np.float32),
         last=images[1 + count :],
+        last_actions=_numbers(last).astype(np.float32),
         last_returns=_numbers(returns[-1][order]).astype(np.float32),
+        has_choices=agent.model.has_choices,
     )
 
 

@@ -14,8 +14,8 @@ and a model that knows what it does not know may be blurred.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -32,6 +32,8 @@ AHEAD = 45  # rows that it imagines after them; with the context, PlaNet's windo
 DECODED = 512  # images drawn at once: 128x128 ones take about a gigabyte on the way
 
 Number = TypeVar("Number", bound=np.generic)
+Sensor = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""What was felt, and what the model makes of it."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Prediction:
     model_reward: NDArray[np.float32]  # [B, T]
     valid: NDArray[np.bool_]  # [B, T] False where the episode was over
     context: int  # rows seen
+    # beside the image, by name: [B, T, V] twice; none if the model learned from images alone
+    felt: Mapping[str, Sensor] = field(default_factory=dict)
 
 
 def check_fit(agent: Agent, episodes: Sequence[Episode]) -> None:
@@ -60,6 +64,14 @@ def check_fit(agent: Agent, episodes: Sequence[Episode]) -> None:
                 raise ValueError(
                     f"{name}: the agent's model takes {list(expected)}, got {list(got)} in"
                     f" episode {number}"
+                )
+        for name, size in agent.model.vector_sizes.items():
+            felt = episode.vectors.get(name)
+            if felt is None or felt.shape[1:] != (size,):
+                got = "none" if felt is None else str(list(felt.shape[1:]))
+                raise ValueError(
+                    f"{name}: the agent's model takes this vector [{size}] beside the image, got"
+                    f" {got} in episode {number}"
                 )
 
 
@@ -137,7 +149,16 @@ def predict(agent: Agent, windows: Batch, context: int = CONTEXT) -> Prediction:
         model_reward=predict_reward(agent, features),
         valid=windows.valid.numpy(),
         context=context,
+        felt=_feel(agent, windows, features),
     )
+
+
+def _feel(agent: Agent, windows: Batch, features: Tensor) -> dict[str, Sensor]:
+    """name -> [B, T, V] twice"""
+    if agent.model.vectors is None:
+        return {}
+    decoded = agent.model.vectors.decode(features)
+    return {name: (windows.vectors[name].numpy(), v.cpu().numpy()) for name, v in decoded.items()}
 
 
 @torch.inference_mode()

@@ -25,6 +25,7 @@ from worldmodel.visualize.plans import PlanReturns
 from worldmodel.visualize.predictions import CONTEXT, check_fit, cut, observe
 from worldmodel.visualize.sections import (
     TOLD_AHEAD,
+    foresee,
     show_horizon,
     show_latents,
     show_learning,
@@ -32,6 +33,7 @@ from worldmodel.visualize.sections import (
     show_plans,
     show_reconstruction,
     show_reward,
+    show_sensors,
 )
 from worldmodel.visualize.source import Source, mean_image, read_source
 
@@ -86,8 +88,10 @@ def visualize(
     whole = cut(episodes, [(n, 0) for n in range(len(episodes))], max(map(len, episodes)))
     beliefs = observe(agent, whole, whole.reward.shape[1])
     reward = fit_reward(agent, whole, beliefs)
+    prediction = foresee(agent, long)
     sections = [
-        show_open_loop(folder, agent, long),
+        show_open_loop(folder, prediction),
+        *show_sensors(folder, prediction, agent.config.task),
         show_reconstruction(folder, agent, episodes[0], beliefs),
         show_horizon(folder, errors),
         show_reward(folder, reward),
@@ -113,7 +117,7 @@ def _page(
     if evaluations:
         last = evaluations[-1]
         lead += (
-            f" After {last.env_steps:,} simulator steps and {last.wall_clock_s / 60:.0f} minutes of"
+            f" After {last.env_steps:,} simulator steps and {last.wall_clock_s / 60:.0f} min of"
             " training."
         )
         spread = f"± {np.std(last.returns):.0f} over {len(last.returns)} episodes"

@@ -21,12 +21,21 @@ from worldmodel.visualize.figures import (
     plot_returns,
     plot_reward,
     plot_search,
+    plot_sensors,
 )
 from worldmodel.visualize.folder import Folder
 from worldmodel.visualize.latents import FEWEST_EPISODES, Probe, map_latents, probe
 from worldmodel.visualize.page import Section, Table
 from worldmodel.visualize.plans import PlanReturns, compare_returns, look_into
-from worldmodel.visualize.predictions import AHEAD, CONTEXT, cut, decode, newest, predict
+from worldmodel.visualize.predictions import (
+    AHEAD,
+    CONTEXT,
+    Prediction,
+    cut,
+    decode,
+    newest,
+    predict,
+)
 from worldmodel.visualize.source import Source
 from worldmodel.visualize.strips import (
     DARK,
@@ -37,7 +46,7 @@ from worldmodel.visualize.strips import (
     draw_reconstructions,
     draw_video,
 )
-from worldmodel.visualize.truth import NoTruthError, States, angles, true_states
+from worldmodel.visualize.truth import NoTruthError, States, angles, name_parts, true_states
 
 TOLD_AHEAD = 10  # the distance of the one line
 DECISIONS = (0.1, 0.4, 0.7)  # where in the episode the planner's candidates are drawn
@@ -52,7 +61,8 @@ RETURNS_HEADER = """\
 # returns over the next {horizon} rows and the value after them, by row of a held-out episode
 # promised: by the plan; imagined: by the model, for the actions that were then done;
 # obtained: the rewards that came, discounted, and the value of the belief that they led to
-# apart: how far the plan's first action is from the one that was done, in [-1, 1]
+# apart: how far the plan's first action is from the one that was done, in [-1, 1]; of choices, 1
+#   where it is another
 """
 PROBES_HEADER = """\
 # a linear probe from the belief to each true quantity, over {episodes} held-out episodes
@@ -61,10 +71,14 @@ PROBES_HEADER = """\
 """
 
 
-def show_open_loop(folder: Folder, agent: Agent, long: Sequence[Episode]) -> Section:
+def foresee(agent: Agent, long: Sequence[Episode]) -> Prediction:
+    """From the first rows of the first episodes."""
     begins = [(number, 0) for number in range(min(EPISODES_SHOWN, len(long)))]
     rows = min(CONTEXT + AHEAD, max(len(long[number]) for number, _ in begins))
-    prediction = predict(agent, cut(long, begins, rows))
+    return predict(agent, cut(long, begins, rows))
+
+
+def show_open_loop(folder: Folder, prediction: Prediction) -> Section:
     strip = folder.picture("open_loop.png", lambda paper: draw_open_loop(prediction, paper))
     film = folder.video("open_loop", draw_video(prediction, DARK))
     return Section(
@@ -75,6 +89,37 @@ def show_open_loop(folder: Folder, agent: Agent, long: Sequence[Episode]) -> Sec
         " as far.",
         [film, strip],
     )
+
+
+def show_sensors(folder: Folder, prediction: Prediction, task: str) -> list[Section]:
+    """Nothing where the model learned from images alone."""
+    if not prediction.felt:
+        return []
+    sensors = {
+        name: (truth[..., part], model[..., part])
+        for key, (truth, model) in prediction.felt.items()
+        for part, name in enumerate(name_parts(task, key, truth.shape[-1]))
+    }
+    valid = prediction.valid[:, prediction.context :]
+    rows = []
+    for name, (truth, model) in sensors.items():
+        came = truth[:, prediction.context :]
+        held = truth[:, [prediction.context - 1]]
+        errors = (model[:, prediction.context :] - came, held - came)
+        rows.append((name, *(f"{np.sqrt((e[valid] ** 2).mean()):.3g}" for e in errors)))
+    return [
+        Section(
+            "What it foresees of its sensors",
+            "The numbers that it feels beside the image, in the same episodes: told for as long as"
+            " images were seen (grey), then imagined. Drawn is the first episode; the table holds"
+            " the root mean square error over all that was imagined, beside that of the last"
+            " number felt.",
+            [
+                *folder.figure("sensors.png", lambda: plot_sensors(prediction, sensors)),
+                Table(["sensor", "model", "hold-last"], rows),
+            ],
+        )
+    ]
 
 
 def show_reconstruction(folder: Folder, agent: Agent, episode: Episode, beliefs: Latent) -> Section:
@@ -158,7 +203,7 @@ def show_plans(
         f" {returns.hope:+.3g} beyond what the model says of the actions that were then done, for"
         " the planner thinks again at every row. A model at fault scatters on the left; a search"
         " that is fooled stands too high in the middle alone. The value is the model's own guess,"
-        " on both sides." + _said_of_weights(returns),
+        " on both sides." + _said_of_weights(returns, agent.model.has_choices),
         folder.figure("returns.png", lambda: plot_returns(returns)),
     )
     number = int(np.argmax([len(episode) for episode in episodes]))
@@ -182,14 +227,16 @@ def show_plans(
     return returns, [compared, imagined]
 
 
-def _said_of_weights(returns: PlanReturns) -> str:
+def _said_of_weights(returns: PlanReturns, has_choices: bool) -> str:
     apart = float(returns.apart.mean())
     if apart < 1e-3:
         return " The weights are those that played: the same plans came out again."
-    return (
-        f" Planned again today, the first action differs from the one done by {apart:.2f} on"
-        " average (actions span 2): the weights, or the noise, are not those that played."
+    change = (
+        f"another choice comes first at {apart:.0%} of the decisions"
+        if has_choices
+        else f"the first action is {apart:.2g} from the one done on average (actions span 2)"
     )
+    return f" Planned again today, {change}: the weights, or the noise, are not those that played."
 
 
 def show_latents(
@@ -211,13 +258,12 @@ def show_latents(
         folder.notes.append(f"no true states beside the latent ones: {error}")
     found = map_latents(features)
     colours: dict[str, NDArray[np.float64]] = {
+        **(_true_colours(states) if states else {}),
         "time (row of the episode)": found.row.astype(np.float64),
         "reward": np.concatenate([e.reward for e in episodes]).astype(np.float64),
     }
-    if states:
-        colours |= _true_colours(states)
-    flat = folder.figure("map_2d.png", lambda: plot_map(found, colours, solid=False), is_wide=False)
-    solid = folder.figure("map_3d.png", lambda: plot_map(found, colours, solid=True), is_wide=False)
+    flat = folder.figure("map_2d.png", lambda: plot_map(found, colours, solid=False))
+    solid = folder.figure("map_3d.png", lambda: plot_map(found, colours, solid=True))
     sections = [
         Section(
             "How its world is laid out",
@@ -245,7 +291,7 @@ def show_latents(
         )
     if probes:
         rows = [
-            (one.name, f"{one.r_squared:.3f}", *(f"{end:.3f}" for end in one.spread))
+            (one.name, *("-" if np.isnan(r) else f"{r:.3f}" for r in (one.r_squared, *one.spread)))
             for one in probes
         ]
         sections.append(

@@ -17,7 +17,7 @@ from worldmodel.visualize.predictions import Prediction
 
 CELL = 150  # an image is enlarged to at least so many screen pixels
 GAP, MARGIN = 10, 22
-LABELS = 150  # width of the row labels
+LABELS = 150  # width of the row labels, at least
 TITLE_SIZE, LABEL_SIZE = 26, 20
 FULL_ERROR = 0.5  # the difference, of at most 1, that is drawn brightest
 # from black over vermilion to pale yellow: its lightness only rises, so every eye can order it
@@ -26,8 +26,10 @@ STRIP_AHEAD = (1, 5, 10, 15, 20, 30, 45)  # rows after the context in a strip
 STRIP_MOMENTS = 8  # of an episode that is reconstructed
 EPISODES_SHOWN = 4
 PLAN_STEPS = 7  # of a look-ahead in a strip, its first and last among them
+NUMBERS_SAID = 3  # of an action: as many as fit below an image
 
 Images = NDArray[np.uint8]
+Actions = NDArray[np.float32]
 Colour = tuple[int, int, int]
 
 
@@ -38,11 +40,12 @@ class Paper:
     paper: Colour
     ink: Colour
     quiet: Colour
+    line: Colour  # the frame of any other: an image may be as white as the paper
     seen: Colour  # the frame of a true image that the model saw
 
 
-LIGHT = Paper((255, 255, 255), (34, 34, 34), (110, 110, 110), (0, 114, 178))
-DARK = Paper((23, 26, 31), (230, 232, 235), (155, 161, 170), (86, 180, 233))
+LIGHT = Paper((255, 255, 255), (34, 34, 34), (110, 110, 110), (226, 226, 222), (0, 114, 178))
+DARK = Paper((23, 26, 31), (230, 232, 235), (155, 161, 170), (42, 47, 55), (86, 180, 233))
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Row:
     valid: NDArray[np.bool_]  # [N] False: an empty place
     seen: NDArray[np.bool_]  # [N] True: framed
     gap_below: bool = False
+    words: Sequence[str] = ()  # [N] below the images, or none
 
 
 def paint_error(truth: Images, model: Images) -> Images:
@@ -78,29 +82,36 @@ def draw_strip(
     tops = []
     for row in rows:
         tops.append(top)
-        top += height + (3 * GAP if row.gap_below else GAP)
+        top += height + (LABEL_SIZE + 4 if row.words else 0)
+        top += 3 * GAP if row.gap_below else GAP
     bottom = top + (LABEL_SIZE + 14 if foot else 0) + MARGIN - GAP
-    right = LABELS + MARGIN + count * (width + GAP) - GAP + MARGIN
-    title_width = _font(TITLE_SIZE).getlength(title) + 2 * MARGIN
-    right = max(right, int(title_width) + 1)
+    names = [line for row in rows for line in row.label.split("\n")]
+    widest = max(_font(LABEL_SIZE).getlength(name) for name in names)
+    labels = max(LABELS, int(widest) + MARGIN)
+    right = labels + MARGIN + count * (width + GAP) - GAP + MARGIN
+    lines = _font(TITLE_SIZE).getlength(title), _font(LABEL_SIZE).getlength(foot)
+    right = max(right, int(max(lines)) + 1 + 2 * MARGIN)
     canvas = Image.new("RGB", (right + right % 2, bottom + bottom % 2), paper.paper)
     draw = ImageDraw.Draw(canvas)
     draw.text((MARGIN, MARGIN - 4), title, paper.ink, _font(TITLE_SIZE))
-    lefts = [LABELS + MARGIN + number * (width + GAP) for number in range(count)]
+    lefts = [labels + MARGIN + number * (width + GAP) for number in range(count)]
     for left, column in zip(lefts, columns, strict=True):
         place = (left + width // 2, tops[0] - 8)
         draw.text(place, column, paper.quiet, _font(LABEL_SIZE), anchor="ms")
     for top, row in zip(tops, rows, strict=True):
-        place = (LABELS + MARGIN - 14, top + height // 2)
+        place = (labels + MARGIN - 14, top + height // 2)
         draw.text(place, row.label, paper.ink, _font(LABEL_SIZE), anchor="rm")
         for left, image, valid, seen in zip(lefts, row.images, row.valid, row.seen, strict=True):
             if not valid:
                 continue
             large = image.repeat(scale, 0).repeat(scale, 1)
             canvas.paste(Image.fromarray(large), (left, top))
-            if seen:
-                box = (left - 3, top - 3, left + width + 2, top + height + 2)
-                draw.rectangle(box, outline=paper.seen, width=3)
+            wide, colour = (3, paper.seen) if seen else (1, paper.line)
+            box = (left - wide, top - wide, left + width + wide - 1, top + height + wide - 1)
+            draw.rectangle(box, outline=colour, width=wide)
+        for left, words in zip(lefts, row.words, strict=False):
+            place = (left + width // 2, top + height + LABEL_SIZE)
+            draw.text(place, words, paper.quiet, _font(LABEL_SIZE), anchor="ms")
     if foot:
         draw.text((MARGIN, bottom - MARGIN), foot, paper.quiet, _font(LABEL_SIZE), anchor="ls")
     return np.asarray(canvas)
@@ -156,23 +167,33 @@ def draw_plans(moment: Moment, paper: Paper = LIGHT) -> Images:
     seen[0] = True
     nothing = valid & ~seen
 
-    def row(label: str, images: Images, *, framed: bool = False, last: bool = False) -> Row:
+    def row(
+        label: str, images: Images, actions: Actions, *, framed: bool = False, last: bool = False
+    ) -> Row:
         images = np.concatenate([moment.seen[None], images[picks]])
-        return Row(label, images, valid if framed else nothing, seen if framed else plain, last)
+        words = [say_action(action, moment.has_choices) for action in actions[picks]]
+        words = ["", *words] if any(words) else []
+        if framed:
+            return Row(label, images, valid, seen, last, words)
+        return Row(label, images, nothing, plain, last, words)
 
-    rows = [row("what came", moment.truth, framed=True), row("the plan", moment.plan, last=True)]
-    for name, images, returns in (
-        ("after", moment.last, moment.last_returns),
-        ("before", moment.first, moment.first_returns),
+    rows = [
+        row("what came", moment.truth, moment.done, framed=True),
+        row("the plan", moment.plan, moment.plan_actions, last=True),
+    ]
+    for name, images, actions, returns in (
+        ("after", moment.last, moment.last_actions, moment.last_returns),
+        ("before", moment.first, moment.first_actions, moment.first_returns),
     ):
-        for number, (future, value) in enumerate(zip(images, returns, strict=True)):
+        for number, (future, done, value) in enumerate(zip(images, actions, returns, strict=True)):
             label = f"{name}: {value:.3g}"
-            rows.append(row(label, future, last=number == len(images) - 1))
+            rows.append(row(label, future, done, last=number == len(images) - 1))
     return draw_strip(
         f"Row {moment.row}: futures that the planner considered, drawn by the model",
         ["seen", *(f"+{pick + 1}" for pick in picks)],
         rows,
-        foot="Numbers: imagined returns of candidates, the best after the search, any before it",
+        foot="Left: imagined returns of candidates, the best after the search, any before it."
+        " Below an image: the action that led to it",
         paper=paper,
     )
 
@@ -201,6 +222,13 @@ def draw_video(prediction: Prediction, paper: Paper = LIGHT) -> list[Images]:
             )
         )
     return frames
+
+
+def say_action(action: NDArray[np.floating], has_choices: bool) -> str:
+    """An action in a few characters, or nothing where it has many numbers."""
+    if has_choices:
+        return f"choice {action.argmax()}"
+    return " ".join(f"{number:+.1f}" for number in action) if len(action) <= NUMBERS_SAID else ""
 
 
 def _three(

@@ -92,20 +92,24 @@ def replay(env: Environment, episode: Episode, seed: int, task: str) -> States:
 
 def name_state(task: str, state: dict[str, NDArray[np.float32]]) -> dict[str, float]:
     """Quantity -> number; a raw angle becomes its sine and cosine."""
-    known = NAMES.get(task.split("_")[0], {})
     named: dict[str, float] = {}
     for key, values in state.items():
         flat = np.ravel(values).tolist()
-        names = known.get(key, ())
-        if len(names) != len(flat):
-            names = (key,) if len(flat) == 1 else tuple(f"{key} {n}" for n in range(len(flat)))
-        for name, value in zip(names, flat, strict=True):
+        for name, value in zip(name_parts(task, key, len(flat)), flat, strict=True):
             if name.startswith(ANGLE):
                 what = name.removeprefix(ANGLE)
                 named |= {f"cos of {what}": np.cos(value), f"sin of {what}": np.sin(value)}
             else:
                 named[name] = value
     return named
+
+
+def name_parts(task: str, key: str, count: int) -> tuple[str, ...]:
+    """What the numbers of one observation are called."""
+    names = NAMES.get(task.split("_")[0], {}).get(key, ())
+    if len(names) == count:
+        return names
+    return (key,) if count == 1 else tuple(f"{key} {number}" for number in range(count))
 
 
 def angles(states: States) -> States:
