@@ -86,7 +86,8 @@ class Packed:
 
     def __init__(self, model: WorldModel, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self.step = PackedRecurrent(model.dynamics, dtype)
+        is_known = isinstance(model.dynamics, Recurrent)
+        self.step = (PackedRecurrent if is_known else PackedDynamics)(model.dynamics, dtype)
         self.reward = _pack(model.reward, dtype)
         self.discount = _pack(model.discount, dtype)
         self.slow_value = _pack(model.slow_value, dtype)
@@ -217,6 +218,22 @@ class PackedRecurrent(nn.Module):
             return deter, mean
         std = functional.softplus(self.raw_std(hidden)) + self.min_std
         return deter, mean + std * noise  # of 1000 rows in bfloat16 faster than addcmul
+
+
+class PackedDynamics(nn.Module):
+    """Any other dynamics: what they are made of is packed, what they do is theirs."""
+
+    def __init__(self, dynamics: Recurrent, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dynamics = _pack(dynamics, dtype)
+
+    def forward(
+        self, deter: Tensor, stoch: Tensor, action: Tensor, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """[..., D], [..., S], [..., A], [..., S] -> the next [..., D] and [..., S]"""
+        before = Latent(deter, stoch, mean=stoch, std=torch.ones_like(stoch))
+        after = self.dynamics.imagine_step(before, action, noise)
+        return after.deter, after.stoch
 
 
 class PackedGRU(nn.Module):
