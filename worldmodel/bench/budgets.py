@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,12 +23,12 @@ from torch import Tensor
 
 from worldmodel import parcel
 from worldmodel.agent import Agent
+from worldmodel.bench.counted import Counted
 from worldmodel.bench.measure import Cell, Table, describe
 from worldmodel.config import ConfigError, PlannerConfig, nearest
 from worldmodel.envs import Environment, make_env
-from worldmodel.planners import Planner, Project
 from worldmodel.progress import Progress
-from worldmodel.structs import Latent, Score, Search
+from worldmodel.structs import Latent
 
 if TYPE_CHECKING:  # plotting is no part of an import
     from matplotlib.figure import Figure
@@ -88,45 +88,6 @@ class Episode:
     latent_steps: float  # imagined for a decision, on average
     earned: float  # in the true simulator
     promised: float  # by the model: the mean return of the plans that were followed
-
-
-class Counted:
-    """A planner that counts the latents that its candidates and proposals take."""
-
-    def __init__(self, planner: Planner) -> None:
-        self.planner = planner
-        self.steps = 0
-
-    @property
-    def horizon(self) -> int:
-        return self.planner.horizon
-
-    def search(
-        self,
-        score: Score,
-        start: Tensor,
-        *,
-        proposals: Tensor | None,
-        generators: Sequence[torch.Generator],
-        project: Project,
-        out_of_time: Callable[[], bool],
-        slice_size: int | None = None,
-    ) -> Search:
-        def counted(actions: Tensor) -> Tensor:
-            self.steps += actions.shape[:3].numel()
-            return score(actions)
-
-        if proposals is not None:
-            self.steps += proposals.shape[:3].numel()
-        return self.planner.search(
-            counted,
-            start,
-            proposals=proposals,
-            generators=generators,
-            project=project,
-            out_of_time=out_of_time,
-            slice_size=slice_size,
-        )
 
 
 def play(
@@ -356,4 +317,4 @@ if __name__ == "__main__":
         name = "plan_deadlines.csv" if deadlines else "plan_quality.csv"
         main(weights, only, episodes, seed, rows, deadlines, file or Path("assets/bench") / name)
 
-    tyro.cli(command)
+    tyro.cli(command, prog="python -m worldmodel.bench.budgets")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from worldmodel.agent import Agent
-from worldmodel.bench.budgets import Counted
+from worldmodel.bench.counted import Counted
 from worldmodel.bench.floor import NAMES, operations, product_rates
 from worldmodel.bench.measure import Cell, Table, interleave, percentiles
 from worldmodel.bench.straightforward import Planet

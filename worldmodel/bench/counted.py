@@ -1,0 +1,50 @@
+"""How much a plan imagines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from worldmodel.planners import Planner, Project
+from worldmodel.structs import Score, Search
+
+
+class Counted:
+    """A planner that counts the latents that its candidates and proposals take."""
+
+    def __init__(self, planner: Planner) -> None:
+        self.planner = planner
+        self.steps = 0
+
+    @property
+    def horizon(self) -> int:
+        return self.planner.horizon
+
+    def search(
+        self,
+        score: Score,
+        start: Tensor,
+        *,
+        proposals: Tensor | None,
+        generators: Sequence[torch.Generator],
+        project: Project,
+        out_of_time: Callable[[], bool],
+        slice_size: int | None = None,
+    ) -> Search:
+        def counted(actions: Tensor) -> Tensor:
+            self.steps += actions.shape[:3].numel()
+            return score(actions)
+
+        if proposals is not None:
+            self.steps += proposals.shape[:3].numel()
+        return self.planner.search(
+            counted,
+            start,
+            proposals=proposals,
+            generators=generators,
+            project=project,
+            out_of_time=out_of_time,
+            slice_size=slice_size,
+        )
