@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.conftest import Answer
-from worldmodel.agent import GOAL_ROWS, Agent
+from worldmodel.agent import ROWS_AT_REST, Agent
 from worldmodel.config import Config, load_preset, read
 from worldmodel.models import WorldModel
 from worldmodel.planners import Limits
@@ -109,7 +109,7 @@ def test_a_goal_is_best_where_its_picture_is_believed(model: WorldModel, tiny: C
     agent = Agent(model.requires_grad_(False), tiny)
     pictures = images(2)
     belief = agent.initial(2)
-    for _ in range(GOAL_ROWS):
+    for _ in range(ROWS_AT_REST):
         belief = agent.observe(belief, agent.no_action(2), pictures)
     there = belief.features[:, None, None].expand(-1, 5, 4, -1)
     actions = torch.zeros(2, 5, 4, 2)

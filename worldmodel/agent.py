@@ -29,13 +29,15 @@ from worldmodel.planners import (
 )
 from worldmodel.structs import Latent, Plan, Score, Search, Step
 
+Observation = NDArray[np.uint8] | Tensor | Mapping[str, NDArray[Any] | Tensor]
+"""An image, or ``{"image": image, "joints": [V], ...}`` for a model that takes vectors too."""
 LatentScore = Callable[[Tensor, Tensor], Tensor]
 """A user's reward: latents [B, N, L, F], actions [B, N, L, A] -> [B, N, L], summed over L."""
 
 # Candidates between two looks at the clock, until ``warm_up`` has measured what a look costs.
 SLICE = 64
 # So long is a goal's picture looked at: no longer, and the belief has come to rest. Not studied.
-GOAL_ROWS = 3
+ROWS_AT_REST = 3
 # ``warm_up`` doubles a slice of so many while it costs at most so many times as much.
 SMALL_SLICE, DEAR = 16, 1.5
 # What ``within`` tries, and the share of the deadline that the search may take.
@@ -90,7 +92,7 @@ class Agent:
         self,
         belief: Latent,
         action: NDArray[np.floating] | Tensor,
-        image: NDArray[np.uint8] | Tensor | Mapping[str, NDArray[Any] | Tensor],
+        image: Observation,
         seed: int | Sequence[int] = 0,
     ) -> Latent:
         """The belief after ``action`` [A] was *done* and ``image`` [H, W, C] was seen.
@@ -238,12 +240,11 @@ class Agent:
         return fits
 
     @torch.no_grad()
-    def goal(self, image: NDArray[np.uint8] | Tensor) -> LatentScore:
+    def goal(self, image: Observation) -> LatentScore:
         """A score that rises towards a picture [H, W, C] of the goal: ``plan(score=...)``.
 
-        It is minus the mean squared distance from each imagined latent to what is believed where
-        the picture was seen for some rows and nothing was done: a goal is a place to stay. A batch
-        of robots has one picture for all, or one for each.
+        It is minus the mean squared distance from each imagined latent to ``at_rest(image)``: a
+        goal is a place to stay. A batch of robots has one picture for all, or one for each.
 
         Scores are functions, so a weighted sum is one too::
 
@@ -251,19 +252,21 @@ class Agent:
             plan = agent.plan(belief, score=lambda latents, actions:
                               goal(latents, actions) - 0.01 * actions.square().sum(-1))
         """
-        if isinstance(image, np.ndarray):
-            image = np.ascontiguousarray(image)
-        image = torch.as_tensor(image, device=self.device)
-        batch = tuple(image.shape[:-3])
-        belief = self.initial(*batch)
-        for _ in range(GOAL_ROWS):
-            belief = self.observe(belief, self.no_action(*batch), image)
-        there = belief.features.reshape(*batch, 1, 1, -1)
+        there = self.at_rest(image).features[..., None, None, :]  # [..., N, L, F]
 
         def score(latents: Tensor, actions: Tensor) -> Tensor:
             return -(latents - there).square().mean(-1)
 
         return score
+
+    def at_rest(self, image: Observation) -> Latent:
+        """What is believed where this was seen for some rows and nothing was done."""
+        picture = image.get("image", np.zeros(0)) if isinstance(image, Mapping) else image
+        batch = tuple(picture.shape[:-3])
+        belief = self.initial(*batch)
+        for _ in range(ROWS_AT_REST):
+            belief = self.observe(belief, self.no_action(*batch), image)
+        return belief
 
     def reward(self, latents: Tensor, actions: Tensor) -> Tensor:
         """What ``plan`` searches for: the learned rewards, discounted, and the last row's value.

@@ -1,0 +1,221 @@
+"""Which distance brings an agent to a picture? Each is planned with, in the true simulator.
+
+    python -m worldmodel.bench.goals [--weights FILE] [--only NAME ...] [--goals N]
+
+A goal is where the world comes to rest under a constant action, and its picture is all that the
+agent is given. How far the true position is from the goal's over the last rows says what reached
+it. The weights are the demo's unless told otherwise, on a task whose state has a position.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from worldmodel import parcel
+from worldmodel.agent import Agent, LatentScore
+from worldmodel.bench.budgets import WEIGHTS
+from worldmodel.bench.measure import Cell, Table, describe
+from worldmodel.config import ConfigError, nearest
+from worldmodel.envs import Environment, make_env
+from worldmodel.progress import Progress
+
+ROWS = 60  # of an attempt
+SETTLING = 100  # rows until the world rests under a constant action
+LAST = 20  # rows that count: who only passes by has not arrived
+REACH = 0.7  # of the largest action: goals lie inside what can be held
+
+Distance = Callable[[Agent, NDArray[np.uint8]], LatentScore]
+
+
+def by_latent(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
+    """As ``agent.goal`` has it: every number of the latent counts the same."""
+    return agent.goal(picture)
+
+
+def by_remembered(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
+    there = agent.at_rest(picture).deter
+    size = len(there)
+    return lambda latents, actions: -(latents[..., :size] - there).square().mean(-1)
+
+
+def by_drawn(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
+    there = agent.at_rest(picture).stoch
+    size = len(there)
+    return lambda latents, actions: -(latents[..., -size:] - there).square().mean(-1)
+
+
+def by_angle(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
+    there = agent.at_rest(picture).features
+
+    def score(latents: Tensor, actions: Tensor) -> Tensor:
+        cosine: Tensor = torch.cosine_similarity(latents, there, dim=-1)
+        return cosine
+
+    return score
+
+
+def by_picture(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
+    """The squared error of what the decoder draws."""
+    model = agent.model
+    there = model.pixels(torch.from_numpy(picture))
+
+    def score(latents: Tensor, actions: Tensor) -> Tensor:
+        drawn = model.decoder(latents.flatten(0, -2))
+        errors: Tensor = (drawn - there).square().mean((-3, -2, -1))
+        return -errors.reshape(latents.shape[:-1])
+
+    return score
+
+
+DISTANCES: Mapping[str, Distance] = {
+    "latent": by_latent,
+    "remembered part": by_remembered,
+    "drawn part": by_drawn,
+    "angle": by_angle,
+    "picture": by_picture,
+}
+NOTHING = "no action"  # the row of who stays where the episode begins
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Where a constant action ends."""
+
+    number: int
+    picture: NDArray[np.uint8]
+    position: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A row of the file."""
+
+    distance: str
+    goal: int
+    error: float  # from the goal's position, over the last rows
+
+
+def goals(env: Environment, count: int) -> Iterator[Goal]:
+    """The same ones each time."""
+    low, high = env.action_low, env.action_high
+    for number in range(count):
+        share = np.random.default_rng(number).uniform(-REACH, REACH, low.shape)
+        held = ((low + high) / 2 + share * (high - low) / 2).astype(np.float32)
+        row, rows = env.reset(number), 0
+        while rows < SETTLING and not row.is_last:
+            row, rows = env.step(held), rows + 1
+        yield Goal(number, row.image, position(env))
+
+
+def position(env: Environment) -> NDArray[np.float32]:
+    state = env.state()
+    if "position" not in state:
+        raise ConfigError(f"task: its state has no position; it has {', '.join(state) or 'none'}")
+    return state["position"]
+
+
+def attempt(agent: Agent, env: Environment, name: str, goal: Goal) -> Attempt:
+    score = None if name == NOTHING else DISTANCES[name](agent, goal.picture)
+    row, belief, plan = env.reset(goal.number), agent.initial(), None
+    errors = []
+    for seed in range(ROWS):
+        assert row.action is not None
+        belief = agent.observe(belief, row.action, row.observation)
+        action = agent.no_action()
+        if score is not None:
+            plan = agent.plan(belief, plan, seed, score=score)
+            action = plan.first
+        row = env.step(action)
+        errors.append(float(np.linalg.norm(position(env) - goal.position)))
+    return Attempt(name, goal.number, float(np.mean(errors[-LAST:])))
+
+
+def write(file: Path, attempts: Sequence[Attempt], header: Sequence[str]) -> None:
+    text = io.StringIO()
+    text.writelines(f"# {line}\n" for line in header)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["distance", "goal", "error"])
+    writer.writerows([each.distance, each.goal, f"{each.error:.4f}"] for each in attempts)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}.new")
+    beside.write_text(text.getvalue())
+    beside.replace(file)
+
+
+def summarise(attempts: Sequence[Attempt]) -> Table:
+    rows: list[dict[str, Cell]] = []
+    for name in dict.fromkeys(each.distance for each in attempts):
+        errors = [each.error for each in attempts if each.distance == name]
+        rows.append({
+            "distance": name,
+            "goals": len(errors),
+            "error": float(np.mean(errors)),
+            "spread": float(np.std(errors)),
+            "worst": max(errors),
+        })  # fmt: skip
+    return Table("how far the true position is from the goal's", rows)
+
+
+def main(weights: Path, only: Sequence[str], count: int, file: Path) -> None:
+    torch.set_num_threads(1)  # the tensors are small
+    agent, about = (found := parcel.read(weights)).agent, found.about
+    names = [NOTHING, *DISTANCES]
+    for name in only:
+        if name not in names:
+            raise ConfigError(f"only: {name}: no such distance{nearest(name, names)}")
+    # A distance has a unit of its own, and the policy wants something else: a search that ranks,
+    # without proposals.
+    settings = replace(agent.config.planner, kind="icem", proposals=0)
+    agent = Agent(agent.model, replace(agent.config, planner=settings))
+    renderer = about["environment"]["renderer"]
+    env = make_env(agent.config.task, replace(agent.config.env, renderer=renderer), 0)
+    header = [
+        f"python -m worldmodel.bench.goals: {agent.config.task},"
+        f" {weights.name} with sha256 {about['sha256'][:12]}; {ROWS} rows an attempt",
+        "goal: the picture after a constant action was held; planned for by icem, no proposals",
+        f"error: from the goal's true position, mean of the last {LAST} rows",
+    ]
+    attempts: list[Attempt] = []
+    with Progress(f"{len(names)} distances, {count} goals", None, None) as progress:
+        for goal in goals(env, count):
+            for name in only or names:
+                attempts.append(attempt(agent, env, name, goal))
+                progress.event(f"goal {goal.number}, {name}: {attempts[-1].error:.3f}")
+        env.close()
+        for line in describe(summarise(attempts)).splitlines():
+            progress.event(line)
+        progress.done(str(file))
+    write(file, attempts, header)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    def command(
+        *,
+        weights: Path = WEIGHTS,
+        only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = (),
+        goals: int = 8,
+        file: Path = Path("assets/bench/goal_distances.csv"),
+    ) -> None:
+        """Which distance between latents brings an agent to a picture.
+
+        Args:
+            weights: of an agent, as the demo keeps it.
+            only: these rows of the table.
+            goals: as many pictures.
+            file: where the attempts are kept.
+        """
+        main(weights, only, goals, file)
+
+    tyro.cli(command, prog="python -m worldmodel.bench.goals")
