@@ -14,7 +14,10 @@ import pytest
 
 from worldmodel import doctor
 from worldmodel.cli import main
-from worldmodel.doctor import Arithmetic, Drawing, Facts, Finding, Trial, describe, judge, works
+from worldmodel.doctor import describe, judge, packages, survey, works
+from worldmodel.doctor.elsewhere import alone
+from worldmodel.doctor.facts import Arithmetic, Drawing, Facts, Trial
+from worldmodel.doctor.findings import Finding
 
 REQUIREMENTS = (
     "torch>=2.10",
@@ -387,7 +390,7 @@ def test_what_nobody_can_read_is_cut() -> None:
     ],
 )
 def test_versions_are_numbers(version: str, versions: str, answer: bool) -> None:
-    assert doctor.fits(version, versions) is answer
+    assert packages.fits(version, versions) is answer
 
 
 # ---------------------------------------------------------------------------- saying
@@ -481,24 +484,24 @@ time.sleep(60)
     ],
 )
 def test_an_end_is_an_answer(code: str, failure: str | None) -> None:
-    assert doctor._alone(code, 30).get("failure") == failure
+    assert alone(code, 30).get("failure") == failure
 
 
 def test_silence_is_an_answer_and_leaves_nothing_behind() -> None:
     begun = time.monotonic()
-    assert doctor._alone(HANG, 0.5) == {"failure": "no answer in 0.5 s"}
+    assert alone(HANG, 0.5) == {"failure": "no answer in 0.5 s"}
     assert time.monotonic() - begun < 20
 
 
 def test_what_was_told_before_a_crash_is_kept() -> None:
     code = f"""print('greetings'); print('{{"cores": 2}}'); print(7, flush=True); {CRASH}"""
-    assert doctor._alone(code, 30) == {"cores": 2, "failure": "it crashed (SIGSEGV)"}
+    assert alone(code, 30) == {"cores": 2, "failure": "it crashed (SIGSEGV)"}
 
 
 def test_surroundings_can_be_set_and_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAKEN", "1")
     code = "import json, os; print(json.dumps({k: os.environ.get(k) for k in ('TAKEN', 'SET')}))"
-    assert doctor._alone(code, 30, TAKEN="", SET="2") == {"TAKEN": None, "SET": "2"}
+    assert alone(code, 30, TAKEN="", SET="2") == {"TAKEN": None, "SET": "2"}
 
 
 def test_a_file_beside_the_user_does_not_stand_in_for_a_package(
@@ -507,38 +510,40 @@ def test_a_file_beside_the_user_does_not_stand_in_for_a_package(
     (tmp_path / "colorsys.py").write_text("raise RuntimeError('mine')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
-    assert doctor._alone("import colorsys", 30) == {}
+    assert alone("import colorsys", 30) == {}
 
 
 def test_a_folder_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
-    assert doctor._folder_failure(str(tmp_path)) == ""
+    assert survey._folder_failure(str(tmp_path)) == ""
     assert list(tmp_path.iterdir()) == []
-    assert doctor._folder_failure(str(tmp_path / "nowhere")) == "No such file or directory"
+    assert survey._folder_failure(str(tmp_path / "nowhere")) == "No such file or directory"
 
 
 def test_a_containers_limits_are_read(tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert doctor._quota_cores(tmp_path / "cpu.max") == 1.5
+    assert survey._quota_cores(tmp_path / "cpu.max") == 1.5
     (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert doctor._quota_cores(tmp_path / "cpu.max") is None
-    assert doctor._quota_cores(tmp_path / "nothing") is None
+    assert survey._quota_cores(tmp_path / "cpu.max") is None
+    assert survey._quota_cores(tmp_path / "nothing") is None
     meminfo = tmp_path / "meminfo"
-    assert doctor._memory_gb(meminfo, tmp_path) is None
+    assert survey._memory_gb(meminfo, tmp_path) is None
     meminfo.write_text("MemTotal:       24000000 kB\nMemAvailable:   20000000 kB\n")
-    assert doctor._memory_gb(meminfo, tmp_path) == 20.48
+    assert survey._memory_gb(meminfo, tmp_path) == 20.48
     (tmp_path / "memory.current").write_text("3000000000\n")
     (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 1000000000\nactive_file 7\n")
     (tmp_path / "memory.max").write_text("max\n")
-    assert doctor._memory_gb(meminfo, tmp_path) == 20.48
+    assert survey._memory_gb(meminfo, tmp_path) == 20.48
     (tmp_path / "memory.max").write_text("8000000000\n")
-    assert doctor._memory_gb(meminfo, tmp_path) == 6.0
+    assert survey._memory_gb(meminfo, tmp_path) == 6.0
 
 
 def test_our_own_requirements_can_be_read() -> None:
-    read = [doctor._read_requirement(requirement) for requirement in doctor._requirements()]
+    read = [packages._read_requirement(requirement) for requirement in survey._requirements()]
     assert ("dm-control", "==1.0.50", "") in read
     assert {extra for name, _, extra in read if name == "pytest"} == {"test"}
-    assert {name for name, _, extra in read if not extra} >= {name for name, *_ in doctor.CONFLICTS}
+    assert {name for name, _, extra in read if not extra} >= {
+        name for name, *_ in packages.CONFLICTS
+    }
 
 
 @pytest.mark.mujoco
@@ -550,7 +555,7 @@ def test_this_machine_is_examined(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MUJOCO_GL", "bogus")
-    monkeypatch.setattr(doctor, "BACKENDS", ("egl",))
+    monkeypatch.setattr(survey, "BACKENDS", ("egl",))
     said: list[str] = []
     facts = doctor.gather(tmp_path / "drawn", said.append)
     findings = judge(facts)

@@ -1,0 +1,79 @@
+"""What may crash or hang is asked in a process of its own: its end is an answer too."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+
+def ask(function: str, seconds: float, *arguments: str, **surroundings: str) -> dict[str, Any]:
+    """What a function of ``probes`` tells from a process of its own."""
+    code = f"from worldmodel.doctor import probes; probes.{function}(*{arguments!r})"
+    return alone(code, seconds, **surroundings)
+
+
+_TELL_EXCEPTIONS = """\
+import json, sys
+def tell(kind, error, trace):
+    failure = " ".join(f"{kind.__name__}: {error}".split())
+    sys.stdout.write("\\n" + json.dumps({"failure": failure}) + "\\n")
+sys.excepthook = tell
+"""
+
+
+def alone(code: str, seconds: float, **surroundings: str) -> dict[str, Any]:
+    """Runs ``code`` elsewhere: all that it told, and a ``failure`` where it did not end well.
+
+    An empty value in ``surroundings`` takes the name out of them.
+    """
+    environment = {**os.environ, **surroundings}
+    environment = {name: value for name, value in environment.items() if value}
+    environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-W", "ignore", "-c", _TELL_EXCEPTIONS + code],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # with its children it is one group
+    )
+    late = False
+    try:
+        said, complaints = process.communicate(timeout=seconds)
+    except BaseException as error:  # whoever presses Ctrl-C leaves nothing behind either
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        said, complaints = process.communicate()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
+        late = True
+    told: dict[str, Any] = {}
+    for line in said.splitlines():
+        with contextlib.suppress(ValueError):  # others talk there too
+            row = json.loads(line)
+            told |= row if isinstance(row, dict) else {}
+    if late:
+        told["failure"] = f"no answer in {seconds:g} s"
+    elif process.returncode:
+        told.setdefault("failure", _how_it_ended(process.returncode, complaints))
+    return told
+
+
+def _how_it_ended(code: int, complaints: str) -> str:
+    if code < 0:
+        return f"it crashed ({signal.Signals(-code).name})"
+    lines = complaints.strip().splitlines()
+    return lines[-1] if lines else f"it ended with {code}"
+
+
+def tell(**facts: Any) -> None:
+    """To whoever started this process; what is told survives a crash a moment later."""
+    sys.stdout.write(f"\n{json.dumps(facts)}\n")
+    sys.stdout.flush()

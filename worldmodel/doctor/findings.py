@@ -1,0 +1,66 @@
+"""A finding: how things stand with one part, said in a sentence, and the line to type."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from worldmodel.doctor.facts import TASK, Facts
+
+LONGEST = 200  # letters of what others say
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``problem`` keeps the main job from working here; a ``note`` does not."""
+
+    state: Literal["ok", "note", "problem"]
+    subject: str
+    said: str
+    remedy: str = ""  # the line to type
+
+
+def works(findings: Sequence[Finding]) -> bool:
+    """The main job: a task is made, drawn and learned, and its run can be written here."""
+    return all(finding.state != "problem" for finding in findings)
+
+
+def blame(facts: Facts) -> Literal["note", "problem"]:
+    """What is wrong is a problem only where the main job fails."""
+    return "problem" if facts.trial.failure else "note"
+
+
+def split(failure: str) -> tuple[str, str]:
+    """What went wrong, and the line to type: our own errors end with it."""
+    said, _, remedy = failure.removeprefix("ConfigError: ").partition("; type: ")
+    return textwrap.shorten(said, LONGEST, placeholder=" ..."), remedy
+
+
+def count(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
+
+
+def describe(findings: Sequence[Finding], width: int = 100) -> str:
+    """A line for each, the line to type below it, and what follows from all."""
+    indent = " " * (2 + len("problem") + 2)
+    subjects = 2 + max(len(finding.subject) for finding in findings)
+    lines = []
+    for finding in findings:
+        lines += textwrap.wrap(
+            finding.said,
+            width,
+            initial_indent=f"  {finding.state:{len(indent) - 2}}{finding.subject:{subjects}}",
+            subsequent_indent=indent + " " * subjects,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        if finding.remedy:  # in one piece: it is copied
+            lines.append(f"{indent}{'type:':>{subjects - 1}} {finding.remedy}")
+    problems = sum(finding.state == "problem" for finding in findings)
+    if problems:
+        last = f"{count(problems, 'problem')} between you and a first run; begin with the first"
+    else:
+        last = f"all that a run needs is here: worldmodel train {TASK} --minutes 10"
+    return "\n".join((*lines, "", last))

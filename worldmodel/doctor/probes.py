@@ -1,0 +1,125 @@
+"""What is tried in a process of its own: arithmetic, drawing, a little training."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from worldmodel.agent import Agent
+from worldmodel.config import Config
+from worldmodel.doctor.elsewhere import tell
+from worldmodel.doctor.facts import TASK
+from worldmodel.envs import make_env
+from worldmodel.envs.render import choose, make_renderer
+from worldmodel.learner import Learner, choose_precision
+from worldmodel.models import WorldModel
+from worldmodel.replay import Replay
+from worldmodel.rollout import play_random
+
+IMAGE_SIZE, ENLARGED = 64, 4
+TIMED_FRAMES, TIMED_S = 50, 0.5  # whichever comes first
+
+
+def examine_arithmetic() -> None:
+    """In a process of its own, for a broken driver ends the process that asks it."""
+    capabilities = torch.cpu.get_capabilities()
+    with choose_precision("auto", torch.device("cpu"))():
+        precision = "bfloat16" if torch.is_autocast_enabled("cpu") else "float32"
+    tell(
+        threads=torch.get_num_threads(),
+        bfloat16=[name for name, there in capabilities.items() if "bf16" in name and there],
+        precision=precision,
+        cuda_build=torch.version.cuda or "",
+    )
+    with warnings.catch_warnings(record=True) as complaints:  # torch's only word on why not
+        warnings.simplefilter("always")
+        devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    tell(cuda_failure=" ".join(str(complaint.message) for complaint in complaints[:1]))
+    tell(cuda_devices=[torch.cuda.get_device_name(index) for index in range(devices)])
+    if devices:
+        tell(cuda_failure="no answer to a matrix product")
+        product = torch.ones(64, 64, device="cuda") @ torch.ones(64, 64, device="cuda")
+        tell(cuda_failure="" if product.sum().item() == 64**3 else "a matrix product is wrong")
+
+
+def try_drawing(name: str, picture: str) -> None:
+    """The first image of an episode, again and again."""
+    render = _warp() if name == "warp" else _opengl()
+    image = render()  # [H, W, 3] the first one compiles
+    if image.min() == image.max():
+        raise RuntimeError("the image is empty")
+    seconds: list[float] = []
+    while len(seconds) < TIMED_FRAMES and sum(seconds) < TIMED_S:
+        begun = time.perf_counter()
+        render()
+        seconds.append(time.perf_counter() - begun)
+    tell(frames_per_s=float(1 / np.median(seconds)))
+    if picture:
+        from PIL import Image  # only pictures need it
+
+        beside = Path(picture).with_suffix(".writing")
+        larger = image.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
+        Image.fromarray(larger).save(beside, format="png")
+        os.replace(beside, picture)
+        tell(picture=picture)
+
+
+def _warp() -> Callable[[], NDArray[np.uint8]]:
+    from worldmodel.envs.suite import load  # the simulator is heavy
+
+    choose("warp")
+    env = load(TASK, np.random.RandomState(0))
+    env.reset()
+    renderer = make_renderer("warp", env.physics, 0, IMAGE_SIZE, samples=1)
+    renderer.start()
+    return renderer.render
+
+
+def _opengl() -> Callable[[], NDArray[np.uint8]]:
+    """By dm_control alone: ``MUJOCO_GL`` says with what, and the import settles it."""
+    from dm_control import suite
+
+    env = suite.load(*TASK.split("_"), task_kwargs={"random": 0})
+    env.reset()
+
+    def render() -> NDArray[np.uint8]:
+        image: NDArray[np.uint8] = env.physics.render(IMAGE_SIZE, IMAGE_SIZE, camera_id=0)
+        return image
+
+    return render
+
+
+def try_training() -> None:
+    """The way of a run, once round, with the settings that a run begins with."""
+    torch.set_num_threads(1)  # two wait for each other on a busy machine
+    config = Config(task=TASK)
+    tell(stage="making the task")
+    env = make_env(config.task, config.env)
+    tell(stage="playing", renderer=env.describe()["renderer"])
+    episode = play_random(env, seed=0).episode
+    tell(stage="learning")
+    sizes = config.replay
+    replay = Replay(None, batch=sizes.batch, length=sizes.length, memory_bytes=10**9)
+    replay.add(episode)
+    height, _, channels = episode.image.shape[1:]
+    model = WorldModel(config.model, height, channels, len(env.action_low))
+    learner = Learner(model, config)
+    update_s = []
+    for seed in range(3):
+        batch = replay.sample(np.random.default_rng(seed))
+        begun = time.perf_counter()
+        learner.update(batch)
+        update_s.append(time.perf_counter() - begun)
+    tell(stage="planning", update_ms=1e3 * min(update_s))
+    agent = Agent(model, config)
+    belief = agent.observe(agent.initial(), agent.no_action(), episode.image[0])
+    plans = [agent.plan(belief, seed=seed) for seed in range(3)]
+    tell(stage="closing", plan_ms=min(plan.milliseconds for plan in plans))
+    env.close()

@@ -1,0 +1,75 @@
+"""Judges the renderers by what they drew: one is enough."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from worldmodel.doctor.facts import Drawing, Facts
+from worldmodel.doctor.findings import Finding, blame, split
+from worldmodel.doctor.packages import fits
+from worldmodel.envs.gl import BACKENDS
+from worldmodel.envs.render import INSTALL_GL, INSTALL_WARP
+
+REINSTALL_WARP = INSTALL_WARP.replace("install", "install --force-reinstall --no-deps", 1)
+
+
+def judge_renderers(facts: Facts) -> Iterator[Finding]:
+    """One is enough. Where none draws, warp is the one to mend: it needs no system's package."""
+    drawn = who_draws(facts)
+    opengl = [name for name in BACKENDS if name in drawn]
+    for name, drawing in facts.drawings.items():
+        subject = name if name == "warp" else f"gl/{name}"
+        if name in drawn:
+            kept = f"; {drawing.picture}" if drawing.picture else ""
+            said = f"draws {drawing.frames_per_s:,.0f} images of 64x64 a second{kept}"
+            yield Finding("ok", subject, said)
+        elif name == "warp":
+            yield _judge_warp(facts, drawing)
+        else:
+            said = f"does not draw: {_why_no_opengl(facts, name)}"
+            if opengl:
+                said += f"; {opengl[0]} does, which is enough"
+            elif "warp" in drawn:
+                said += "; only who wants the published look needs it"
+            wanted = name == "egl" and not opengl and not _simulator_is_wrong(facts)
+            yield Finding("note", subject, said, INSTALL_GL if wanted else "")
+    if not facts.drawings:
+        yield Finding("note", "renderers", "none was tried, for the simulator is not there")
+    state = blame(facts) if opengl and "warp" not in drawn else "note"
+    if facts.mujoco_gl and facts.mujoco_gl not in BACKENDS:
+        said = f"{facts.mujoco_gl} is none of {', '.join(BACKENDS)}: OpenGL cannot be used"
+        yield Finding(state, "MUJOCO_GL", said, "unset MUJOCO_GL")
+    elif facts.mujoco_gl and opengl and facts.mujoco_gl not in opengl:
+        said = f"asks for {facts.mujoco_gl}, which does not draw; {opengl[0]} does"
+        yield Finding(state, "MUJOCO_GL", said, "unset MUJOCO_GL")
+
+
+def who_draws(facts: Facts) -> set[str]:
+    """The renderers that work."""
+    return {name for name, drawing in facts.drawings.items() if drawing.frames_per_s}
+
+
+def _why_no_opengl(facts: Facts, name: str) -> str:
+    failure = facts.drawings[name].failure
+    if name == "glfw" and not facts.has_display:
+        return "it needs a display, and there is none"
+    # PyOpenGL calls functions of a library that it has not found
+    if re.search("'NoneType' object has no attribute '(egl|gl|OSMesa)", failure):
+        return "its library is not installed"
+    return split(failure)[0]
+
+
+def _judge_warp(facts: Facts, drawing: Drawing) -> Finding:
+    said, remedy = split(drawing.failure)
+    if "[Errno" in said:
+        remedy = "export WARP_CACHE_PATH=/tmp/warp"  # its kernels have no place
+    elif not remedy and not _simulator_is_wrong(facts):
+        remedy = REINSTALL_WARP
+    return Finding(blame(facts), "warp", f"does not draw: {said}", remedy)
+
+
+def _simulator_is_wrong(facts: Facts) -> bool:
+    """Then the renderers are not to blame."""
+    missing = not {"mujoco", "dm-control"} <= set(facts.versions)
+    return missing or bool(facts.simulator_failure) or fits(facts.versions["mujoco"], ">=4")

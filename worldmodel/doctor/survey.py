@@ -1,0 +1,141 @@
+"""Everything that is asked of a machine."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from worldmodel.doctor.elsewhere import alone, ask
+from worldmodel.doctor.facts import Arithmetic, Drawing, Facts, Trial
+from worldmodel.envs.gl import BACKENDS
+
+# seconds until no answer is the answer; warp may have to compile its kernels
+PATIENCE_S = 60
+PATIENCE_COMPILING_S = 240
+
+
+def gather(
+    pictures: Path | None = None, announce: Callable[[str], None] = lambda text: None
+) -> Facts:
+    """Asks the machine, for a quarter of a minute. ``pictures``: a folder for what is drawn."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # before there is our own
+    versions = _installed()
+    announce("asking torch")
+    arithmetic = ask("examine_arithmetic", PATIENCE_S)
+    announce("importing the simulator")
+    simulator_failure = alone("import mujoco", PATIENCE_S, MUJOCO_GL="disabled").get("failure", "")
+    drawings = {}
+    if pictures is not None:
+        pictures.mkdir(parents=True, exist_ok=True)
+    for name in () if simulator_failure else ("warp", *BACKENDS):
+        announce(f"drawing with {name}")
+        drawings[name] = _try_drawing(name, pictures)
+    announce("learning a little")
+    trial = ask("try_training", PATIENCE_COMPILING_S)
+    ffmpeg = "import imageio_ffmpeg; imageio_ffmpeg.get_ffmpeg_exe()"
+    return Facts(
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.machine()}",
+        versions=versions,
+        requirements=_requirements(),
+        simulator_failure=simulator_failure,
+        ffmpeg_failure=alone(ffmpeg, PATIENCE_S).get("failure", ""),
+        mujoco_gl=os.environ.get("MUJOCO_GL", "").lower(),
+        has_display=any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")),
+        drawings=drawings,
+        arithmetic=Arithmetic(**{k: _frozen(v) for k, v in arithmetic.items()}),
+        trial=Trial(**trial),
+        gpus=_gpus(),
+        cores=_cores(),
+        quota_cores=_quota_cores(Path("/sys/fs/cgroup/cpu.max")),
+        load=load,
+        memory_gb=_memory_gb(Path("/proc/meminfo"), Path("/sys/fs/cgroup")),
+        disk_gb=shutil.disk_usage(".").free / 1e9,
+        folder=os.getcwd(),
+        folder_failure=_folder_failure("."),
+    )
+
+
+def _installed() -> dict[str, str]:
+    """Every package that can be seen, by its normal name."""
+    found: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name:  # a half-removed package has none
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), distribution.version)
+    return found
+
+
+def _requirements() -> tuple[str, ...]:
+    try:
+        return tuple(importlib.metadata.requires("worldmodel") or ())
+    except importlib.metadata.PackageNotFoundError:  # run from its folder
+        return ()
+
+
+def _try_drawing(name: str, pictures: Path | None) -> Drawing:
+    picture = "" if pictures is None else str((pictures / f"{name}.png").absolute())
+    surroundings = {} if name == "warp" else {"MUJOCO_GL": name, "PYOPENGL_PLATFORM": ""}
+    patience = PATIENCE_COMPILING_S if name == "warp" else PATIENCE_S
+    return Drawing(**ask("try_drawing", patience, name, picture, **surroundings))
+
+
+def _gpus() -> tuple[str, ...]:
+    """As the driver names them; not through torch, which may be built without."""
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    ask = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(ask, capture_output=True, text=True, timeout=PATIENCE_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return tuple(said.stdout.split("\n")[:-1]) if said.returncode == 0 else ()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _quota_cores(file: Path) -> float | None:
+    """``150000 100000`` is one and a half, ``max 100000`` is no limit."""
+    try:
+        share, _, period = file.read_text().partition(" ")
+        return int(share) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def _memory_gb(meminfo: Path, group: Path) -> float | None:
+    """What the machine can still give, or what a container's limit leaves of it."""
+    free = []
+    with contextlib.suppress(OSError):
+        free += [1024 * int(kb) for kb in re.findall(r"MemAvailable: *(\d+)", meminfo.read_text())]
+    with contextlib.suppress(OSError, ValueError):  # ValueError: max, no limit
+        limit = int((group / "memory.max").read_text())
+        kept = int((group / "memory.current").read_text())
+        cached = re.findall(r"inactive_file (\d+)", (group / "memory.stat").read_text())
+        free.append(limit - kept + sum(map(int, cached)))  # files are let go when memory is short
+    return min(free) / 1e9 if free else None
+
+
+def _folder_failure(folder: str) -> str:
+    """Tried: permissions alone do not tell of a read-only disk, or of a full one."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
