@@ -21,7 +21,8 @@ import yaml
 from tests.conftest import TINY
 from tests.test_config import CHANGES, LEAVES, value_at
 from worldmodel import checkpoint, cli, loop
-from worldmodel.cli import main
+from worldmodel.cli import main, renderer, train
+from worldmodel.cli.settings import parse_train
 from worldmodel.config import Config, load_yaml, to_dict
 from worldmodel.log import read_evaluations
 from worldmodel.loop import FINAL_EPISODES
@@ -167,7 +168,7 @@ def test_every_setting_can_be_typed(letter: str, joined: bool) -> None:
         name, value = path.replace("_", letter), CHANGES[path][path]
         said = str(value).lower() if isinstance(value, bool) else str(value)
         typed += [f"--{name}={said}"] if joined else [f"--{name}", said]
-    parsed = cli._parse_train(Config(), typed)
+    parsed = parse_train(train.command, Config(), typed)
     for path in sections:
         part: Any = parsed
         for name in path.split("."):
@@ -439,7 +440,7 @@ def test_the_same_command_again_changes_nothing(
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take seconds, and other tests draw them."""
-    monkeypatch.setattr(cli, "_report", lambda *_: None)
+    monkeypatch.setattr(train, "report", lambda *_: None)
 
 
 @pytest.mark.usefixtures("no_report")
@@ -627,6 +628,6 @@ def test_our_warnings_reach_the_screen_once(
         loop.logger.warning("kernels are compiled")
         raise RuntimeError("enough")
 
-    monkeypatch.setattr(cli, "make_env", warn)
+    monkeypatch.setattr(renderer, "make_env", warn)
     assert tell(capsys, "eval", run).err == "kernels are compiled\nworldmodel: enough\n"
     assert tell(capsys, "eval", run).err == "kernels are compiled\nworldmodel: enough\n"

@@ -14,8 +14,8 @@ import pytest
 
 import worldmodel
 from tests.conftest import TINY
-from worldmodel import cli, demo, loop, parcel
-from worldmodel.cli import main
+from worldmodel import demo, loop, parcel
+from worldmodel.cli import COMMANDS, main
 from worldmodel.config import Config, ConfigError, load_preset, read
 from worldmodel.envs import make_env
 from worldmodel.log import read_evaluations
@@ -66,7 +66,7 @@ def test_the_command_line_beside_the_weights_trains_them_again(
     ((config, limits),) = asked
     assert config == read(Config(), about["settings"])  # which may lack settings added since
     assert limits["minutes"] == round(about["trained"]["wall_clock_s"] / 60, -1)
-    assert about["trained"]["command"] in (cli._demo.__doc__ or "")
+    assert about["trained"]["command"] in (COMMANDS["demo"].__doc__ or "")
 
 
 def test_settings_that_are_no_defaults_are_in_the_command_line() -> None:

@@ -274,7 +274,7 @@ def test_the_classics_train_through_the_same_command(
     pytest.importorskip("pygame")
     monkeypatch.setattr(loop, "_cores", lambda: 1)  # in this process: starting one takes longer
     monkeypatch.setattr(loop, "FINAL_EPISODES", 1)
-    monkeypatch.setattr(cli, "_finish", lambda run: None)  # the report has its own tests
+    monkeypatch.setattr(cli.train, "_finish", lambda run: None)  # the report has its own tests
     preset, run = tmp_path / "tiny.yaml", tmp_path / "run"
     preset.write_text(yaml.safe_dump(TINY))
     chosen = ["--task", f"gym:{name}", "--run", str(run), "--env.action_repeat", "8"]

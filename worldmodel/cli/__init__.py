@@ -1,0 +1,102 @@
+"""The command ``worldmodel``: what a person types, and what is answered to a mistake.
+
+Each command is one file. A mistake is one screen on stderr and exit code 2, before anything is
+created; a run that cannot go on is one sentence and 1; an interrupted one is 130.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from worldmodel import loop
+from worldmodel.cli import (
+    bench,
+    compare,
+    demo,
+    doctor,
+    export,
+    play,
+    tasks,
+    train,
+    visualize,
+    watch,
+)
+from worldmodel.cli.screen import aligned, say
+from worldmodel.cli.surroundings import surroundings
+from worldmodel.config import ConfigError, nearest
+
+OVERVIEW = """\
+worldmodel: agents that learn a world model from pixels and plan in it
+
+{commands}
+
+Each one explains itself: worldmodel train --help
+A first run, about ten minutes: worldmodel train cartpole_swingup --minutes 10
+"""
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": train.command,
+    "eval": play.command,
+    "visualize": visualize.command,
+    "compare": compare.command,
+    "export": export.command,
+    "watch": watch.command,
+    "demo": demo.command,
+    "bench": bench.command,
+    "tasks": tasks.command,
+    "doctor": doctor.command,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code. Without ``arguments``, those of the process."""
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    loop.keep_memory()
+    try:
+        with surroundings(quiet=arguments is None):
+            return _dispatch(typed)
+    except SystemExit as ended:  # tyro has said what is to be said
+        return ended.code if isinstance(ended.code, int) else 2
+    except ConfigError as error:
+        say(f"worldmodel: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("worldmodel: interrupted")
+        return 130
+    except BrokenPipeError:  # whoever read our lines has enough of them
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (RuntimeError, ValueError, OSError) as error:
+        if sys.flags.dev_mode:  # python -X dev -m worldmodel ... shows where it came from
+            raise
+        say(f"worldmodel: {error}")
+        return 1
+
+
+def _dispatch(typed: list[str]) -> int:
+    match typed:
+        case [] | ["-h" | "--help", *_]:
+            print(_overview(), end="")
+            return 0
+        case ["--version", *_]:
+            print(f"worldmodel {importlib.metadata.version('worldmodel')}")
+            return 0
+        case [name, *rest] if name in COMMANDS:
+            return COMMANDS[name](rest)
+        case [name, *_]:
+            what = "option" if name.startswith("-") else "command"
+            raise ConfigError(f"no {what} {name}{nearest(name, list(COMMANDS))}")
+    raise AssertionError(typed)
+
+
+def _overview() -> str:
+    rows = [(name, _first_line(command)) for name, command in COMMANDS.items()]
+    return OVERVIEW.format(commands=aligned(rows, indent="  "))
+
+
+def _first_line(command: Callable[[list[str]], int]) -> str:
+    return (inspect.getdoc(command) or "").splitlines()[0]

@@ -1,0 +1,25 @@
+"""What was typed becomes the arguments of a function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+RunFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN", help="its folder")]
+
+
+def parse(
+    name: str, command: Callable[[list[str]], int], work: Callable[..., int], typed: list[str]
+) -> int:
+    """``work`` with its arguments as they were typed, explained by the command's docstring."""
+    return tyro.cli(
+        work,
+        prog=f"worldmodel {name}",
+        description=inspect.getdoc(command),
+        args=typed,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )

@@ -1,0 +1,92 @@
+"""``worldmodel bench``: what is measured, and on which machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+from worldmodel import loop
+from worldmodel.cli.arguments import parse
+from worldmodel.cli.doors import require_run
+from worldmodel.cli.renderer import environment_of
+from worldmodel.config import load_preset, require
+
+
+def command(typed: list[str]) -> int:
+    """What this machine reaches, each thing beside what it is compared to in the same run.
+
+    Ratios mean something on any machine; milliseconds on an idle one only.
+
+    Example:
+        worldmodel bench plan --repetitions 100 --json
+    """
+    return parse("bench", command, _measure, typed)
+
+
+def _measure(
+    what: Annotated[
+        tyro.conf.Positional[Literal["all", "render", "train", "plan", "deadline", "replay"]],
+        tyro.conf.arg(help="one of them, or all"),
+    ] = "all",
+    *,
+    repetitions: Annotated[int, tyro.conf.arg(metavar="N", help="of everything")] = 20,
+    threads: Annotated[int | None, tyro.conf.arg(metavar="N", help="of torch")] = None,
+    run: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="RUN", help="plan: also compare what its plans earn"),
+    ] = None,
+    tasks: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="TASK", help="render: which are drawn")
+    ] = ("cartpole_swingup", "walker_walk"),
+    as_json: Annotated[
+        bool, tyro.conf.arg(name="json", help="nothing but one line of JSON on standard output")
+    ] = False,
+) -> int:
+    from worldmodel import bench  # heavy, and nobody else's
+
+    require(repetitions >= 1, f"repetitions: expected 1 or more, got {repetitions}")
+    require(threads is None or threads >= 1, f"threads: expected 1 or more, got {threads}")
+    if run is not None:
+        require_run(run)
+    default, planet = load_preset("default"), load_preset("planet")
+    works: dict[str, Callable[[], list[bench.Table]]] = {
+        "render": lambda: bench.bench_render(tasks, repetitions),
+        "train": lambda: bench.bench_train(default, planet, repetitions),
+        "plan": lambda: bench.bench_plan(default, planet, repetitions),
+        "deadline": lambda: [bench.bench_deadline(default, repetitions)],
+        "replay": lambda: bench.bench_replay(default, repetitions),
+    }
+    answer = {}
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        for name in works if what == "all" else [what]:
+            tables = works[name]()
+            if name == "plan" and run is not None:
+                env = environment_of(run, loop.read_run(run), None)
+                tables.append(bench.bench_quality(loop.load(run), env))
+                env.close()
+            answer[name] = [dataclasses.asdict(table) for table in tables]
+            for table in [] if as_json else tables:
+                print(bench.describe(table), flush=True)
+    finally:
+        torch.set_num_threads(before)
+    if as_json:
+        print(json.dumps({"machine": _machine(), "threads": threads or before, **answer}))
+    return 0
+
+
+def _machine() -> str:
+    """The processor, as it calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")

@@ -1,0 +1,65 @@
+"""``worldmodel compare``: the curves of several runs, in columns and as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from worldmodel import compare, loop
+from worldmodel.cli.arguments import parse
+from worldmodel.cli.doors import made_by_another, require_writable
+from worldmodel.cli.screen import aligned
+from worldmodel.config import require
+
+
+def command(typed: list[str]) -> int:
+    """Show learning curves of several runs with their seeds' spread, beside published scores.
+
+    Runs with the same settings are seeds of one thing. In a run's place a score file may stand
+    (task, seed, env_steps, wall_clock_s, return), or a folder of them: those are one thing.
+
+    Example:
+        worldmodel compare runs/default-cartpole_swingup-0 runs/default-cartpole_swingup-1
+    """
+    return parse("compare", command, _compare_runs, typed)
+
+
+def _compare_runs(
+    runs: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="RUN...", help="run folders, score files, or folders of those"),
+    ],
+    *,
+    out: Annotated[
+        Path, tyro.conf.arg(metavar="DIR", help="where compare.csv and compare.png go")
+    ] = Path("comparison"),
+    keep: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="DIR", help="also keep each run there as a score file TASK-SEED.csv"),
+    ] = None,
+    note: Annotated[
+        str, tyro.conf.arg(metavar="TEXT", help="a line for the head of those score files")
+    ] = "",
+) -> int:
+    require(bool(runs), "compare: expected at least one RUN: a run's folder or a score file")
+    require_writable(out, "out")
+    curves = []
+    for path in runs:
+        if (path / "config.yaml").is_file():
+            with made_by_another(path):
+                config = loop.read_run(path)
+                curves.append(compare.read_run(path, config))
+                if keep is not None:
+                    print(compare.keep(path, config, loop.read_about(path), keep, note))
+        else:
+            require(path.exists(), f"compare: there is no {path}")
+            curves += compare.read_scores(path)
+    groups = compare.group(curves)
+    print(aligned(compare.table(groups)))
+    written = compare.write(groups, out)
+    print(*written, sep="\n")
+    if len(written) == 1:
+        print("no picture because matplotlib is missing: pip install matplotlib")
+    return 0

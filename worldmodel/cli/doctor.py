@@ -1,0 +1,51 @@
+"""``worldmodel doctor``: an examined machine, for a person or as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from worldmodel import doctor
+from worldmodel.cli.arguments import parse
+from worldmodel.cli.doors import require_writable
+from worldmodel.cli.screen import say
+
+
+def command(typed: list[str]) -> int:
+    """What works on this machine, and the line to type where something does not.
+
+    Exit code 0 where a task can be made, drawn and learned here, else 1.
+
+    Example:
+        worldmodel doctor --pictures drawn
+    """
+    return parse("doctor", command, _examine, typed)
+
+
+def _examine(
+    *,
+    as_json: Annotated[
+        bool, tyro.conf.arg(name="json", help="nothing but one line of JSON on standard output")
+    ] = False,
+    pictures: Annotated[
+        Path | None, tyro.conf.arg(metavar="DIR", help="keep what each renderer draws here")
+    ] = None,
+) -> int:
+    if pictures is not None:
+        require_writable(pictures, "pictures")
+    watched = sys.stderr.isatty() and not as_json
+    facts = doctor.gather(pictures, say if watched else lambda text: None)
+    findings = doctor.judge(facts)
+    works = doctor.works(findings)
+    if as_json:
+        rows = [dataclasses.asdict(finding) for finding in findings]
+        answer = {"works": works, "findings": rows, "facts": dataclasses.asdict(facts)}
+        print(json.dumps(answer, allow_nan=False))
+    else:
+        print(doctor.describe(findings))
+    return 0 if works else 1

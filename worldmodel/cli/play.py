@@ -1,0 +1,123 @@
+"""``worldmodel eval``: the learned planner plays, as itself and on film."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from worldmodel import loop
+from worldmodel.cli.arguments import RunFolder, parse
+from worldmodel.cli.doors import require_run, require_writable
+from worldmodel.cli.renderer import Renderer, environment_of
+from worldmodel.cli.screen import score, show_episode
+from worldmodel.cli.surroundings import one_thread
+from worldmodel.config import ConfigError, require
+from worldmodel.envs import Environment
+from worldmodel.film import enlarge, side_by_side, write_film
+from worldmodel.rollout import evaluate, play_constant, play_random
+from worldmodel.structs import Episode
+
+VIDEO_ENLARGED = 4
+VIDEO_IMAGES_PER_S = 20
+
+
+def command(typed: list[str]) -> int:
+    """Play the learned planner of a run, without exploration noise.
+
+    Example:
+        worldmodel eval runs/default-cartpole_swingup-0 --episodes 3 --video swingup.mp4
+    """
+    return parse("eval", command, _play_run, typed)
+
+
+def _play_run(
+    run: RunFolder,
+    *,
+    episodes: Annotated[int, tyro.conf.arg(metavar="N")] = 10,
+    seed: Annotated[int, tyro.conf.arg(metavar="S", help="episode i starts from seed S + i")] = 0,
+    video: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE", help="the first episode, as .mp4 or .gif")
+    ] = None,
+    as_json: Annotated[
+        bool, tyro.conf.arg(name="json", help="nothing but one line of JSON on standard output")
+    ] = False,
+    baselines: Annotated[
+        bool, tyro.conf.arg(help="random and zero actions beside, from the same starts")
+    ] = False,
+    renderer: Annotated[
+        Renderer | None,
+        tyro.conf.arg(help="draw with this one, also where the run was trained with another"),
+    ] = None,
+) -> int:
+    require(episodes >= 1, f"episodes: expected 1 or more, got {episodes}")
+    require(seed >= 0, f"seed: expected 0 or more, got {seed}")
+    require_run(run)
+    if video is not None:
+        _require_video(video)
+    config = loop.read_run(run)
+    agent = loop.load(run)
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        env = environment_of(run, config, renderer)
+        try:
+            with one_thread():
+                evaluated = evaluate(agent, env, episodes, seed, show_episode)
+            answer = {
+                "mean": float(evaluated.returns.mean()),
+                "std": float(evaluated.returns.std()),
+                "returns": evaluated.returns.tolist(),
+                "env_steps": evaluated.env_steps,
+                "plan_ms_p50": float(np.percentile(evaluated.plan_milliseconds, 50)),
+                "plan_ms_p99": float(np.percentile(evaluated.plan_milliseconds, 99)),
+            }
+            print(f"{score(evaluated.returns)}, {evaluated.env_steps:,} env steps")
+            print(f"a plan takes {answer['plan_ms_p50']:.1f} ms (p99 {answer['plan_ms_p99']:.1f})")
+            if baselines:
+                for name, returns in _play_baselines(env, evaluated.seeds).items():
+                    print(f"{name}: {score(returns)}")
+                    answer[f"{name}_mean"] = float(returns.mean())
+        finally:
+            env.close()
+        if video is not None:
+            _write_video(video, evaluated.episodes[0])
+            print(f"{video}: episode 0")
+    if as_json:
+        print(json.dumps(answer))
+    return 0
+
+
+def _play_baselines(env: Environment, seeds: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+    """What a return is worth: uniform random actions, and no action at all."""
+    still = np.zeros_like(env.action_low)
+    played = {
+        "random": [play_random(env, seed).episode for seed in seeds],
+        "zero": [play_constant(env, still, seed).episode for seed in seeds],
+    }
+    return {
+        name: np.array([episode.total_reward for episode in episodes])
+        for name, episodes in played.items()
+    }
+
+
+def _write_video(path: Path, episode: Episode) -> None:
+    write_film(path, enlarge(side_by_side([episode.image]), VIDEO_ENLARGED), VIDEO_IMAGES_PER_S)
+
+
+def _require_video(path: Path) -> None:
+    """A suffix that can be written here, in a place that can be written."""
+    require(
+        path.suffix in (".mp4", ".gif"), f"video: expected a name like v.mp4 or v.gif, got {path}"
+    )
+    needed = "imageio" if path.suffix == ".gif" else "imageio_ffmpeg"
+    if importlib.util.find_spec(needed) is None:
+        raise ConfigError(f"video: {path.suffix} needs {needed}; type: pip install {needed}")
+    require(not path.is_dir(), f"video: {path} is a folder")
+    require_writable(path.parent, "video")

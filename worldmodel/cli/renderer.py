@@ -1,0 +1,34 @@
+"""A run's images are drawn as it was trained on them, unless somebody asks for another way."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from worldmodel import loop
+from worldmodel.config import Config, ConfigError
+from worldmodel.envs import Environment, make_env
+
+Renderer = Literal["auto", "warp", "gl"]
+
+
+def environment_of(run: Path, config: Config, renderer: Renderer | None) -> Environment:
+    """The run's own. Another renderer draws other images, so it is a person who asks for it."""
+    recorded = loop.read_about(run)["environment"].get("renderer")
+    wished = dataclasses.replace(config.env, renderer=renderer or config.env.renderer)
+    env = make_env(config.task, wished, config.seed)
+    found = env.describe().get("renderer")
+    if renderer not in (None, "auto", found):
+        env.close()
+        raise ConfigError(f"renderer: {config.task} is drawn by {found} alone, got {renderer}")
+    if found == recorded:
+        return env
+    if renderer is None:
+        env.close()
+        raise ConfigError(
+            f"renderer: {run} was trained on images of {recorded}, here {found} would draw them;"
+            f" choose one: --renderer {recorded} or --renderer {found}"
+        )
+    print(f"images are drawn by {found}; the run was trained on images of {recorded}")
+    return env

@@ -1,0 +1,51 @@
+"""``worldmodel visualize``: the report of a run, also written where a training ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from worldmodel import loop
+from worldmodel.cli.arguments import RunFolder, parse
+from worldmodel.cli.doors import made_by_another, require_run, require_writable
+from worldmodel.cli.surroundings import one_thread
+
+
+def command(typed: list[str]) -> int:
+    """Show what a run's model sees, predicts and plans: report.html, pictures, a video, numbers.
+
+    The page holds everything it shows: send it to anybody. A run that is still training is seen
+    as its last checkpoint.
+
+    Example:
+        worldmodel visualize runs/default-cartpole_swingup-0
+    """
+    return parse("visualize", command, _draw_run, typed)
+
+
+def _draw_run(
+    run: RunFolder,
+    *,
+    out: Annotated[
+        Path | None, tyro.conf.arg(metavar="DIR", help="default: report inside the run")
+    ] = None,
+) -> int:
+    require_run(run)
+    out = out or run / "report"
+    require_writable(out, "out")
+    with made_by_another(run):
+        agent = loop.load(run)
+    report(agent, run, out)
+    return 0
+
+
+def report(agent: Any, run: Path, out: Path) -> None:
+    from worldmodel.visualize import visualize_run  # loads plotting
+
+    with one_thread():
+        summary = visualize_run(agent, run, out)
+    for line in (summary, *summary.notes, f"{len(summary.files)} files in {out}"):
+        print(line)
+    print(f"to be read: {out / 'report.html'}")

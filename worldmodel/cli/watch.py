@@ -1,0 +1,49 @@
+"""``worldmodel watch``: a run's report follows its training."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from worldmodel import loop
+from worldmodel.cli.arguments import RunFolder, parse
+from worldmodel.cli.doors import require_run
+from worldmodel.cli.surroundings import one_thread
+from worldmodel.watch import PORT, Watch
+
+
+def command(typed: list[str]) -> int:
+    """Serve the growing report of a run, on this computer alone, until Ctrl-C.
+
+    It is drawn again whenever the run has a newer checkpoint; the page follows by itself.
+
+    Example:
+        worldmodel watch runs/default-cartpole_swingup-0 --port 8421
+    """
+    return parse("watch", command, _follow_run, typed)
+
+
+def _follow_run(
+    run: RunFolder,
+    *,
+    port: Annotated[int, tyro.conf.arg(metavar="N", help="of 127.0.0.1; 0: a free one")] = PORT,
+) -> int:
+    require_run(run)
+
+    def draw(folder: Path) -> Path:
+        from worldmodel.visualize import visualize_run  # loads plotting
+
+        with one_thread():
+            visualize_run(loop.load(run), run, folder)
+        return folder / "report.html"
+
+    with contextlib.suppress(KeyboardInterrupt), Watch(run, port, draw) as watch:
+        if hasattr(os, "nice"):
+            os.nice(10)  # a training beside it goes first
+        print(f"{watch.address} shows {run}; Ctrl-C ends this", flush=True)
+        watch.follow()
+    return 0
