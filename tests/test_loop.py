@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import worldmodel
 from tests.conftest import TINY, Painter
 from tests.test_rollout import Broken
 from worldmodel import checkpoint
 from worldmodel.agent import Agent
-from worldmodel.config import Config, ConfigError, read
+from worldmodel.config import Config, ConfigError, read, to_dict
 from worldmodel.envs import make_env
 from worldmodel.log import read_evaluations, read_metrics
 from worldmodel.loop import Outcome, Training, read_run
@@ -194,6 +195,23 @@ def test_other_settings_are_refused_by_name(tiny: Config, tmp_path: Path) -> Non
     other = read(tiny, {"planner": {"horizon": 9}, "seed": 3})
     with pytest.raises(ConfigError, match=r"seed: 0 -> 3\n\s+planner.horizon: 4 -> 9"):
         go(other, tmp_path / "run", steps=200)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are locked on POSIX alone")
+def test_a_run_has_one_trainer_at_a_time(tiny: Config, tmp_path: Path) -> None:
+    run, env = tmp_path / "run", make_env("toy", tiny.env)
+    training = Training(tiny, run, env, own_env=True, device="cpu")
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    asked = [sys.executable, "-m", "worldmodel", "train", str(tmp_path / "tiny.yaml")]
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(to_dict(tiny)))
+    other = subprocess.run(
+        [*asked, "--run", str(run), "--steps", "200"], capture_output=True, text=True, timeout=120
+    )
+    assert other.returncode == 2, other.stderr
+    assert f"another process is training {run}" in other.stderr
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    training.close()
+    Training(tiny, run, env, own_env=True, device="cpu").close()
 
 
 def test_a_folder_that_is_no_run_is_left_alone(tiny: Config, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -54,6 +54,11 @@ from worldmodel.rollout import (
     evaluate,
 )
 from worldmodel.structs import Step
+
+try:
+    import fcntl
+except ImportError:  # not POSIX
+    fcntl = None  # type: ignore[assignment]
 
 FINAL_EPISODES = 10  # of the evaluation at the end
 CHECKPOINT_SECONDS = 60.0  # at the end of a round, if the last one is older
@@ -215,6 +220,7 @@ class Training:
                 f" got {config.replay.memory_gb}"
             )
         _create(run, config, env)
+        self.claim = _claim(run)
         self.replay = Replay(
             run / "replay",
             batch=config.replay.batch,
@@ -489,6 +495,7 @@ class Training:
 
     def close(self) -> None:
         self.collector.close()
+        self.claim.close()
 
 
 def keep_heldout(run: Path, evaluated: Evaluated) -> None:
@@ -564,6 +571,26 @@ def _create(run: Path, config: Config, env: Environment) -> None:
         os.replace(beside, path)
     except OSError as error:
         raise ConfigError(f"run: cannot write {run}: {error.strerror}") from error
+
+
+def _claim(run: Path) -> IO[bytes]:
+    """Two trainers would write over each other: nobody else has the run until this file closes.
+
+    The system lets go when the process ends, however it ends.
+    """
+    claim = (run / "config.yaml").open("rb")
+    try:
+        if fcntl is not None:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        claim.close()
+        raise ConfigError(
+            f"run: another process is training {run}; wait until it has stopped, or choose another"
+            " folder with --run"
+        ) from None
+    except OSError as error:  # a file system without locks
+        logger.warning("run: %s cannot be locked (%s): train it once at a time", run, error)
+    return claim
 
 
 def _plain(value: Any) -> Any:
