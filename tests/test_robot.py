@@ -664,10 +664,12 @@ def any_drive(seed: int, steps: int) -> None:
     moods: dict[str, Any] = {"image": None, "planner": "good"}
     last = controller.guard.inside(np.zeros(A))
     image, joints = image_like(random, None), random.standard_normal(5)
-    seen_at = clock.now
+    seen_at = mood_since = clock.now
     for _ in range(steps):
         if random.random() < 0.1:
+            mood_before = moods["image"]
             moods["image"] = image_moods[random.integers(len(image_moods))]
+            mood_since = mood_since if moods["image"] == mood_before else clock.now
         if random.random() < 0.1:
             moods["planner"] = planner_moods[random.integers(len(planner_moods))]
         worker.waits = bool(random.random() < 0.5)
@@ -679,14 +681,16 @@ def any_drive(seed: int, steps: int) -> None:
         felt = JUNK[random.integers(len(JUNK))] if moods["image"] == "bad_vector" else joints
         sensed = image if random.random() < 0.01 else {"image": image, "joints": felt}
         taken_at = clock.now - random.uniform(0.36, 9) if moods["image"] == "late" else None
-        if moods["image"] is None:
+        # What has just begun to stand still is still believed, and each sense may do so in turn.
+        still_believed = moods["image"] in ("frozen", "stuck") and clock.now - mood_since <= 0.35
+        if moods["image"] is None or still_believed:
             seen_at = clock.now
         executed, reached = anything(random) if random.random() < 0.5 else (None, None)
         before = clock.now
         action = controller.step(sensed, executed, taken_at)
         assert_allowed(controller.guard, action, last, reached)
         assert clock.now - before <= 0.5 * period + 1e-9
-        if before - seen_at > 3 * 0.35 + period:  # frozen, followed, held: each at most so long
+        if before - seen_at > 2 * 0.35 + 2 * period:  # followed, held: each at most so long
             assert controller.state == "stop"
         if controller.state == "stop":
             assert not controller.is_armed
