@@ -107,7 +107,7 @@ def test_an_error_is_the_true_distance_over_the_last_rows(
     assert rows == list(range(goals.ROWS))
 
 
-def test_a_plan_for_a_picture_comes_nearer_than_doing_nothing_in_the_table() -> None:
+def test_a_table_shows_the_mean_and_the_worst_of_each_distance() -> None:
     attempts = [Attempt(NOTHING, 0, 1.0), Attempt("latent", 0, 0.5), Attempt("latent", 1, 0.1)]
     table = goals.summarise(attempts)
     assert [row["distance"] for row in table.rows] == [NOTHING, "latent"]
