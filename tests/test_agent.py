@@ -11,6 +11,7 @@ from tests.conftest import Answer
 from worldmodel.agent import ROWS_AT_REST, Agent
 from worldmodel.config import Config, load_preset, read
 from worldmodel.models import WorldModel
+from worldmodel.pace import Pace, measure
 from worldmodel.planners import Limits
 from worldmodel.structs import Latent, Plan
 
@@ -282,7 +283,7 @@ def test_a_deadline_shorter_than_an_iteration_is_kept(
     config = read(tiny, {"planner": {"kind": kind, "candidates": 1000, "elites": 100}})
     clock = Ticking()
     agent = Agent(model.requires_grad_(False), config, clock=clock)
-    agent.slice_size = 50
+    agent.pace = Pace(50)
     for deadline_ms, slices, iterations in ((42.0, 8, 0), (133.0, 26, 1), (3.0, 1, 0), (0.0, 0, 0)):
         clock.scored.clear()
         begun = clock.now
@@ -340,7 +341,56 @@ def test_warming_up_finds_slices_that_cost_little_more_than_a_few_candidates(
         timed(model, clock, fixed_ms)
         agent = Agent(model.requires_grad_(False), config, clock=clock)
         agent.warm_up()
-        assert agent.slice_size == slice_size
+        assert agent.pace.slice_size == slice_size
+        assert agent.pace.slice_s == pytest.approx((fixed_ms + slice_size / 10) / 1e3)
+        assert agent.pace.proposing_s == agent.pace.following_s == 0.0
+
+
+def test_a_pace_is_what_slow_calls_take() -> None:
+    clock, calls = Ticking(), 0
+
+    def propose(count: int) -> None:
+        nonlocal calls
+        calls += 1
+        clock.now += count * (1.0 if calls % 10 else 3.0)  # two of twenty are slow
+
+    def score(count: int) -> None:
+        clock.now += 1.0
+
+    pace = measure(score, propose, candidates=40, proposals=5, clock=clock)
+    assert pace == Pace(40, pytest.approx(1.0), pytest.approx(15.0), pytest.approx(3.0))
+
+
+def test_who_has_no_time_to_search_follows_the_policy(model: WorldModel, tiny: Config) -> None:
+    """By the pace, all proposals take 3 ms, one 1 ms, and a first slice 5 ms."""
+    clock = Ticking()
+    agent = Agent(model.requires_grad_(False), tiny, clock=clock)
+    assert model.policy is not None
+    torch.nn.init.constant_(model.policy.last.bias, 0.5)
+    belief = agent.initial()
+    previous = agent.plan(belief)
+    shifted = torch.cat([previous.actions[1:], torch.zeros(1, 2)])
+    agent.pace = Pace(8, slice_s=5e-3, proposing_s=3e-3, following_s=1e-3)
+    followed = torch.tensor(agent.act(belief))
+    assert not torch.allclose(followed, shifted[0], atol=1e-2)
+
+    searched = agent.plan(belief, previous, deadline_ms=8.1)
+    assert searched.value.isfinite()
+    for deadline_ms in (1.1, 4.9):
+        plan = agent.plan(belief, previous, deadline_ms=deadline_ms)
+        assert plan.value.isnan()
+        assert plan.iterations == 0
+        torch.testing.assert_close(plan.actions[0], followed, atol=1e-2, rtol=0)  # bfloat16
+    late = agent.plan(belief, previous, deadline_ms=0.9)
+    torch.testing.assert_close(late.actions, shifted)
+    mine = agent.plan(
+        belief, previous, deadline_ms=4.9, score=lambda latents, actions: actions[..., 0]
+    )
+    torch.testing.assert_close(mine.actions, shifted)  # the policy knows nothing of this score
+
+    torch.nn.init.constant_(model.policy.last.bias, torch.nan)
+    broken = agent.plan(belief, previous, deadline_ms=4.9)
+    torch.testing.assert_close(broken.actions, shifted)
 
 
 def test_the_return_is_rewards_discounts_and_a_last_value(model: WorldModel, tiny: Config) -> None:

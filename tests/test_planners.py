@@ -523,9 +523,16 @@ def test_nothing_begins_that_would_end_too_late() -> None:
     assert deadline()  # at 7 ms, another 4 is not
     assert deadline()
     assert Deadline(clock, 7.0, 0.0)()
+    expected = Deadline(clock, clock.now, 10.0, slice_s=0.009)
+    assert not expected()  # a first slice that should take 9 ms
+    clock.now += 0.002
+    assert expected()
+    assert expected.leaves(0.0079)
+    assert not expected.leaves(0.0081)
     never = Deadline(clock, 7.0, None)
     clock.now += 1e9
     assert not never()
+    assert never.leaves(1e9)
 
 
 @every_planner

@@ -16,6 +16,7 @@ from torch import Tensor
 from worldmodel.config import Config
 from worldmodel.models import WorldModel, refuse_infinite_weights
 from worldmodel.models.packed import Packed, packed, plan_dtype
+from worldmodel.pace import Pace, measure
 from worldmodel.planners import (
     Allowed,
     Deadline,
@@ -34,12 +35,8 @@ Observation = NDArray[np.uint8] | Tensor | Mapping[str, NDArray[Any] | Tensor]
 LatentScore = Callable[[Tensor, Tensor], Tensor]
 """A user's reward: latents [B, N, L, F], actions [B, N, L, A] -> [B, N, L], summed over L."""
 
-# Candidates between two looks at the clock, until ``warm_up`` has measured what a look costs.
-SLICE = 64
 # So long is a goal's picture looked at: no longer, and the belief has come to rest. Not studied.
 ROWS_AT_REST = 3
-# ``warm_up`` doubles a slice of so many while it costs at most so many times as much.
-SMALL_SLICE, DEAR = 16, 1.5
 # What ``within`` tries, and the share of the deadline that the search may take.
 POPULATIONS = tuple(size for power in range(4, 13) for size in (2**power, 3 * 2 ** (power - 1)))
 HEADROOM = 0.9
@@ -71,7 +68,7 @@ class Agent:
         refuse_infinite_weights(model)
         self.model = model
         self.config = config
-        self.slice_size = SLICE  # candidates between two looks at the clock
+        self.pace = Pace()  # until ``warm_up`` has measured
         self._clock = clock
         fitting = build_categorical if model.has_choices else build
         self.planner: Planner = fitting(config.planner)
@@ -139,11 +136,13 @@ class Agent:
         ``previous``: the last plan, which starts the search one step later. ``seed``: the same
         belief, plan and seed give the same plan; a batch takes one for each row, or counts up from
         the one given. ``deadline_ms``: return the best so far once the time is up, at least the
-        previous plan one step later; the clock is asked between slices of candidates, and nothing
-        begins that would end too late, except a first slice. ``score``: plan for this instead of
-        the reward, in a like unit if the planner is mppi. ``limits``: what every action keeps that
-        is imagined in the search, or returned. ``delay`` [D, A]: the actions under way, the next
-        one first; the plan begins after them.
+        previous plan one step later. The clock is asked between slices of candidates, and nothing
+        begins that would end too late by what ``warm_up`` measured. Where even the first slice
+        would, the plan is what the policy does, with a value of NaN; where that would, the
+        previous plan. ``score``: plan for this instead of the reward, in a like unit if the
+        planner is mppi. ``limits``: what every action keeps that is imagined in the search, or
+        returned. ``delay`` [D, A]: the actions under way, the next one first; the plan begins
+        after them.
         """
         begun = self._now()
         rows = belief if belief.shape else belief.map(lambda part: part[None])
@@ -152,7 +151,13 @@ class Agent:
         under_way = None if delay is None else self._under_way(delay, belief)
         if under_way is not None and under_way.shape[1]:
             rows = self.model.imagine(rows, under_way, None).map(lambda part: part[:, -1])
+        deadline = Deadline(self._now, begun, deadline_ms, self.pace.slice_s)
+        model = self._packed()
         start = self._start(previous, batch)
+        in_haste = not deadline.leaves(self.pace.proposing_s + self.pace.slice_s)
+        proposals = self._propose(model, rows, self._proposals(deadline, in_haste), generators)
+        if in_haste and proposals is not None and score is None:
+            start = torch.where(proposals[:, 0].isfinite(), proposals[:, 0], start)
         project: Project = box
         if limits is not None:
             if self.model.has_choices and limits.bounds_numbers:
@@ -162,15 +167,14 @@ class Agent:
                 )
             project = limits.project(start, self._last(limits, under_way, previous))
         allowed = None if limits is None else limits.allowed
-        model = self._packed()
         found = self.planner.search(
             self._score(model, rows, score, generators, allowed),
             start,
-            proposals=self._propose(model, rows, generators),
+            proposals=proposals,
             generators=generators,
             project=project,
-            out_of_time=Deadline(self._now, begun, deadline_ms),
-            slice_size=None if deadline_ms is None else self.slice_size,
+            out_of_time=deadline,
+            slice_size=None if deadline_ms is None else self.pace.slice_size,
         )
         actions = found.actions
         is_allowed = torch.ones(batch, dtype=torch.bool, device=self.device)
@@ -191,30 +195,21 @@ class Agent:
     def warm_up(self) -> None:
         """Make the first calls, which are slow, before a robot waits for one.
 
-        Also chooses ``slice_size``: as many candidates as cost little more than a few do, because
-        the model's calls, not its arithmetic, take the time.
+        Also measures the ``pace`` that a deadline counts on.
         """
         self._time_plan()
         self._time_plan()
         rows, horizon = self.initial(1), self.planner.horizon
-        generators = self._generators(0, 1)
-        score = self._score(self._packed(), rows, None, generators)
-
-        def seconds(count: int) -> float:
-            actions = torch.zeros(1, count, horizon, self.model.action_size, device=self.device)
-            took = []
-            for _ in range(5):
-                begun = self._now()
-                score(actions)
-                took.append(self._now() - begun)
-            return statistics.median(took)
-
-        most = self.config.planner.candidates
-        affordable = DEAR * seconds(SMALL_SLICE)
-        size = SMALL_SLICE
-        while size < most and seconds(min(2 * size, most)) <= affordable:
-            size = min(2 * size, most)
-        self.slice_size = size
+        generators, model = self._generators(0, 1), self._packed()
+        score = self._score(model, rows, None, generators)
+        shape = (horizon, self.model.action_size)
+        self.pace = measure(
+            lambda count: score(torch.zeros(1, count, *shape, device=self.device)),
+            lambda count: self._propose(model, rows, count, generators),
+            candidates=self.config.planner.candidates,
+            proposals=self.config.planner.proposals,
+            clock=self._now,
+        )
 
     def within(self, deadline_ms: float) -> Agent:
         """The same agent with as many candidates as one plan can search in that time, here, now.
@@ -381,17 +376,23 @@ class Agent:
             start[:, : ahead.shape[1]] = ahead
         return start
 
-    def _propose(
-        self, model: Packed, belief: Latent, generators: list[torch.Generator]
-    ) -> Tensor | None:
-        """Action sequences that the policy would take: [B, M, L, A]"""
+    def _proposals(self, deadline: Deadline, in_haste: bool) -> int:
+        """How many there is time for: all, the policy's mean alone, or none."""
         count = self.config.planner.proposals
+        if not in_haste:
+            return count
+        return min(1, count) if deadline.leaves(self.pace.following_s) else 0
+
+    def _propose(
+        self, model: Packed, belief: Latent, count: int, generators: list[torch.Generator]
+    ) -> Tensor | None:
+        """So many action sequences that the policy would take, the first its mean: [B, M, L, A]"""
         if model.policy is None or count == 0:
             return None
         begin = belief.map(lambda part: part[:, None].expand(-1, count, -1))
         shape = (len(generators), self.planner.horizon, count, self.model.action_size)
         noise = draw(torch.empty(shape, device=self.device), generators)
-        noise[:, :, 0] = 0.0  # one proposal is the policy's mean
+        noise[:, :, 0] = 0.0
         return model.follow(begin, noise.transpose(1, 2))
 
     def _score(

@@ -50,5 +50,5 @@ def bench_deadline(
         f"deadlines, {repetitions:,} calls each: {search.kind}, {search.candidates} candidates x"
         f" {search.iterations} x {search.horizon} rows",
         rows,
-        [f"slices of {agent.slice_size} candidates, the clock being asked between them"],
+        [f"slices of {agent.pace.slice_size} candidates, the clock being asked between them"],
     )

@@ -9,15 +9,22 @@ from collections.abc import Callable
 class Deadline:
     """Out of time where the longest slice so far, once more, would end too late.
 
-    So the first slice is scored if there is any time at all, and a search ends before its deadline
-    unless one slice takes longer than all before it, or the first longer than the whole deadline.
+    ``slice_s`` is what one should take; 0 where nobody knows, and the first slice is then scored if
+    there is any time at all. A search ends before its deadline unless one slice takes longer than
+    that and all before it.
     """
 
-    def __init__(self, clock: Callable[[], float], begun: float, deadline_ms: float | None) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        begun: float,
+        deadline_ms: float | None,
+        slice_s: float = 0.0,
+    ) -> None:
         self._clock = clock
         self._ends_at = math.inf if deadline_ms is None else begun + deadline_ms / 1e3
         self._asked_at: float | None = None
-        self._longest = 0.0
+        self._longest = slice_s
 
     def __call__(self) -> bool:
         now = self._clock()
@@ -25,3 +32,7 @@ class Deadline:
             self._longest = max(self._longest, now - self._asked_at)
         self._asked_at = now
         return now + self._longest >= self._ends_at
+
+    def leaves(self, seconds: float) -> bool:
+        """Whether what takes so long, begun now, ends in time."""
+        return self._clock() + seconds < self._ends_at
