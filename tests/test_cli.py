@@ -20,7 +20,7 @@ import yaml
 
 from tests.conftest import TINY
 from tests.test_config import CHANGES, LEAVES, value_at
-from worldmodel import checkpoint, cli, loop
+from worldmodel import checkpoint, cli, loop, run_folder
 from worldmodel.cli import main, renderer, train
 from worldmodel.cli.settings import parse_train
 from worldmodel.config import Config, load_yaml, to_dict
@@ -45,7 +45,7 @@ def _one_thread() -> Iterator[None]:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, and runs that stay inside this process."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(loop, "_cores", lambda: 1)
+    monkeypatch.setattr(loop, "cores", lambda: 1)
     return tmp_path
 
 
@@ -61,7 +61,7 @@ def run(preset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that reached its end; whoever changes it takes a copy."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_cores", lambda: 1)
+        patch.setattr(loop, "cores", lambda: 1)
         assert main(["train", preset, "--steps", str(STEPS), "--run", str(folder)]) == 0
     return folder
 
@@ -625,7 +625,7 @@ def test_our_warnings_reach_the_screen_once(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def warn(*_: Any, **__: Any) -> Any:
-        loop.logger.warning("kernels are compiled")
+        run_folder.logger.warning("kernels are compiled")
         raise RuntimeError("enough")
 
     monkeypatch.setattr(renderer, "make_env", warn)

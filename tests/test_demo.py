@@ -14,7 +14,7 @@ import pytest
 
 import worldmodel
 from tests.conftest import TINY
-from worldmodel import demo, loop, parcel
+from worldmodel import demo, loop, parcel, run_folder
 from worldmodel.cli import COMMANDS, main
 from worldmodel.config import Config, ConfigError, load_preset, read
 from worldmodel.envs import make_env
@@ -77,7 +77,7 @@ def test_settings_that_are_no_defaults_are_in_the_command_line() -> None:
 
 
 def test_what_was_packed_is_what_the_run_learned(run: Path, weights: Path) -> None:
-    learned, packed = loop.load(run), parcel.read(weights)
+    learned, packed = run_folder.load(run), parcel.read(weights)
     assert packed.agent.config == learned.config
     for name, one in learned.model.named_parameters():
         if not name.startswith("value."):

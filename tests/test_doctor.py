@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from worldmodel import doctor
+from worldmodel import doctor, machine
 from worldmodel.cli import main
 from worldmodel.doctor import describe, judge, packages, survey, works
 from worldmodel.doctor.elsewhere import alone
@@ -521,10 +521,10 @@ def test_a_folder_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
 
 def test_a_containers_limits_are_read(tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert survey._quota_cores(tmp_path / "cpu.max") == 1.5
+    assert machine.quota_cores(tmp_path / "cpu.max") == 1.5
     (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert survey._quota_cores(tmp_path / "cpu.max") is None
-    assert survey._quota_cores(tmp_path / "nothing") is None
+    assert machine.quota_cores(tmp_path / "cpu.max") is None
+    assert machine.quota_cores(tmp_path / "nothing") is None
     meminfo = tmp_path / "meminfo"
     assert survey._memory_gb(meminfo, tmp_path) is None
     meminfo.write_text("MemTotal:       24000000 kB\nMemAvailable:   20000000 kB\n")

@@ -19,7 +19,7 @@ import yaml
 from numpy.typing import NDArray
 
 from tests.conftest import TINY
-from worldmodel import checkpoint, loop
+from worldmodel import checkpoint, run_folder
 from worldmodel.agent import Agent
 from worldmodel.cli import main
 from worldmodel.config import Config, ConfigError, read, to_dict
@@ -268,7 +268,7 @@ def make_run(at: Path, agent: Agent) -> Path:
         "image": list(agent.model.image_shape),
         "action_size": agent.model.action_size,
         "environment": {"renderer": None},
-        "versions": {"worldmodel": loop.worldmodel_version()},
+        "versions": {"worldmodel": run_folder.worldmodel_version()},
     }
     (at / "config.yaml").write_text(yaml.safe_dump(about))
     weights = agent.model.state_dict()

@@ -18,7 +18,7 @@ from worldmodel import cli, loop
 from worldmodel.config import Config, ConfigError, EnvConfig
 from worldmodel.envs import adopt, check_env, make_env
 from worldmodel.envs.images import resize
-from worldmodel.loop import default_run
+from worldmodel.run_folder import default_run
 
 gymnasium = pytest.importorskip("gymnasium")
 spaces = gymnasium.spaces
@@ -272,7 +272,7 @@ def test_the_classics_train_through_the_same_command(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("pygame")
-    monkeypatch.setattr(loop, "_cores", lambda: 1)  # in this process: starting one takes longer
+    monkeypatch.setattr(loop, "cores", lambda: 1)  # in this process: starting one takes longer
     monkeypatch.setattr(loop, "FINAL_EPISODES", 1)
     monkeypatch.setattr(cli.train, "_finish", lambda run: None)  # the report has its own tests
     preset, run = tmp_path / "tiny.yaml", tmp_path / "run"

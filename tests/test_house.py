@@ -17,10 +17,11 @@ from worldmodel import config
 
 HOUSE = Path(worldmodel.__file__).parent
 FLOORS = [
-    {"structs", "config", "film"},
+    {"structs", "config", "film", "machine", "pace"},
     {"envs", "models", "replay", "planners", "log", "progress", "published"},
     {"losses", "agent"},
     {"learner", "rollout", "checkpoint", "parcel", "visualize", "robot"},
+    {"run_folder"},
     {"loop", "bench", "doctor", "ceiling", "compare", "export", "watch", "demo"},
     {"cli"},
 ]

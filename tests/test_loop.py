@@ -21,9 +21,10 @@ from worldmodel.agent import Agent
 from worldmodel.config import Config, ConfigError, read, to_dict
 from worldmodel.envs import make_env
 from worldmodel.log import read_evaluations, read_metrics
-from worldmodel.loop import Outcome, Training, read_run
+from worldmodel.loop import Outcome, Training
 from worldmodel.progress import Progress
 from worldmodel.replay import read_episode
+from worldmodel.run_folder import read_run
 
 
 def go(config: Config, run: Path, **limits: float) -> Outcome:

@@ -342,7 +342,7 @@ def test_a_collecting_process_that_dies_or_hangs_changes_nothing_but_a_counter(
     tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a seed episode, and later while learning; compared bit for bit with an undisturbed run."""
-    monkeypatch.setattr(loop, "_cores", lambda: 2)
+    monkeypatch.setattr(loop, "cores", lambda: 2)
     monkeypatch.setattr(loop, "FINAL_EPISODES", 1)
     loop.train(tiny, tmp_path / "whole", steps=500)
     whole = checkpoint.load(tmp_path / "whole" / "checkpoints", torch.device("cpu"))
@@ -382,7 +382,7 @@ def make_painter() -> Painter:
 def test_a_function_that_makes_ones_own_is_played_in_a_process(
     tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "_cores", lambda: 2)
+    monkeypatch.setattr(loop, "cores", lambda: 2)
     monkeypatch.setattr(loop, "FINAL_EPISODES", 1)
     loop.train(tiny, tmp_path / "inside", env=Painter(), steps=50)
     disturb(monkeypatch, signal.SIGKILL, [2])

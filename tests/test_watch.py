@@ -22,7 +22,7 @@ from tests.conftest import TINY
 from worldmodel.cli import main
 from worldmodel.config import Config, ConfigError, read, to_dict
 from worldmodel.log import THUMBNAIL, Journal
-from worldmodel.loop import load
+from worldmodel.run_folder import load
 from worldmodel.visualize import visualize_run
 from worldmodel.watch import HOST, Watch, newest_checkpoint
 

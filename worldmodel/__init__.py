@@ -14,10 +14,11 @@ Importing this loads no simulator, no plotting, no video.
 from worldmodel.agent import Agent
 from worldmodel.config import Config, ConfigError
 from worldmodel.envs import as_gym, make_env
-from worldmodel.loop import load, train
+from worldmodel.loop import train
 from worldmodel.planners import Limits
 from worldmodel.robot import Controller
 from worldmodel.rollout import evaluate
+from worldmodel.run_folder import load
 from worldmodel.structs import Batch, Episode, Latent, Plan, Step
 
 __all__ = [

@@ -9,13 +9,8 @@ had not.
 from __future__ import annotations
 
 import copy
-import ctypes
 import functools
-import importlib.metadata
-import logging
 import math
-import os
-import platform
 import shutil
 import signal
 import time
@@ -24,22 +19,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from worldmodel import checkpoint
-from worldmodel import config as settings
 from worldmodel.agent import Agent
 from worldmodel.config import Config, ConfigError, EnvConfig
 from worldmodel.envs import Environment, adopt, check_env, make_env
 from worldmodel.learner import Learner
 from worldmodel.log import Journal
-from worldmodel.models import WorldModel, refuse_infinite_weights
+from worldmodel.machine import cores, keep_memory
+from worldmodel.models import WorldModel
 from worldmodel.progress import Progress
-from worldmodel.replay import Replay, bytes_per_row, write_episode
+from worldmodel.replay import Replay, bytes_per_row
 from worldmodel.rollout import (
     EVALUATION_SEED,
     IN_STEP,
@@ -53,18 +47,18 @@ from worldmodel.rollout import (
     ProcessCollector,
     evaluate,
 )
-from worldmodel.structs import Step
-
-try:
-    import fcntl
-except ImportError:  # not POSIX
-    fcntl = None  # type: ignore[assignment]
+from worldmodel.run_folder import (
+    claim,
+    create,
+    default_run,
+    keep_heldout,
+    refuse_other_settings,
+    vector_sizes,
+)
 
 FINAL_EPISODES = 10  # of the evaluation at the end
 CHECKPOINT_SECONDS = 60.0  # at the end of a round, if the last one is older
 REPORT_SECONDS = 2.0  # between two looks at the losses while learning
-
-logger = logging.getLogger("worldmodel")
 
 
 @dataclass(frozen=True)
@@ -132,57 +126,6 @@ def _importable(make: Callable[[], Any]) -> Callable[[], Any]:
     return make
 
 
-def keep_memory() -> None:
-    """Fresh pages can cost more than the sums in them: glibc is asked to keep what it has.
-
-    Large updates gain most. Results stay the same bit for bit.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:  # glibc alone has it
-        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD: large tensors come from the heap
-        mallopt(-1, (1 << 31) - 4096)  # M_TRIM_THRESHOLD: and go back to it
-
-
-def default_run(preset: str, config: Config) -> Path:
-    task = config.task.replace(":", "_").replace("/", "_")
-    return Path("runs") / f"{Path(preset).stem}-{task}-{config.seed}"
-
-
-def refuse_other_settings(run: Path, config: Config) -> None:
-    path = run / "config.yaml"
-    if not path.exists():
-        if run.exists() and (not run.is_dir() or any(run.iterdir())):
-            raise ConfigError(f"run: {run} exists and is not a run; choose another with --run")
-        return
-    differing = settings.differences(read_run(run), config)
-    if differing:
-        raise ConfigError(
-            f"run: {run} was made with other settings; choose another folder with --run, or these"
-            " settings (run -> asked):\n  " + "\n  ".join(differing)
-        )
-
-
-def read_run(run: Path) -> Config:
-    """The settings of a run, as they were used."""
-    return settings.read(Config(), read_about(run)["settings"])
-
-
-def read_about(run: Path) -> dict[str, Any]:
-    """All of a run's config.yaml: settings, image, environment, versions."""
-    path = run / "config.yaml"
-    if not path.is_file():
-        raise ConfigError(f"run: {run} holds no config.yaml, so it is not a run")
-    try:
-        written = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not readable as YAML: {error}") from error
-    missing = {"settings", "image", "action_size", "environment"} - set(written or {})
-    if missing:
-        raise ConfigError(f"{path}: is damaged: {', '.join(sorted(missing))} missing")
-    about: dict[str, Any] = written
-    return about
-
-
 class Training:
     """Everything between two rounds of one run."""
 
@@ -206,12 +149,12 @@ class Training:
             first.image.shape[2],
             len(env.action_low),
             has_choices=env.action_count is not None,
-            vectors=_vector_sizes(first),
+            vectors=vector_sizes(first),
         ).to(device)
         self.acting = copy.deepcopy(self.model).to("cpu").requires_grad_(False)
         Agent(self.acting, config)  # a planner that does not fit complains before there are files
         self.row_bytes = bytes_per_row(
-            first.image.shape, len(env.action_low), sum(_vector_sizes(first).values())
+            first.image.shape, len(env.action_low), sum(vector_sizes(first).values())
         )
         windows = config.replay.batch * config.replay.length * self.row_bytes
         if windows > config.replay.memory_gb * 1e9:
@@ -219,8 +162,8 @@ class Training:
                 f"replay.memory_gb: one batch alone needs {windows / 1e9:.3f} GB,"
                 f" got {config.replay.memory_gb}"
             )
-        _create(run, config, env)
-        self.claim = _claim(run)
+        create(run, config, env)
+        self.claim = claim(run)
         self.replay = Replay(
             run / "replay",
             batch=config.replay.batch,
@@ -250,12 +193,12 @@ class Training:
             self.collector = InlineCollector(Fleet.of(env), self.acting, config)
             return
         env.close()
-        if _cores() < 2:
+        if cores() < 2:
             self.collector = InlineCollector(Fleet(self.make, IN_STEP), self.acting, config)
             return
         self.collector = ProcessCollector(self.acting, config, self.make)
         if device == "cpu":
-            torch.set_num_threads(max(1, _cores() - 1))
+            torch.set_num_threads(max(1, cores() - 1))
 
     @property
     def wall_clock_s(self) -> float:
@@ -496,112 +439,6 @@ class Training:
     def close(self) -> None:
         self.collector.close()
         self.claim.close()
-
-
-def keep_heldout(run: Path, evaluated: Evaluated) -> None:
-    """The last evaluation's episodes, one file each."""
-    folder = run / "heldout"
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.npz"):
-        old.unlink()
-    for number, episode in enumerate(evaluated.episodes):
-        write_episode(folder / f"{number:06d}.npz", episode)
-
-
-def load(run: Path | str, device: str = "cpu") -> Agent:
-    """The agent of a run. Reads weights; never runs code from a file."""
-    run = Path(run)
-    config = read_run(run)
-    about = read_about(run)
-    size, _, channels = about["image"]
-    has_choices = about.get("action_count") is not None
-    felt = about.get("vectors")
-    model = WorldModel(config.model, size, channels, about["action_size"], has_choices, felt)
-    weights = checkpoint.load_group(run / "checkpoints", "averaged", device)
-    if weights is None:
-        raise ConfigError(f"run: {run} has no checkpoint yet; train it a little longer")
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"run: the weights of {run} do not fit its settings in this version of worldmodel"
-            f" ({worldmodel_version()}; the run was made with {about['versions']['worldmodel']})"
-        ) from error
-    try:
-        refuse_infinite_weights(model)
-    except ValueError as error:
-        raise ConfigError(
-            f"run: {run}: {error}; move the newest folder out of {run / 'checkpoints'}, and the one"
-            " before it is read"
-        ) from error
-    return Agent(model.to(device).requires_grad_(False), config)
-
-
-def _vector_sizes(row: Step) -> dict[str, int]:
-    return {name: len(felt) for name, felt in row.vectors.items()}
-
-
-def worldmodel_version() -> str:
-    return importlib.metadata.version("worldmodel")
-
-
-def _create(run: Path, config: Config, env: Environment) -> None:
-    """The folder, and what the run is: settings, versions, renderer."""
-    path = run / "config.yaml"
-    if path.exists():
-        return
-    first = env.reset(0)
-    packages = ("worldmodel", "torch", "numpy")
-    about = {
-        "settings": settings.to_dict(config),
-        "settings_hash": settings.settings_hash(config),
-        "image": list(first.image.shape),
-        "action_size": len(env.action_low),
-        "action_count": env.action_count,
-        "vectors": _vector_sizes(first),
-        "environment": env.describe(),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
-        "machine": f"{platform.machine()}, {_cores()} cores",
-        "python": platform.python_version(),
-    }
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        beside = run / ".config.yaml.writing"
-        beside.write_text(yaml.safe_dump(_plain(about), sort_keys=False))
-        os.replace(beside, path)
-    except OSError as error:
-        raise ConfigError(f"run: cannot write {run}: {error.strerror}") from error
-
-
-def _claim(run: Path) -> IO[bytes]:
-    """Two trainers would write over each other: nobody else has the run until this file closes.
-
-    The system lets go when the process ends, however it ends.
-    """
-    claim = (run / "config.yaml").open("rb")
-    try:
-        if fcntl is not None:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        claim.close()
-        raise ConfigError(
-            f"run: another process is training {run}; wait until it has stopped, or choose another"
-            " folder with --run"
-        ) from None
-    except OSError as error:  # a file system without locks
-        logger.warning("run: %s cannot be locked (%s): train it once at a time", run, error)
-    return claim
-
-
-def _plain(value: Any) -> Any:
-    """Without tuples, which YAML would tag as Python's."""
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from worldmodel import loop
+from worldmodel import machine
 from worldmodel.cli import (
     bench,
     compare,
@@ -55,7 +55,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code. Without ``arguments``, those of the process."""
     typed = sys.argv[1:] if arguments is None else list(arguments)
-    loop.keep_memory()
+    machine.keep_memory()
     try:
         with surroundings(quiet=arguments is None):
             return _dispatch(typed)

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from worldmodel import loop
+from worldmodel import run_folder
 from worldmodel.cli.arguments import parse
 from worldmodel.cli.doors import require_run
 from worldmodel.cli.renderer import environment_of
@@ -70,8 +70,8 @@ def _measure(
         for name in works if what == "all" else [what]:
             tables = works[name]()
             if name == "plan" and run is not None:
-                env = environment_of(run, loop.read_run(run), None)
-                tables.append(bench.bench_quality(loop.load(run), env))
+                env = environment_of(run, run_folder.read_run(run), None)
+                tables.append(bench.bench_quality(run_folder.load(run), env))
                 env.close()
             answer[name] = [dataclasses.asdict(table) for table in tables]
             for table in [] if as_json else tables:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from worldmodel import compare, loop
+from worldmodel import compare, run_folder
 from worldmodel.cli.arguments import parse
 from worldmodel.cli.doors import made_by_another, require_writable
 from worldmodel.cli.screen import aligned
@@ -49,10 +49,10 @@ def _compare_runs(
     for path in runs:
         if (path / "config.yaml").is_file():
             with made_by_another(path):
-                config = loop.read_run(path)
+                config = run_folder.read_run(path)
                 curves.append(compare.read_run(path, config))
                 if keep is not None:
-                    print(compare.keep(path, config, loop.read_about(path), keep, note))
+                    print(compare.keep(path, config, run_folder.read_about(path), keep, note))
         else:
             require(path.exists(), f"compare: there is no {path}")
             curves += compare.read_scores(path)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from worldmodel import loop
+from worldmodel import run_folder
 from worldmodel.config import ConfigError, nearest
 
 
@@ -27,7 +27,9 @@ def made_by_another(run: Path) -> Iterator[None]:
     try:
         yield
     except (ConfigError, RuntimeError) as error:
-        made = loop.read_about(run).get("versions", {}).get("worldmodel", "an unknown version")
+        made = (
+            run_folder.read_about(run).get("versions", {}).get("worldmodel", "an unknown version")
+        )
         here = importlib.metadata.version("worldmodel")
         if made == here and isinstance(error, ConfigError):
             raise

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from worldmodel import loop
+from worldmodel import run_folder
 from worldmodel.cli.arguments import RunFolder, parse
 from worldmodel.cli.doors import require_run, require_writable
 from worldmodel.cli.renderer import Renderer, environment_of
@@ -62,13 +62,17 @@ def _export_run(
     out = out or run / "export"
     require_writable(out, "out")
     export.require_free(out)
-    agent = loop.load(run)
+    agent = run_folder.load(run)
     if planner is not None:
         agent = export.with_planner(agent, planner)
     export.require_exportable(agent)
     lived = export.newest_episodes(run) if prune else []
     env = environment_of(run, agent.config, renderer) if episodes else None
-    made_from = {"run": run.name, "task": agent.config.task, **loop.read_about(run)["versions"]}
+    made_from = {
+        "run": run.name,
+        "task": agent.config.task,
+        **run_folder.read_about(run)["versions"],
+    }
     try:
         with one_thread():
             print("recording both verbs as graphs: a minute or two", flush=True)

@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from worldmodel import loop
+from worldmodel import run_folder
 from worldmodel.cli.arguments import RunFolder, parse
 from worldmodel.cli.doors import require_run, require_writable
 from worldmodel.cli.renderer import Renderer, environment_of
@@ -63,8 +63,8 @@ def _play_run(
     require_run(run)
     if video is not None:
         _require_video(video)
-    config = loop.read_run(run)
-    agent = loop.load(run)
+    config = run_folder.read_run(run)
+    agent = run_folder.load(run)
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         env = environment_of(run, config, renderer)
         try:

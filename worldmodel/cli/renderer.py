@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from worldmodel import loop
+from worldmodel import run_folder
 from worldmodel.config import Config, ConfigError
 from worldmodel.envs import Environment, make_env
 
@@ -15,7 +15,7 @@ Renderer = Literal["auto", "warp", "gl"]
 
 def environment_of(run: Path, config: Config, renderer: Renderer | None) -> Environment:
     """The run's own. Another renderer draws other images, so it is a person who asks for it."""
-    recorded = loop.read_about(run)["environment"].get("renderer")
+    recorded = run_folder.read_about(run)["environment"].get("renderer")
     wished = dataclasses.replace(config.env, renderer=renderer or config.env.renderer)
     env = make_env(config.task, wished, config.seed)
     found = env.describe().get("renderer")

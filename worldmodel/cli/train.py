@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from worldmodel import loop
+from worldmodel import loop, run_folder
 from worldmodel.cli.doors import require_writable
 from worldmodel.cli.screen import score
 from worldmodel.cli.settings import (
@@ -53,7 +53,7 @@ def command(typed: list[str]) -> int:
         raise ConfigError(f"device: torch {torch.__version__} sees no cuda here; use --device cpu")
     runs = [_run_folder(parsed.run, preset, config, len(configs)) for config in configs]
     for run, config in zip(runs, configs, strict=True):
-        loop.refuse_other_settings(run, config)
+        run_folder.refuse_other_settings(run, config)
         require_writable(run, "run")
     if parsed.steps is None and parsed.minutes is None:
         print("training until interrupted (Ctrl-C); --steps or --minutes set an end", flush=True)
@@ -75,7 +75,7 @@ def command(typed: list[str]) -> int:
 
 def _run_folder(wished: Path | None, preset: str, config: Config, seeds: int) -> Path:
     if wished is None:
-        return loop.default_run(preset, config)
+        return run_folder.default_run(preset, config)
     return wished if seeds == 1 else wished.with_name(f"{wished.name}-{config.seed}")
 
 
@@ -103,6 +103,6 @@ def _finish(run: Path) -> None:
         print(f"the end came before the first checkpoint of {run}; give it more")
         return
     try:
-        report(loop.load(run), run, run / "report")
+        report(run_folder.load(run), run, run / "report")
     except (ValueError, OSError) as error:  # the run is whole without it
         print(f"no report: {error}")

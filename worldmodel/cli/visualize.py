@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from worldmodel import loop
+from worldmodel import run_folder
 from worldmodel.cli.arguments import RunFolder, parse
 from worldmodel.cli.doors import made_by_another, require_run, require_writable
 from worldmodel.cli.surroundings import one_thread
@@ -36,7 +36,7 @@ def _draw_run(
     out = out or run / "report"
     require_writable(out, "out")
     with made_by_another(run):
-        agent = loop.load(run)
+        agent = run_folder.load(run)
     report(agent, run, out)
     return 0
 

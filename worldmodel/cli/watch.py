@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from worldmodel import loop
+from worldmodel import run_folder
 from worldmodel.cli.arguments import RunFolder, parse
 from worldmodel.cli.doors import require_run
 from worldmodel.cli.surroundings import one_thread
@@ -38,7 +38,7 @@ def _follow_run(
         from worldmodel.visualize import visualize_run  # loads plotting
 
         with one_thread():
-            visualize_run(loop.load(run), run, folder)
+            visualize_run(run_folder.load(run), run, folder)
         return folder / "report.html"
 
     with contextlib.suppress(KeyboardInterrupt), Watch(run, port, draw) as watch:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from worldmodel import machine
 from worldmodel.doctor.elsewhere import alone, ask
 from worldmodel.doctor.facts import Arithmetic, Drawing, Facts, Trial
 from worldmodel.envs.gl import BACKENDS
@@ -55,8 +56,8 @@ def gather(
         arithmetic=Arithmetic(**{k: _frozen(v) for k, v in arithmetic.items()}),
         trial=Trial(**trial),
         gpus=_gpus(),
-        cores=_cores(),
-        quota_cores=_quota_cores(Path("/sys/fs/cgroup/cpu.max")),
+        cores=machine.allowed_cores(),
+        quota_cores=machine.quota_cores(machine.QUOTA),
         load=load,
         memory_gb=_memory_gb(Path("/proc/meminfo"), Path("/sys/fs/cgroup")),
         disk_gb=shutil.disk_usage(".").free / 1e9,
@@ -99,19 +100,6 @@ def _gpus() -> tuple[str, ...]:
     except (OSError, subprocess.TimeoutExpired):
         return ()
     return tuple(said.stdout.split("\n")[:-1]) if said.returncode == 0 else ()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _quota_cores(file: Path) -> float | None:
-    """``150000 100000`` is one and a half, ``max 100000`` is no limit."""
-    try:
-        share, _, period = file.read_text().partition(" ")
-        return int(share) / int(period)
-    except (OSError, ValueError):
-        return None
 
 
 def _memory_gb(meminfo: Path, group: Path) -> float | None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import multiprocessing
-import os
 import signal
 import sys
 import threading
@@ -33,6 +32,7 @@ import torch
 from numpy.typing import NDArray
 
 from worldmodel.agent import Agent
+from worldmodel.machine import cores
 from worldmodel.planners import Limits
 from worldmodel.structs import Latent, Plan, Step
 
@@ -476,7 +476,7 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the control process decides when to leave
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _die_with_parent()
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))  # one core is the loop's
+    torch.set_num_threads(max(1, cores() - 1))  # one core is the loop's
     try:
         try:
             mind = Mind(make(), deadline_ms, limits)

@@ -1,0 +1,40 @@
+"""What this process may use of the machine, and how it asks for memory."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+from pathlib import Path
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def cores() -> int:
+    """How many this process can keep busy: those it may run on, and that a container grants."""
+    granted = quota_cores(QUOTA)
+    return allowed_cores() if granted is None else min(allowed_cores(), math.ceil(granted))
+
+
+def allowed_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def quota_cores(file: Path) -> float | None:
+    """``150000 100000`` is one and a half, ``max 100000`` is no limit."""
+    try:
+        quota, period = file.read_text().split()
+        return int(quota) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def keep_memory() -> None:
+    """Fresh pages can cost more than the sums in them: glibc is asked to keep what it has.
+
+    Large updates gain most. Results stay the same bit for bit.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:  # glibc alone has it
+        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD: large tensors come from the heap
+        mallopt(-1, (1 << 31) - 4096)  # M_TRIM_THRESHOLD: and go back to it

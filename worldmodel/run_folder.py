@@ -1,0 +1,172 @@
+"""A run's folder: what it is, who may write in it, and the agent that lies there."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import platform
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from worldmodel import checkpoint
+from worldmodel import config as settings
+from worldmodel.agent import Agent
+from worldmodel.config import Config, ConfigError
+from worldmodel.envs import Environment
+from worldmodel.machine import cores
+from worldmodel.models import WorldModel, refuse_infinite_weights
+from worldmodel.replay import write_episode
+from worldmodel.rollout import Evaluated
+from worldmodel.structs import Step
+
+try:
+    import fcntl
+except ImportError:  # not POSIX
+    fcntl = None  # type: ignore[assignment]
+
+logger = logging.getLogger("worldmodel")
+
+
+def default_run(preset: str, config: Config) -> Path:
+    task = config.task.replace(":", "_").replace("/", "_")
+    return Path("runs") / f"{Path(preset).stem}-{task}-{config.seed}"
+
+
+def refuse_other_settings(run: Path, config: Config) -> None:
+    path = run / "config.yaml"
+    if not path.exists():
+        if run.exists() and (not run.is_dir() or any(run.iterdir())):
+            raise ConfigError(f"run: {run} exists and is not a run; choose another with --run")
+        return
+    differing = settings.differences(read_run(run), config)
+    if differing:
+        raise ConfigError(
+            f"run: {run} was made with other settings; choose another folder with --run, or these"
+            " settings (run -> asked):\n  " + "\n  ".join(differing)
+        )
+
+
+def create(run: Path, config: Config, env: Environment) -> None:
+    """The folder, and what the run is: settings, versions, renderer."""
+    path = run / "config.yaml"
+    if path.exists():
+        return
+    first = env.reset(0)
+    packages = ("worldmodel", "torch", "numpy")
+    about = {
+        "settings": settings.to_dict(config),
+        "settings_hash": settings.settings_hash(config),
+        "image": list(first.image.shape),
+        "action_size": len(env.action_low),
+        "action_count": env.action_count,
+        "vectors": vector_sizes(first),
+        "environment": env.describe(),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "machine": f"{platform.machine()}, {cores()} cores",
+        "python": platform.python_version(),
+    }
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        beside = run / ".config.yaml.writing"
+        beside.write_text(yaml.safe_dump(_plain(about), sort_keys=False))
+        os.replace(beside, path)
+    except OSError as error:
+        raise ConfigError(f"run: cannot write {run}: {error.strerror}") from error
+
+
+def claim(run: Path) -> IO[bytes]:
+    """Two trainers would write over each other: nobody else has the run until this file closes.
+
+    The system lets go when the process ends, however it ends.
+    """
+    claim = (run / "config.yaml").open("rb")
+    try:
+        if fcntl is not None:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        claim.close()
+        raise ConfigError(
+            f"run: another process is training {run}; wait until it has stopped, or choose another"
+            " folder with --run"
+        ) from None
+    except OSError as error:  # a file system without locks
+        logger.warning("run: %s cannot be locked (%s): train it once at a time", run, error)
+    return claim
+
+
+def read_run(run: Path) -> Config:
+    """The settings of a run, as they were used."""
+    return settings.read(Config(), read_about(run)["settings"])
+
+
+def read_about(run: Path) -> dict[str, Any]:
+    """All of a run's config.yaml: settings, image, environment, versions."""
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"run: {run} holds no config.yaml, so it is not a run")
+    try:
+        written = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {error}") from error
+    missing = {"settings", "image", "action_size", "environment"} - set(written or {})
+    if missing:
+        raise ConfigError(f"{path}: is damaged: {', '.join(sorted(missing))} missing")
+    about: dict[str, Any] = written
+    return about
+
+
+def load(run: Path | str, device: str = "cpu") -> Agent:
+    """The agent of a run. Reads weights; never runs code from a file."""
+    run = Path(run)
+    config = read_run(run)
+    about = read_about(run)
+    size, _, channels = about["image"]
+    has_choices = about.get("action_count") is not None
+    felt = about.get("vectors")
+    model = WorldModel(config.model, size, channels, about["action_size"], has_choices, felt)
+    weights = checkpoint.load_group(run / "checkpoints", "averaged", device)
+    if weights is None:
+        raise ConfigError(f"run: {run} has no checkpoint yet; train it a little longer")
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"run: the weights of {run} do not fit its settings in this version of worldmodel"
+            f" ({worldmodel_version()}; the run was made with {about['versions']['worldmodel']})"
+        ) from error
+    try:
+        refuse_infinite_weights(model)
+    except ValueError as error:
+        raise ConfigError(
+            f"run: {run}: {error}; move the newest folder out of {run / 'checkpoints'}, and the one"
+            " before it is read"
+        ) from error
+    return Agent(model.to(device).requires_grad_(False), config)
+
+
+def keep_heldout(run: Path, evaluated: Evaluated) -> None:
+    """The last evaluation's episodes, one file each."""
+    folder = run / "heldout"
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.npz"):
+        old.unlink()
+    for number, episode in enumerate(evaluated.episodes):
+        write_episode(folder / f"{number:06d}.npz", episode)
+
+
+def vector_sizes(row: Step) -> dict[str, int]:
+    return {name: len(felt) for name, felt in row.vectors.items()}
+
+
+def worldmodel_version() -> str:
+    return importlib.metadata.version("worldmodel")
+
+
+def _plain(value: Any) -> Any:
+    """Without tuples, which YAML would tag as Python's."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
