@@ -174,12 +174,24 @@ def test_forwards_the_choice_backwards_the_probabilities() -> None:
     policy = one_policy([0.3, 0.1, -0.5])
     features, noise = torch.randn(7, 4), torch.randn(7, 3)
     worth = torch.tensor([1.0, -2.0, 0.5])
-    drawn, spread = policy.draw(features, noise)
+    drawn, spread, _ = policy.draw(features, noise)
     assert torch.equal(drawn.detach(), policy.act(features, noise))
     through = torch.autograd.grad((drawn * worth).sum(), policy.last.bias, retain_graph=True)[0]
     expected = torch.autograd.grad((spread.exp() * worth).sum(), policy.last.bias)[0]
     torch.testing.assert_close(through, expected)
     assert expected.abs().min() > 0
+
+
+def test_logits_that_run_away_strain_a_policy() -> None:
+    noise = torch.zeros(1, 3)
+    for logits, strain in (
+        ([100.0, 104.0, 96.0], 0.0),
+        ([9.0, 0.0, 0.0], 4.0),
+        ([0.0, 0.0, -9.0], 4.0),
+    ):
+        assert one_policy(logits).draw(torch.randn(1, 4), noise).strain.item() == pytest.approx(
+            strain
+        )
 
 
 def test_the_policy_learns_the_choice_that_pays(model: WorldModel) -> None:

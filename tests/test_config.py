@@ -62,7 +62,7 @@ def others(kind: Any, value: Any) -> list[Any]:
         return ["toy"]
     if isinstance(value, int):
         return [value + 1, value - 1, 2 * value]
-    return [value / 2, value + 0.25]
+    return [other for other in (value / 2, value + 0.25) if other != value]
 
 
 def another(path: str, kind: Any, value: Any) -> dict[str, Any]:

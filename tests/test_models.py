@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import distributions
 
-from worldmodel.config import Config, load_preset
+from worldmodel.config import Config, load_preset, read
 from worldmodel.models import WorldModel
 from worldmodel.models.dynamics.recurrent import Recurrent
 from worldmodel.models.heads import Bernoulli, Constant, Normal, TwoHot, symexp, symlog
@@ -244,6 +244,62 @@ def test_twohot_learns_the_mean_of_what_it_sees() -> None:
         (-head.log_prob(features, target).mean()).backward()
         optimizer.step()
     torch.testing.assert_close(head(features[:1]), torch.tensor([3.0]), rtol=0.02, atol=0)
+
+
+def test_an_encoder_may_begin_louder(tiny: Config) -> None:
+    def answer(gain: float) -> torch.Tensor:
+        torch.manual_seed(0)
+        louder = WorldModel(read(tiny.model, {"encoder_gain": gain}), 16, 3, A)
+        rows = torch.randn(5, 3, 16, 16)
+        with torch.no_grad():
+            for name, bias in louder.encoder.named_parameters():
+                if name.endswith("bias"):
+                    bias.zero_()
+        return louder.encoder.net[0](rows)
+
+    torch.testing.assert_close(answer(3.0), 3 * answer(1.0))
+
+
+def test_what_is_drawn_is_what_acts() -> None:
+    policy = Policy(4, A, 1, 8, normed)
+    torch.nn.init.normal_(policy.last.weight)
+    features, noise = torch.randn(50, 4), torch.randn(50, A)
+    drawn = policy.draw(features, noise)
+    assert torch.equal(drawn.action, policy.act(features, noise))
+    assert torch.equal(drawn.spread, policy(features)[1])
+
+
+@pytest.mark.parametrize(("strain", "learns"), [(0.1, True), (0.0, False)])
+def test_a_policy_that_is_sure_can_change_its_mind(strain: float, learns: bool) -> None:
+    """It always does 1, with the least spread; -0.5 is best. Without strain it never finds out."""
+    torch.manual_seed(0)
+    policy = Policy(4, 1, 1, 8, normed)
+    with torch.no_grad():
+        policy.last.bias.copy_(torch.tensor([9.0, -12.0]))
+    optimizer = torch.optim.Adam(policy.parameters(), 1e-2, eps=1e-5)  # as the learner
+    features = torch.randn(64, 4)
+    for _ in range(600):
+        action, spread, strained = policy.draw(features, torch.randn(64, 1))
+        gain = -(action[:, 0] + 0.5).square() + 1e-3 * policy.entropy(spread)
+        optimizer.zero_grad()
+        (strain * strained - gain).mean().backward()
+        optimizer.step()
+    mean, _ = policy(features)
+    assert ((mean + 0.5).abs().max() < 0.1) == learns
+
+
+def test_strain_begins_where_slopes_end() -> None:
+    policy = Policy(4, 1, 1, 8, normed)
+    features, noise = torch.randn(1, 4), torch.zeros(1, 1)
+    for mean, std, strain in (
+        (2.0, 1.0, 0.0),
+        (-2.0, -5.0, 0.0),
+        (-3.0, 1.0, 1.0),
+        (5.0, -7.0, 13.0),
+    ):
+        with torch.no_grad():
+            policy.last.bias.copy_(torch.tensor([mean, std]))
+        assert policy.draw(features, noise).strain.item() == pytest.approx(strain)
 
 
 def test_a_policy_stays_in_its_limits_and_knows_its_entropy() -> None:

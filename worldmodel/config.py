@@ -117,6 +117,7 @@ class HeadConfig:
 @dataclass(frozen=True)
 class ModelConfig:
     encoder: ImageNetConfig = ImageNetConfig()
+    encoder_gain: float = 1.0  # of its first weights, over PyTorch's own
     decoder: ImageNetConfig = ImageNetConfig()
     dynamics: DynamicsConfig = DynamicsConfig()
     reward: HeadConfig = HeadConfig("twohot")
@@ -142,6 +143,10 @@ class ModelConfig:
             (self.value.kind == "none") == (self.policy.kind == "none"),
             f"{path}.policy.kind: value and policy are learned together; set both to none or"
             f" neither (value is {self.value.kind}, policy is {self.policy.kind})",
+        )
+        require(
+            self.encoder_gain > 0,
+            f"{path}.encoder_gain: expected more than 0, got {self.encoder_gain}",
         )
         require(
             1 <= self.image_bits <= 8,
@@ -183,6 +188,8 @@ class ImaginationConfig:
     horizon: int = 12
     trace: float = 0.95  # lambda of the returns
     entropy: float = 3e-3  # at 1e-3 the policy's spread was at its floor after 600 updates
+    strain: float = 0.0  # weight of what keeps a policy from being too sure (models/policy.py)
+    renewal: int = 0  # updates after which value and policy begin anew; 0: never
     target_rate: float = 0.02  # how fast the slow value follows
 
     def check(self, path: str) -> None:
@@ -190,6 +197,8 @@ class ImaginationConfig:
         require(self.horizon >= 1, f"{path}.horizon: expected 1 or more, got {self.horizon}")
         require(0 <= self.trace <= 1, f"{path}.trace: expected 0 to 1, got {self.trace}")
         require(self.entropy >= 0, f"{path}.entropy: expected 0 or more, got {self.entropy}")
+        require(self.strain >= 0, f"{path}.strain: expected 0 or more, got {self.strain}")
+        require(self.renewal >= 0, f"{path}.renewal: expected 0 or more, got {self.renewal}")
         require(
             0 < self.target_rate <= 1,
             f"{path}.target_rate: expected more than 0, at most 1, got {self.target_rate}",

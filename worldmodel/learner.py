@@ -15,6 +15,9 @@ from worldmodel.losses.joint import joint_terms, mean_over_valid
 from worldmodel.models import WorldModel
 from worldmodel.structs import Batch, Latent
 
+# The parts of a model that learn what to do; the others learn what the world does.
+BEHAVIOUR = ("policy.", "value.", "slow_value.")
+
 
 class Learner:
     """Holds what learning needs between two batches: optimizers, random state, scale of returns.
@@ -22,6 +25,10 @@ class Learner:
     ``averaged`` is the model to use: a moving average of the weights. Each step jumps after its own
     small batch, and what was learned from many hides under the last few jumps: ten rows ahead, the
     average's error is a fifth lower in one trial (assets/averaging_trials.csv).
+
+    Value and policy begin anew every ``imagination.renewal`` updates, as networks that learned for
+    long from little learn ever less. ``averaged`` keeps the old ones for a third of that time,
+    until the new ones have overtaken them.
     """
 
     def __init__(self, model: WorldModel, config: Config) -> None:
@@ -34,14 +41,9 @@ class Learner:
         self.updates = torch.zeros((), device=self.device)
         self.precision = choose_precision(config.learner.precision, self.device)
         rates = config.learner
-        behaviour = [*model.value.parameters()]
-        behaviour += [] if model.policy is None else [*model.policy.parameters()]
-        behaviour_ids = {id(parameter) for parameter in behaviour}
-        self.world_parameters = [
-            parameter
-            for parameter in model.parameters()
-            if parameter.requires_grad and id(parameter) not in behaviour_ids
-        ]
+        self.world_parameters = _parts(model, of_behaviour=False)
+        self.behaviour_parameters = _parts(model, of_behaviour=True)
+        self.newborn = [parameter.detach().clone() for parameter in self.behaviour_parameters]
         groups = [(self.world_parameters, rates.model_rate)]
         if model.policy is not None:
             groups.append(([*model.value.parameters()], rates.value_rate))
@@ -55,6 +57,8 @@ class Learner:
     def update(self, batch: Batch) -> dict[str, float]:
         """One gradient step for the model, and one for value and policy in its imagination."""
         batch = batch.to(self.device)
+        if self._age(int(self.updates) + 1) == 1:
+            self._renew_behaviour()
         self.optimizer.zero_grad(set_to_none=True)
         terms, posterior = joint_terms(
             self.model, batch, self.config.objective, self.generator, self.precision
@@ -91,11 +95,31 @@ class Learner:
         """A plain mean of the first steps, then a moving one."""
         self.updates += 1
         rate = max(self.config.learner.averaging, 1 / float(self.updates))
-        averaged: list[Tensor] = list(self.averaged.parameters())
-        learned: list[Tensor] = list(self.model.parameters())
-        torch._foreach_lerp_(averaged, learned, rate)
+        age, maturity = self._age(int(self.updates)), self.config.imagination.renewal // 3
+        _approach(_parts(self.averaged, of_behaviour=False), self.world_parameters, rate)
+        if age is None or age >= maturity:
+            rate = 1.0 if age == maturity else rate
+            _approach(_parts(self.averaged, of_behaviour=True), self.behaviour_parameters, rate)
         for held, fitted in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
             held.copy_(fitted)
+
+    def _age(self, updates: int) -> int | None:
+        """Updates that value and policy have learned for, the last of so many included.
+
+        None: they are the first ones.
+        """
+        renewal = self.config.imagination.renewal
+        if self.model.policy is None or renewal == 0 or updates <= renewal:
+            return None
+        return (updates - 1) % renewal + 1
+
+    @torch.no_grad()
+    def _renew_behaviour(self) -> None:
+        """Value and policy as they began, and nothing that was known of their gradients."""
+        for parameter, newborn in zip(self.behaviour_parameters, self.newborn, strict=True):
+            parameter.copy_(newborn)
+            self.optimizer.state.pop(parameter, None)
+        self.return_range.zero_()
 
     def _learn_behaviour(self, posterior: Latent, valid: Tensor) -> dict[str, Tensor]:
         """Gradients of value and policy, from futures imagined at rows of the batch."""
@@ -122,7 +146,7 @@ class Learner:
         scale = (self.return_range[1] - self.return_range[0]).clamp(min=1.0)
 
         entropy = policy.entropy(dreamed.spread)
-        gain = dreamed.returns / scale + config.entropy * entropy
+        gain = dreamed.returns / scale + config.entropy * entropy - config.strain * dreamed.strain
         policy_loss = -(dreamed.weights * gain).mean()
         with self.precision():
             log_prob = model.value.log_prob(dreamed.features[:, :-1].detach(), returns)
@@ -133,9 +157,20 @@ class Learner:
             "policy": policy_loss.detach(),
             "value": value_loss.detach(),
             "entropy": entropy.detach().mean(),
+            "strain": dreamed.strain.detach().mean(),
             "imagined_return": returns.mean(),
             "return_scale": scale,
         }
+
+
+def _parts(model: WorldModel, *, of_behaviour: bool) -> list[nn.Parameter]:
+    named = model.named_parameters()
+    return [part for name, part in named if name.startswith(BEHAVIOUR) == of_behaviour]
+
+
+def _approach(held: list[nn.Parameter], learned: list[nn.Parameter], rate: float) -> None:
+    if held:  # a model may have no policy
+        torch._foreach_lerp_(held, learned, rate)  # type: ignore[arg-type]
 
 
 def refuse_infinite(losses: Mapping[str, Tensor]) -> None:

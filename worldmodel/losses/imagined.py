@@ -18,6 +18,7 @@ class Dream:
 
     features: Tensor  # [M, L + 1, F]
     spread: Tensor  # [M, L, A] of the policy: what its entropy follows from
+    strain: Tensor  # [M, L] of the policy
     returns: Tensor  # [M, L] of each state before the last, differentiable in the actions
     weights: Tensor  # [M, L] the probability of getting there
 
@@ -53,17 +54,18 @@ def dream(
     rows, device = starts.shape[0], starts.deter.device
     shape = (horizon, rows, model.action_size + model.dynamics.stoch_size)
     noise = torch.randn(shape, generator=generator, device=device)
-    latent, features, spreads = starts, [starts.features], []
+    latent, features, spreads, strains = starts, [starts.features], [], []
     for step in range(horizon):
         action_noise, latent_noise = noise[step].tensor_split([model.action_size], -1)
-        action, spread = policy.draw(features[-1].detach(), action_noise)
+        action, spread, strain = policy.draw(features[-1].detach(), action_noise)
         latent = model.dynamics.imagine_step(latent, action, latent_noise)
         features.append(latent.features)
         spreads.append(spread)
+        strains.append(strain)
     path = torch.stack(features, 1)  # [M, L + 1, F]
     ahead = path[:, 1:]
     discount = discount_rate * model.discount(ahead)
     returns = lambda_returns(model.reward(ahead), discount, model.slow_value(ahead), trace)
     certain = torch.ones_like(discount[:, :1])
     reached = torch.cat([certain, discount[:, :-1].detach()], 1).cumprod(1)
-    return Dream(path, torch.stack(spreads, 1), returns, reached)
+    return Dream(path, torch.stack(spreads, 1), torch.stack(strains, 1), returns, reached)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 
@@ -51,3 +52,11 @@ class PlanetEncoder(nn.Module):
         """[..., C, H, W] -> [..., E]"""
         hidden: Tensor = self.net(pixels.reshape(-1, *pixels.shape[-3:]))
         return hidden.reshape(*pixels.shape[:-3], self.embed_size)
+
+
+@torch.no_grad()
+def amplify(encoder: nn.Module, gain: float) -> None:
+    """What activations take from the size of a signal, larger first weights give back."""
+    for layer in encoder.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            layer.weight.mul_(gain)

@@ -1,12 +1,15 @@
 """Policies on the latent: they propose actions to the planner, or act alone.
 
 Both take standard normal noise [..., A] and follow their most likely action without it. ``draw``
-is differentiable in the parameters, and gives the ``spread`` [..., A] that ``entropy`` wants.
+is differentiable in the parameters; its ``spread`` [..., A] is what ``entropy`` wants, its
+``strain`` [...] grows where the numbers behind an action lie so far out that no gradient comes
+back: a policy that is sure of itself could never again change its mind.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +18,17 @@ from torch.nn import functional
 from worldmodel.models.layers import Layer, mlp
 
 
+class Drawn(NamedTuple):
+    action: Tensor  # [..., A]
+    spread: Tensor  # [..., A]
+    strain: Tensor  # [...]
+
+
 class Policy(nn.Module):
     """A Gaussian around a squashed mean, clipped to [-1, 1], its std between 0.1 and 1."""
+
+    mean_reach = 2.0  # a mean of 0.96, where tanh has a fourteenth of its slope
+    std_reach = 3.0  # a std between 0.14 and 0.96
 
     def __init__(self, inputs: int, action_size: int, layers: int, size: int, layer: Layer) -> None:
         super().__init__()
@@ -27,19 +39,27 @@ class Policy(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """[..., F] -> mean [..., A], std [..., A]"""
-        mean, std = self.last(self.net(features)).float().chunk(2, -1)
-        return torch.tanh(mean), 0.1 + 0.9 * torch.sigmoid(std + 2.0)
+        mean, std = self._raw(features)
+        return torch.tanh(mean), 0.1 + 0.9 * torch.sigmoid(std)
 
-    def draw(self, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """[..., F], [..., A] -> actions [..., A], their std [..., A]"""
-        mean, std = self(features)
-        return (mean + std * noise).clamp(-1.0, 1.0), std
+    def draw(self, features: Tensor, noise: Tensor) -> Drawn:
+        """[..., F], standard normal [..., A] -> actions and their std"""
+        raw_mean, raw_std = self._raw(features)
+        std = 0.1 + 0.9 * torch.sigmoid(raw_std)
+        action = (torch.tanh(raw_mean) + std * noise).clamp(-1.0, 1.0)
+        strain = beyond(raw_mean, self.mean_reach) + beyond(raw_std, self.std_reach)
+        return Drawn(action, std, strain)
 
     def act(self, features: Tensor, noise: Tensor | None) -> Tensor:
         """[..., F], standard normal [..., A] or None for the mean -> [..., A]"""
         mean, std = self(features)
         drawn: Tensor = mean if noise is None else (mean + std * noise).clamp(-1.0, 1.0)
         return drawn
+
+    def _raw(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """What is squashed to the mean and to the std; the policy begins with a std of 0.89."""
+        mean, std = self.last(self.net(features)).float().chunk(2, -1)
+        return mean, std + 2.0
 
     @staticmethod
     def entropy(std: Tensor) -> Tensor:
@@ -61,6 +81,7 @@ class CategoricalPolicy(nn.Module):
     """
 
     even_share = 0.01  # as DreamerV3's: log-probabilities stay finite
+    reach = 4.0  # of logits: e^8 to 1 for the likeliest of two
 
     def __init__(self, inputs: int, action_size: int, layers: int, size: int, layer: Layer) -> None:
         super().__init__()
@@ -71,26 +92,37 @@ class CategoricalPolicy(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """[..., F] -> log-probabilities [..., A]"""
-        probabilities = self.last(self.net(features)).float().softmax(-1)
-        even = self.even_share / probabilities.shape[-1]
-        mixed: Tensor = ((1 - self.even_share) * probabilities + even).log()
-        return mixed
+        return self._mix(self.last(self.net(features)).float())
 
-    def draw(self, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """[..., F], [..., A] -> choices [..., A], their log-probabilities [..., A]"""
-        spread = self(features)
+    def draw(self, features: Tensor, noise: Tensor) -> Drawn:
+        """[..., F], standard normal [..., A] -> choices and their log-probabilities"""
+        logits = self.last(self.net(features)).float()
+        spread = self._mix(logits)
         probabilities = spread.exp()
-        return choose(spread, noise) + (probabilities - probabilities.detach()), spread
+        choices = choose(spread, noise) + (probabilities - probabilities.detach())
+        strain = beyond(logits - logits.mean(-1, keepdim=True), self.reach)
+        return Drawn(choices, spread, strain)
 
     def act(self, features: Tensor, noise: Tensor | None) -> Tensor:
         """[..., F], standard normal [..., A] or None for the likeliest -> one-hot [..., A]"""
         spread = self(features)
         return choose(spread, torch.zeros_like(spread) if noise is None else noise)
 
+    def _mix(self, logits: Tensor) -> Tensor:
+        """[..., A] -> log-probabilities [..., A]"""
+        probabilities = logits.softmax(-1)
+        even = self.even_share / probabilities.shape[-1]
+        return ((1 - self.even_share) * probabilities + even).log()
+
     @staticmethod
     def entropy(spread: Tensor) -> Tensor:
         """[..., A] -> [...]"""
         return -(spread.exp() * spread).sum(-1)
+
+
+def beyond(raw: Tensor, reach: float) -> Tensor:
+    """How far numbers lie outside of [-reach, reach], squared: [..., A] -> [...]"""
+    return (raw.abs() - reach).relu().square().sum(-1)
 
 
 def choose(log_probabilities: Tensor, noise: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from worldmodel.config import HeadConfig, ModelConfig
 from worldmodel.models.decoder import PlanetDecoder, SlimDecoder
 from worldmodel.models.dynamics.recurrent import Recurrent
-from worldmodel.models.encoder import PlanetEncoder, SlimEncoder
+from worldmodel.models.encoder import PlanetEncoder, SlimEncoder, amplify
 from worldmodel.models.heads import Bernoulli, Constant, Head, Normal, TwoHot
 from worldmodel.models.layers import GRUCell, Layer, NormedGRUCell, normed, plain
 from worldmodel.models.pixels import Pixels
@@ -56,6 +56,7 @@ class WorldModel(nn.Module):
         sizes = config.dynamics
         self.pixels = Pixels(image_size, channels, config.image_bits)
         self.encoder = ENCODERS[config.encoder.kind](image_size, channels, config.encoder.width)
+        amplify(self.encoder, config.encoder_gain)
         self.dynamics = Recurrent(
             action_size=action_size,
             embed_size=self.encoder.embed_size + (EMBED_SIZE if vectors else 0),
