@@ -376,13 +376,15 @@ def test_who_has_no_time_to_search_follows_the_policy(model: WorldModel, tiny: C
 
     searched = agent.plan(belief, previous, deadline_ms=8.1)
     assert searched.value.isfinite()
+    assert searched.origin == "search"
     for deadline_ms in (1.1, 4.9):
         plan = agent.plan(belief, previous, deadline_ms=deadline_ms)
         assert plan.value.isnan()
-        assert plan.iterations == 0
+        assert (plan.iterations, plan.origin) == (0, "policy")
         torch.testing.assert_close(plan.actions[0], followed, atol=1e-2, rtol=0)  # bfloat16
     late = agent.plan(belief, previous, deadline_ms=0.9)
     torch.testing.assert_close(late.actions, shifted)
+    assert late.origin == "previous"
     mine = agent.plan(
         belief, previous, deadline_ms=4.9, score=lambda latents, actions: actions[..., 0]
     )

@@ -21,6 +21,7 @@ from tests.conftest import TINY
 from worldmodel.agent import Agent
 from worldmodel.config import Config, read
 from worldmodel.models import WorldModel
+from worldmodel.pace import Pace
 from worldmodel.robot import Answer, Controller, Guard, InlineWorker, Mind, ProcessWorker, Row
 from worldmodel.structs import Plan
 
@@ -1133,3 +1134,19 @@ def drive_for_real(steps: int) -> None:
             time.sleep(0.002)
         assert controller.counts["own_error"] == 0
         assert controller.counts["plan"] + controller.counts["shifted"] > 0
+
+
+def test_a_planner_without_time_to_search_answers_with_the_policy(
+    model: WorldModel, tiny: Config
+) -> None:
+    agent = Agent(model.requires_grad_(False), tiny)
+    mind = Mind(agent, deadline_ms=1000.0)
+    row = Row(0, None, np.zeros(agent.model.image_shape, np.uint8))
+    agent.pace = Pace(8, slice_s=60.0, proposing_s=60.0)
+    answer = mind.consume([row])
+    assert answer.is_finite
+    assert answer.actions is not None
+    np.testing.assert_allclose(answer.actions[0], agent.act(mind._belief), atol=1e-5)  # type: ignore[arg-type]
+    agent.pace = Pace(8, slice_s=60.0, proposing_s=60.0, following_s=60.0)
+    assert mind.consume([row]).actions is None
+    assert mind._belief is not None

@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -138,8 +138,8 @@ class Agent:
         the one given. ``deadline_ms``: return the best so far once the time is up, at least the
         previous plan one step later. The clock is asked between slices of candidates, and nothing
         begins that would end too late by what ``warm_up`` measured. Where even the first slice
-        would, the plan is what the policy does, with a value of NaN; where that would, the
-        previous plan. ``score``: plan for this instead of the reward, in a like unit if the
+        would, the plan is what the policy does, where that would, the previous plan: its
+        ``origin`` says so. ``score``: plan for this instead of the reward, in a like unit if the
         planner is mppi. ``limits``: what every action keeps that is imagined in the search, or
         returned. ``delay`` [D, A]: the actions under way, the next one first; the plan begins
         after them.
@@ -156,8 +156,10 @@ class Agent:
         start = self._start(previous, batch)
         in_haste = not deadline.leaves(self.pace.proposing_s + self.pace.slice_s)
         proposals = self._propose(model, rows, self._proposals(deadline, in_haste), generators)
+        origin: Literal["search", "policy", "previous"] = "previous"
         if in_haste and proposals is not None and score is None:
             start = torch.where(proposals[:, 0].isfinite(), proposals[:, 0], start)
+            origin = "policy"
         project: Project = box
         if limits is not None:
             if self.model.has_choices and limits.bounds_numbers:
@@ -189,6 +191,7 @@ class Agent:
             found.iterations,
             milliseconds=(self._now() - begun) * 1e3,
             is_allowed=is_allowed[row],
+            origin=origin if bool(found.value.isnan().any()) else "search",
         )
 
     @torch.no_grad()

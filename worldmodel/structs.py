@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -149,13 +149,15 @@ class Plan:
     """What a planner decided. One robot: as below; several: batch in front of every field."""
 
     actions: Tensor  # [L, A]
-    value: Tensor  # [] the mean return of the elites, as the model imagines it
+    value: Tensor  # [] the mean return of the elites, as the model imagines it; NaN: none searched
     elites: Tensor  # [K, L, A] the best candidates of the last iteration, best first
     iterations: int  # whole ones
     milliseconds: float
     # [] False where the model imagines that these actions break limits.allowed, and found none
     # that keep it
     is_allowed: Tensor = field(default_factory=lambda: torch.tensor(True))
+    # who chose: without time for any search the policy, else the previous plan, one step later
+    origin: Literal["search", "policy", "previous"] = "search"
 
     @property
     def first(self) -> NDArray[np.float32]:

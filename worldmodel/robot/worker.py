@@ -151,13 +151,11 @@ class Mind:
                 deadline_ms=left,
                 limits=self._limits_after(rows[-1].action),
             )
-            if np.isnan(float(plan.value)):  # no time to search at all: the last plan is the last
+            if plan.origin == "previous":  # no time to choose at all: the last plan is the last
                 return Answer(number, None)
-            answer = Answer(
-                number,
-                plan.actions.detach().cpu().numpy().astype(np.float32),
-                float(plan.value),
-            )
+            actions = plan.actions.detach().cpu().numpy().astype(np.float32)
+            value = float(plan.value) if plan.origin == "search" else 0.0  # a policy names none
+            answer = Answer(number, actions, value)
         except Exception as error:  # whatever the planner throws; the controller counts it
             self._forget()
             return Answer(number, None, error=f"{type(error).__name__}: {error}")
