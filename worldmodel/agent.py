@@ -184,6 +184,7 @@ class Agent:
             standing = project(start[:, None])
             actions, is_allowed = self._keep(model, rows, found, standing, allowed)
         row = slice(None) if belief.shape else 0
+        has_searched = deadline_ms is None or not bool(found.value.isnan().any())
         return Plan(
             actions[row],
             found.value[row],
@@ -191,7 +192,7 @@ class Agent:
             found.iterations,
             milliseconds=(self._now() - begun) * 1e3,
             is_allowed=is_allowed[row],
-            origin=origin if bool(found.value.isnan().any()) else "search",
+            origin="search" if has_searched else origin,
         )
 
     @torch.no_grad()
