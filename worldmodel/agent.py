@@ -138,11 +138,11 @@ class Agent:
         the one given. ``deadline_ms``: return the best so far once the time is up, at least the
         previous plan one step later. The clock is asked between slices of candidates, and nothing
         begins that would end too late by what ``warm_up`` measured. Where even the first slice
-        would, the plan is what the policy does, where that would, the previous plan: its
-        ``origin`` says so. ``score``: plan for this instead of the reward, in a like unit if the
-        planner is mppi. ``limits``: what every action keeps that is imagined in the search, or
-        returned. ``delay`` [D, A]: the actions under way, the next one first; the plan begins
-        after them.
+        would, the plan is what the policy does, if it may propose and no ``score`` is given; else
+        it is the previous plan. Its ``origin`` says so. ``score``: plan for this instead of the
+        reward, in a like unit if the planner is mppi. ``limits``: what every action keeps that is
+        imagined in the search, or returned. ``delay`` [D, A]: the actions under way, the next one
+        first; the plan begins after them.
         """
         begun = self._now()
         rows = belief if belief.shape else belief.map(lambda part: part[None])

@@ -39,14 +39,13 @@ class Policy(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """[..., F] -> mean [..., A], std [..., A]"""
-        mean, std = self._raw(features)
-        return torch.tanh(mean), 0.1 + 0.9 * torch.sigmoid(std)
+        return self._squash(*self._raw(features))
 
     def draw(self, features: Tensor, noise: Tensor) -> Drawn:
         """[..., F], standard normal [..., A] -> actions and their std"""
         raw_mean, raw_std = self._raw(features)
-        std = 0.1 + 0.9 * torch.sigmoid(raw_std)
-        action = (torch.tanh(raw_mean) + std * noise).clamp(-1.0, 1.0)
+        mean, std = self._squash(raw_mean, raw_std)
+        action = (mean + std * noise).clamp(-1.0, 1.0)
         strain = beyond(raw_mean, self.mean_reach) + beyond(raw_std, self.std_reach)
         return Drawn(action, std, strain)
 
@@ -60,6 +59,10 @@ class Policy(nn.Module):
         """What is squashed to the mean and to the std; the policy begins with a std of 0.89."""
         mean, std = self.last(self.net(features)).float().chunk(2, -1)
         return mean, std + 2.0
+
+    @staticmethod
+    def _squash(raw_mean: Tensor, raw_std: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.tanh(raw_mean), 0.1 + 0.9 * torch.sigmoid(raw_std)
 
     @staticmethod
     def entropy(std: Tensor) -> Tensor:
