@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 import pytest
 import torch
 
 from tests.test_losses import make_batch
 from worldmodel.config import Config, load_preset, read
-from worldmodel.learner import BEHAVIOUR, Learner, choose_precision, frozen
+from worldmodel.learner import BEHAVIOUR, InTurn, Learner, choose_precision
 from worldmodel.models import WorldModel
 from worldmodel.structs import Batch
 
@@ -132,17 +133,43 @@ def test_imagination_leaves_the_world_model_alone(model: WorldModel, tiny: Confi
     assert all(p.grad is not None for p in model.value.parameters())
 
 
-def test_frozen_thaws_after_an_error(model: WorldModel) -> None:
-    parameters = list(model.reward.parameters())
+def test_a_model_without_gradients_is_the_same_model(model: WorldModel, tiny: Config) -> None:
+    learner = Learner(model, tiny)
+    twin = learner.imagined
+    learner.update(make_batch(3, 5))
+    model.pixels.fit(torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8))
+    held, theirs = twin.state_dict(), model.state_dict()
+    assert all(held[name].data_ptr() == value.data_ptr() for name, value in theirs.items())
+    learns = {name for name, value in twin.named_parameters() if value.requires_grad}
+    assert learns == {
+        name for name, _ in model.named_parameters() if name.startswith(("policy.", "value."))
+    }
 
-    def fail() -> None:
-        with frozen(parameters):
-            assert not parameters[0].requires_grad
-            raise KeyError
 
-    with pytest.raises(KeyError):
-        fail()
-    assert parameters[0].requires_grad
+@pytest.mark.parametrize("beside", [InTurn(), ThreadPoolExecutor(1)])
+def test_an_error_in_imagination_leaves_nothing_under_way(
+    model: WorldModel, tiny: Config, monkeypatch: pytest.MonkeyPatch, beside: Executor
+) -> None:
+    learner = Learner(model, tiny)
+    learner.beside = beside
+    assert model.policy is not None
+    monkeypatch.setattr(model.policy, "draw", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        learner.update(make_batch(3, 5))
+    assert all(p.grad is not None for p in learner.world_parameters)
+
+
+def test_gradients_found_side_by_side_are_those_found_in_turn(tiny: Config) -> None:
+    def learned(beside: Executor) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = WorldModel(tiny.model, 16, 3, 2)
+        learner = Learner(model, tiny)
+        learner.beside = beside
+        for _ in range(4):
+            learner.update(make_batch(3, 5))
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    assert torch.equal(learned(InTurn()), learned(ThreadPoolExecutor(1)))
 
 
 def test_planet_takes_a_step_at_its_published_sizes() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from worldmodel.config import Config
 from worldmodel.losses.imagined import dream
 from worldmodel.losses.joint import joint_terms, mean_over_valid
+from worldmodel.machine import cores
 from worldmodel.models import WorldModel
 from worldmodel.structs import Batch, Latent
 
@@ -29,6 +32,11 @@ class Learner:
     Value and policy begin anew every ``imagination.renewal`` updates, as networks that learned for
     long from little learn ever less. ``averaged`` keeps the old ones for a third of that time,
     until the new ones have overtaken them.
+
+    What an update has to find is two gradients that do not need each other: of the joint losses,
+    back through the images, and of value and policy, from where the batch's rows lie. They are
+    found side by side, on two cores where there are two; which of them is done first changes
+    nothing.
     """
 
     def __init__(self, model: WorldModel, config: Config) -> None:
@@ -43,6 +51,8 @@ class Learner:
         rates = config.learner
         self.world_parameters = _parts(model, of_behaviour=False)
         self.behaviour_parameters = _parts(model, of_behaviour=True)
+        self.imagined = without_gradients(model, self.world_parameters)
+        self.beside = ThreadPoolExecutor(1) if cores() > 1 else InTurn()
         self.newborn = [parameter.detach().clone() for parameter in self.behaviour_parameters]
         groups = [(self.world_parameters, rates.model_rate)]
         if model.policy is not None:
@@ -65,10 +75,14 @@ class Learner:
         )
         losses = {name: mean_over_valid(term, batch.valid) for name, term in terms.items()}
         refuse_infinite(losses)
-        torch.autograd.backward(torch.stack(list(losses.values())).sum())
         metrics = dict(losses)
-        if self.model.policy is not None:
-            metrics |= self._learn_behaviour(posterior.detach(), batch.valid)
+        joint = torch.stack(list(losses.values())).sum()
+        gradient = self.beside.submit(find_gradient, joint)
+        try:
+            if self.model.policy is not None:
+                metrics |= self._learn_behaviour(posterior.detach(), batch.valid)
+        finally:
+            gradient.result()
         for group in self.optimizer.param_groups:
             nn.utils.clip_grad_norm_(group["params"], self.config.learner.clip)
         self.optimizer.step()
@@ -123,13 +137,13 @@ class Learner:
 
     def _learn_behaviour(self, posterior: Latent, valid: Tensor) -> dict[str, Tensor]:
         """Gradients of value and policy, from futures imagined at rows of the batch."""
-        model, config, policy = self.model, self.config.imagination, self.model.policy
+        model, config, policy = self.imagined, self.config.imagination, self.model.policy
         assert policy is not None
         rows = valid.flatten().nonzero().squeeze(-1)
         order = torch.randperm(len(rows), generator=self.generator, device=self.device)
         rows = rows[order[: config.starts]]
         starts = posterior.map(lambda part: part.flatten(0, 1)[rows])
-        with frozen(self.world_parameters), self.precision():
+        with self.precision():
             dreamed = dream(
                 model,
                 policy,
@@ -163,6 +177,20 @@ class Learner:
         }
 
 
+class InTurn(Executor):
+    """Work is done before ``submit`` returns: two threads on one core would cost a twentieth."""
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(work(*args, **kwargs))
+        return done
+
+
+def find_gradient(loss: Tensor) -> None:
+    torch.set_num_threads(torch.get_num_threads())  # OpenMP counts anew in each thread
+    torch.autograd.backward(loss)
+
+
 def _parts(model: WorldModel, *, of_behaviour: bool) -> list[nn.Parameter]:
     named = model.named_parameters()
     return [part for name, part in named if name.startswith(BEHAVIOUR) == of_behaviour]
@@ -183,16 +211,12 @@ def refuse_infinite(losses: Mapping[str, Tensor]) -> None:
             )
 
 
-@contextmanager
-def frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
-    """Gradients pass through, and none is kept for these parameters."""
+def without_gradients(model: WorldModel, parameters: list[nn.Parameter]) -> WorldModel:
+    """The same model, sharing all that it holds, whose gradients stop short of these parameters."""
+    shared: dict[int, Tensor] = {id(held): held for held in [*model.parameters(), *model.buffers()]}
     for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
+        shared[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+    return copy.deepcopy(model, memo=shared)
 
 
 def choose_precision(

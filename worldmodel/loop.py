@@ -198,7 +198,7 @@ class Training:
             return
         self.collector = ProcessCollector(self.acting, config, self.make)
         if device == "cpu":
-            torch.set_num_threads(max(1, cores() - 1))
+            torch.set_num_threads(max(1, cores() // 2))  # two gradients are found side by side
 
     @property
     def wall_clock_s(self) -> float:
