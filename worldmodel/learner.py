@@ -52,7 +52,7 @@ class Learner:
         self.world_parameters = _parts(model, of_behaviour=False)
         self.behaviour_parameters = _parts(model, of_behaviour=True)
         self.imagined = without_gradients(model, self.world_parameters)
-        self.beside = ThreadPoolExecutor(1) if cores() > 1 else InTurn()
+        self.beside: Executor = ThreadPoolExecutor(1) if cores() > 1 else InTurn()
         self.newborn = [parameter.detach().clone() for parameter in self.behaviour_parameters]
         groups = [(self.world_parameters, rates.model_rate)]
         if model.policy is not None:

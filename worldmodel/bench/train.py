@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from worldmodel.bench.floor import NAMES, operations, product_rates
 from worldmodel.bench.measure import Cell, Table, interleave
 from worldmodel.bench.straightforward import Planet
 from worldmodel.config import Config
-from worldmodel.learner import Learner
+from worldmodel.learner import InTurn, Learner
 from worldmodel.losses.joint import joint_terms, mean_over_valid
+from worldmodel.machine import cores
 from worldmodel.models import WorldModel
 from worldmodel.replay import Replay
 from worldmodel.structs import Batch, Episode
@@ -31,6 +33,7 @@ def bench_train(default: Config, published: Config, repetitions: int) -> list[Ta
     tables = [
         _beside(default, published, repetitions, rates),
         _parts(default, repetitions),
+        _side_by_side(default, repetitions),
         _growth(default, repetitions),
     ]
     floor = ", ".join(f"{NAMES[dtype]} {rate / 1e9:.0f} GFLOP/s" for dtype, rate in rates.items())
@@ -142,6 +145,22 @@ def _works(config: Config, precision: str) -> dict[str, Callable[[], object]]:
     return works | {"optimizer": optimize, "whole": lambda: learner.update(batch)}
 
 
+def _side_by_side(config: Config, repetitions: int) -> Table:
+    """What it brings to find an update's two gradients at once."""
+    ways: dict[str, Executor] = {"in turn": InTurn(), "side by side": ThreadPoolExecutor(1)}
+    works: dict[str, Callable[[], object]] = {}
+    for way, beside in ways.items():
+        learner, batch = make_learner(config, config.learner.precision), make_batch(config)
+        learner.beside = beside
+        works[way] = partial(learner.update, batch)
+    found = {way: float(np.median(ms)) for way, ms in interleave(works, repetitions).items()}
+    rows: list[dict[str, Cell]] = [
+        {"gradients": way, "ms": ms, "times as fast": found["in turn"] / ms}
+        for way, ms in found.items()
+    ]
+    return Table(f"the default's two gradients, on {cores()} cores", rows)
+
+
 def _growth(config: Config, repetitions: int) -> Table:
     """Whether time grows in proportion to the batch and to its length."""
     scaled = {}
@@ -167,8 +186,10 @@ def _growth(config: Config, repetitions: int) -> Table:
 
 def make_learner(config: Config, precision: str) -> Learner:
     model = WorldModel(config.model, config.env.image_size, 3, ACTION_SIZE)
-    learner = dataclasses.replace(config.learner, precision=precision)  # type: ignore[arg-type]
-    return Learner(model, dataclasses.replace(config, learner=learner))
+    rates = dataclasses.replace(config.learner, precision=precision)  # type: ignore[arg-type]
+    learner = Learner(model, dataclasses.replace(config, learner=rates))
+    learner.beside = InTurn()  # as many cores as torch has threads, and operations are counted
+    return learner
 
 
 def make_batch(config: Config) -> Batch:
