@@ -165,6 +165,17 @@ def test_updates_are_earned_by_steps(tiny: Config, tmp_path: Path) -> None:
     assert outcome.updates == 3 + int(25 * before_last / 1000)
 
 
+@pytest.mark.parametrize("action_repeat", [2, 5])
+def test_updates_are_earned_by_rows_where_that_is_asked(
+    tiny: Config, tmp_path: Path, action_repeat: int
+) -> None:
+    asked = {"loop": {"updates": None}, "env": {"action_repeat": action_repeat}}
+    outcome = go(read(tiny, asked), tmp_path / "run", steps=700)
+    *collected, _ = sorted((tmp_path / "run" / "replay").glob("*.npz"))
+    actions = sum(len(read_episode(path)) - 1 for path in collected[tiny.loop.seed_episodes :])
+    assert outcome.updates == 3 + int(0.6 * actions)
+
+
 def test_no_more_episodes_are_played_together_than_the_steps_that_are_left(
     tiny: Config, tmp_path: Path
 ) -> None:

@@ -279,11 +279,15 @@ class PlannerConfig:
         require(self.rate > 0, f"{path}.rate: expected more than 0, got {self.rate}")
 
 
+UPDATES_PER_ROW = 0.6  # where loop.updates is None
+
+
 @dataclass(frozen=True)
 class LoopConfig:
     seed_episodes: int = 5
     seed_updates: int = 200  # learned from the seed episodes before the planner acts
-    updates: float = 100.0  # for each 1000 simulator steps collected
+    # For each 1000 simulator steps collected; None: UPDATES_PER_ROW, however long an action lasts.
+    updates: float | None = 100.0
     together: int = 1  # episodes collected in step, planned for at once, with the same weights
     seed_actions: Literal["wander", "uniform"] = "wander"  # that noise alone, or fresh at each row
     # Standard deviation added to the planned action while collecting; where the action is one of
@@ -303,7 +307,10 @@ class LoopConfig:
             value = getattr(self, name)
             require(value >= 1, f"{path}.{name}: expected 1 or more, got {value}")
         require(self.seed_updates >= 0, f"{path}.seed_updates: expected 0 or more")
-        require(self.updates > 0, f"{path}.updates: expected more than 0, got {self.updates}")
+        require(
+            self.updates is None or self.updates > 0,
+            f"{path}.updates: expected more than 0, got {self.updates}",
+        )
         require(
             self.patience_s > 0, f"{path}.patience_s: expected more than 0, got {self.patience_s}"
         )

@@ -26,7 +26,7 @@ import torch
 
 from worldmodel import checkpoint
 from worldmodel.agent import Agent
-from worldmodel.config import Config, ConfigError, EnvConfig
+from worldmodel.config import UPDATES_PER_ROW, Config, ConfigError, EnvConfig
 from worldmodel.envs import Environment, adopt, check_env, make_env
 from worldmodel.learner import Learner
 from worldmodel.log import Journal
@@ -300,9 +300,13 @@ class Training:
 
     def _earned(self) -> int:
         """Updates that the collected steps have earned so far."""
-        loop = self.config.loop
-        collected = self.replay.env_steps - self.seed_env_steps
-        return loop.seed_updates + int(loop.updates * collected / 1000)
+        loop, replay = self.config.loop, self.replay
+        collected = replay.env_steps - self.seed_env_steps
+        rate = loop.updates
+        if rate is None:
+            actions = replay.rows - replay.episodes  # the first row of an episode follows none
+            rate = 1000 * UPDATES_PER_ROW / (replay.env_steps / actions)
+        return loop.seed_updates + int(rate * collected / 1000)
 
     def _learn(self, until: int, ended: Callable[[], bool], progress: Progress) -> None:
         begun, first, reported = time.monotonic(), self.updates, time.monotonic()
