@@ -11,7 +11,7 @@ from tests.conftest import Answer, Painter
 from worldmodel.agent import Agent
 from worldmodel.bench.budgets import (
     BUDGETS,
-    LARGE,
+    DEFAULT,
     POLICY,
     WITH_DEADLINES,
     Budget,
@@ -83,7 +83,7 @@ def test_the_same_start_and_planner_play_the_same_episode(agent: Agent) -> None:
 
 
 def test_every_budget_is_one_that_a_config_allows(tiny: Config) -> None:
-    for budget in (*BUDGETS.values(), LARGE):
+    for budget in (*BUDGETS.values(), *WITH_DEADLINES.values()):
         dataclasses.replace(tiny, planner=budget.of(tiny.planner))
 
 
@@ -100,7 +100,7 @@ def test_an_episode_played_again_takes_the_place_of_the_old_one(tmp_path: Path) 
 
 def test_a_table_and_a_drawing_show_the_mean_of_each_deadline() -> None:
     episodes = [
-        Episode(WITH_DEADLINES, deadline, seed, 9, 24, earned, 0)
+        Episode(DEFAULT, deadline, seed, 9, 24, earned, 0)
         for deadline, earned in ((5.0, 1.0), (20.0, 4.0), (None, 9.0))
         for seed in (0, 1)
     ]
@@ -111,5 +111,5 @@ def test_a_table_and_a_drawing_show_the_mean_of_each_deadline() -> None:
     assert rows[0]["spread"] == 1.0
     (axes,) = plot_deadlines(episodes).axes
     lines = {str(line.get_label()): line for line in axes.lines}
-    assert lines["with a deadline"].get_xydata().tolist() == [[5.0, 2.0], [20.0, 4.0]]  # type: ignore[union-attr]
+    assert lines[DEFAULT].get_xydata().tolist() == [[5.0, 2.0], [20.0, 4.0]]  # type: ignore[union-attr]
     assert set(lines["with all the time"].get_ydata()) == {9.0}  # type: ignore[arg-type]

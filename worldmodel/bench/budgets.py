@@ -71,10 +71,13 @@ BUDGETS = {
     "shooting 192 x 1 x 6": Budget("shooting", 192, 1, 6, 16, ALONE),
     "gradient 16 x 6 x 6": Budget("gradient", 16, 6, 6, 4, {"proposals": 0}),
 }
-# Large enough that no deadline but the last lets it end; without proposals, so that what is earned
-# comes from the time alone.
-WITH_DEADLINES = "icem 512 x 6 x 12"
-LARGE = Budget("icem", 512, 6, 12, 32, {"proposals": 0})
+# The default, which falls back on its policy; and one without proposals, so large that no deadline
+# but the last lets it end: what it earns comes from the time alone.
+DEFAULT = "mppi 64 x 3 x 6, 16 proposals"
+WITH_DEADLINES = {
+    DEFAULT: BUDGETS[DEFAULT],
+    "icem 512 x 6 x 12": Budget("icem", 512, 6, 12, 32, {"proposals": 0}),
+}
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ def summarise(episodes: Sequence[Episode]) -> Table:
     for (planner, deadline_ms), group in groups.items():
         earned = [episode.earned for episode in group]
         row: dict[str, Cell] = {"planner": planner}
-        if deadline_ms is not None or planner == WITH_DEADLINES:
+        if any(episode.deadline_ms is not None for episode in episodes):
             row["deadline ms"] = "none" if deadline_ms is None else deadline_ms
         rows.append(row | {
             "latent steps a decision": float(np.mean([e.latent_steps for e in group])),
@@ -169,21 +172,23 @@ def plot_deadlines(episodes: Sequence[Episode]) -> Figure:
     """The return over the deadline, every episode as a point; without one it is a level."""
     from worldmodel.visualize.figures import HOLD_LAST, MODEL, name_axes, panels
 
-    figure, (axes,) = panels([[0]], width=8, height=5)
-    limited = sorted(e.deadline_ms for e in episodes if e.deadline_ms is not None)
-    means = {ms: np.mean([e.earned for e in episodes if e.deadline_ms == ms]) for ms in limited}
-    free = [e.earned for e in episodes if e.deadline_ms is None]
-    for episode in episodes:
-        if episode.deadline_ms is not None:
-            axes.plot(episode.deadline_ms, episode.earned, "o", color=MODEL, alpha=0.4)
-    axes.plot(list(means), list(means.values()), color=MODEL, lw=2.5, label="with a deadline")
-    if free:
-        level = float(np.mean(free))
-        axes.axhline(level, color=HOLD_LAST, ls="--", lw=2.5, label="with all the time")
+    figure, (axes,) = panels([[0]], width=9, height=5)
+    limits = sorted({e.deadline_ms for e in episodes if e.deadline_ms is not None})
+    for planner, colour in zip(WITH_DEADLINES, (MODEL, HOLD_LAST), strict=True):
+        own = [e for e in episodes if e.planner == planner]
+        earned = {ms: [e.earned for e in own if e.deadline_ms == ms] for ms in limits}
+        played = [ms for ms in limits if earned[ms]]
+        for ms in played:
+            axes.plot([ms] * len(earned[ms]), earned[ms], "o", color=colour, alpha=0.3)
+        heights = [float(np.mean(earned[ms])) for ms in played]
+        axes.plot(played, heights, color=colour, lw=2.5, label=planner)
+        if free := [e.earned for e in own if e.deadline_ms is None]:
+            level, label = float(np.mean(free)), "with all the time"
+            axes.axhline(level, color=colour, ls="--", lw=1.5, label=label)
     axes.set_xscale("log")
-    axes.set_xticks(list(means), [f"{ms:g}" for ms in means])
+    axes.set_xticks(limits, [f"{ms:g}" for ms in limits])
     axes.legend()
-    name_axes(axes, f"{WITH_DEADLINES}: return by deadline", "deadline, ms", "return")
+    name_axes(axes, "return by deadline", "deadline, ms", "return")
     return figure
 
 
@@ -232,7 +237,7 @@ def read(file: Path) -> list[Episode]:
 
 def _order(episode: Episode) -> tuple[int, float, int]:
     """As the table above names the planners, then by deadline."""
-    names = [POLICY, *BUDGETS]
+    names = [POLICY, *BUDGETS, *WITH_DEADLINES]
     place = names.index(episode.planner) if episode.planner in names else len(names)
     return place, episode.deadline_ms or np.inf, episode.seed
 
@@ -249,7 +254,7 @@ def main(
     """Every planner from the first start, then every one from the next."""
     torch.set_num_threads(1)  # the tensors are small
     agent, about = (found := parcel.read(weights)).agent, found.about
-    budgets: dict[str, Budget] = {WITH_DEADLINES: LARGE} if deadlines else BUDGETS
+    budgets = WITH_DEADLINES if deadlines else BUDGETS
     agents = {name: planning(agent, budget) for name, budget in budgets.items()}
     if not deadlines:
         agents = {POLICY: agent, **agents}
@@ -311,7 +316,7 @@ if __name__ == "__main__":
             episodes: from as many starts.
             seed: the first one.
             rows: of each episode, from its start; all of them unless told.
-            deadlines: one large budget under several deadlines.
+            deadlines: the default and one large budget under several deadlines.
             file: where the episodes are kept.
         """
         name = "plan_deadlines.csv" if deadlines else "plan_quality.csv"
