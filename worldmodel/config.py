@@ -286,7 +286,7 @@ UPDATES_PER_ROW = 0.6  # where loop.updates is None
 class LoopConfig:
     seed_episodes: int = 5
     seed_updates: int = 200  # learned from the seed episodes before the planner acts
-    # For each 1000 simulator steps collected; None: UPDATES_PER_ROW, however long an action lasts.
+    # For each 1000 simulator steps collected; None: 0.6 for each row, however long an action lasts.
     updates: float | None = 100.0
     together: int = 1  # episodes collected in step, planned for at once, with the same weights
     seed_actions: Literal["wander", "uniform"] = "wander"  # that noise alone, or fresh at each row
