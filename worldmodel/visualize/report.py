@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from worldmodel.agent import Agent
 from worldmodel.structs import Episode
@@ -37,7 +40,7 @@ from worldmodel.visualize.sections import (
 )
 from worldmodel.visualize.source import Source, mean_image, read_source
 
-WINDOWS_OF_ONE = 20  # of one episode: more of them overlap and tell the same again
+WINDOWS_OF_ONE = 10  # of one episode: more of them overlap and tell the same again
 
 
 @dataclass(frozen=True)
@@ -79,31 +82,39 @@ def visualize(
     folder = Folder(out, source.notes if source else ())
     seeds = source.seeds() if source else None
 
-    errors = measure(
-        agent,
-        long,
-        mean_image(agent, long, source.run if source else None),
-        windows=min(WINDOWS, WINDOWS_OF_ONE * len(long)),
-    )
     whole = cut(episodes, [(n, 0) for n in range(len(episodes))], max(map(len, episodes)))
     beliefs = observe(agent, whole, whole.reward.shape[1])
     reward = fit_reward(agent, whole, beliefs)
     prediction = foresee(agent, long)
-    sections = [
-        show_open_loop(folder, prediction),
-        *show_sensors(folder, prediction, agent.config.task),
-        show_reconstruction(folder, agent, episodes[0], beliefs),
-        show_horizon(folder, errors),
-        show_reward(folder, reward),
-    ]
-    returns, planned = show_plans(folder, agent, episodes, beliefs, seeds)
-    probes, mapped = show_latents(folder, agent, episodes, beliefs, seeds)
-    sections += [*planned, *mapped]
+    with ThreadPoolExecutor(1) as beside:  # products there, drawing here: both cores are busy
+        measured = beside.submit(
+            _measure_with,
+            torch.get_num_threads(),
+            agent,
+            long,
+            mean_image(agent, long, source.run if source else None),
+            windows=min(WINDOWS, WINDOWS_OF_ONE * len(long)),
+        )
+        seen = [
+            show_open_loop(folder, prediction),
+            *show_sensors(folder, prediction, agent.config.task),
+            show_reconstruction(folder, agent, episodes[0], beliefs),
+        ]
+        learned = [show_reward(folder, reward)]
+        returns, planned = show_plans(folder, agent, episodes, beliefs, seeds)
+        probes, mapped = show_latents(folder, agent, episodes, beliefs, seeds)
+        errors = measured.result()
+    sections = [*seen, show_horizon(folder, errors), *learned, *planned, *mapped]
     if source is not None:
         sections += show_learning(folder, source, agent.config.task)
     summary = Summary(errors, reward, returns, probes, folder.files, folder.notes)
     folder.write("report.html", _page(agent, summary, sections, source).encode())
     return summary
+
+
+def _measure_with(threads: int, *what: Any, **more: Any) -> HorizonErrors:
+    torch.set_num_threads(threads)  # OpenMP counts anew in each thread
+    return measure(*what, **more)
 
 
 def _page(
