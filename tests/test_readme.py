@@ -129,7 +129,7 @@ def drive_an_arm(script: Callable[[Trial], Iterator[None]]) -> tuple[Controller,
     controller = trial.controller
     assert [each for each in record.commands if each.complaint is not None] == []
     sent = np.stack([each.action for each in record.commands])
-    assert np.abs(np.diff(sent, axis=0)).max() > CHANGE / 2  # the planner wished to move
+    assert largest_change(sent) > 0  # in haste it follows a policy that has hardly learned
     gaps = np.diff([each.at for each in record.commands])
     assert gaps.max() < LONGEST_GAP_S
     counts = controller.counts
@@ -143,6 +143,10 @@ def drive_an_arm(script: Callable[[Trial], Iterator[None]]) -> tuple[Controller,
     return controller, record
 
 
+def largest_change(actions: np.ndarray) -> float:
+    return float(np.abs(np.diff(actions, axis=0)).max())
+
+
 def test_the_controllers_lines_drive_an_arm_whose_camera_and_motors_fail(
     run_of_an_arm: None,
 ) -> None:
@@ -154,6 +158,7 @@ def test_the_controllers_lines_drive_an_arm_whose_camera_and_motors_fail(
 def test_the_controllers_lines_drive_a_failing_arm_for_a_minute(run_of_an_arm: None) -> None:
     controller, record = drive_an_arm(lambda trial: trial.for_so_long(60.0, FAULTS))
     assert record.seconds >= 60
+    assert largest_change(np.stack([each.action for each in record.commands])) > CHANGE / 2
     assert all(controller.counts[counted] > 0 for counted in FAULTS.values() if counted)
     assert controller.counts["restarted"] >= 2  # the one that was killed, the one that hung
 
