@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ import torch
 from tests.test_losses import make_batch
 from worldmodel.config import Config, load_preset, read
 from worldmodel.learner import BEHAVIOUR, InTurn, Learner, choose_precision
+from worldmodel.machine import second_thread
 from worldmodel.models import WorldModel
 from worldmodel.structs import Batch
 
@@ -146,7 +147,7 @@ def test_a_model_without_gradients_is_the_same_model(model: WorldModel, tiny: Co
     }
 
 
-@pytest.mark.parametrize("beside", [InTurn(), ThreadPoolExecutor(1)])
+@pytest.mark.parametrize("beside", [InTurn(), second_thread()])
 def test_an_error_in_imagination_leaves_nothing_under_way(
     model: WorldModel, tiny: Config, monkeypatch: pytest.MonkeyPatch, beside: Executor
 ) -> None:
@@ -169,7 +170,7 @@ def test_gradients_found_side_by_side_are_those_found_in_turn(tiny: Config) -> N
             learner.update(make_batch(3, 5))
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
-    assert torch.equal(learned(InTurn()), learned(ThreadPoolExecutor(1)))
+    assert torch.equal(learned(InTurn()), learned(second_thread()))
 
 
 def test_planet_takes_a_step_at_its_published_sizes() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from worldmodel.config import Config
 from worldmodel.losses.imagined import dream
 from worldmodel.losses.joint import joint_terms, mean_over_valid
-from worldmodel.machine import cores
+from worldmodel.machine import cores, second_thread
 from worldmodel.models import WorldModel
 from worldmodel.structs import Batch, Latent
 
@@ -52,7 +52,7 @@ class Learner:
         self.world_parameters = _parts(model, of_behaviour=False)
         self.behaviour_parameters = _parts(model, of_behaviour=True)
         self.imagined = without_gradients(model, self.world_parameters)
-        self.beside: Executor = ThreadPoolExecutor(1) if cores() > 1 else InTurn()
+        self.beside: Executor = second_thread() if cores() > 1 else InTurn()
         self.newborn = [parameter.detach().clone() for parameter in self.behaviour_parameters]
         groups = [(self.world_parameters, rates.model_rate)]
         if model.policy is not None:
@@ -77,7 +77,7 @@ class Learner:
         refuse_infinite(losses)
         metrics = dict(losses)
         joint = torch.stack(list(losses.values())).sum()
-        gradient = self.beside.submit(find_gradient, joint)
+        gradient = self.beside.submit(torch.autograd.backward, joint)
         try:
             if self.model.policy is not None:
                 metrics |= self._learn_behaviour(posterior.detach(), batch.valid)
@@ -184,11 +184,6 @@ class InTurn(Executor):
         done: Future[Any] = Future()
         done.set_result(work(*args, **kwargs))
         return done
-
-
-def find_gradient(loss: Tensor) -> None:
-    torch.set_num_threads(torch.get_num_threads())  # OpenMP counts anew in each thread
-    torch.autograd.backward(loss)
 
 
 def _parts(model: WorldModel, *, of_behaviour: bool) -> list[nn.Parameter]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -27,6 +28,16 @@ def quota_cores(file: Path) -> float | None:
         return int(quota) / int(period)
     except (OSError, ValueError):
         return None
+
+
+def second_thread() -> Executor:
+    """For products beside this thread's work, spread as wide as its own."""
+    import torch  # nobody else here needs it
+
+    def spread() -> None:
+        torch.set_num_threads(torch.get_num_threads())  # OpenMP counts anew in each thread
+
+    return ThreadPoolExecutor(1, initializer=spread)
 
 
 def keep_memory() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from worldmodel.bench.straightforward import Planet
 from worldmodel.config import Config
 from worldmodel.learner import InTurn, Learner
 from worldmodel.losses.joint import joint_terms, mean_over_valid
-from worldmodel.machine import cores
+from worldmodel.machine import cores, second_thread
 from worldmodel.models import WorldModel
 from worldmodel.replay import Replay
 from worldmodel.structs import Batch, Episode
@@ -147,7 +147,7 @@ def _works(config: Config, precision: str) -> dict[str, Callable[[], object]]:
 
 def _side_by_side(config: Config, repetitions: int) -> Table:
     """What it brings to find an update's two gradients at once."""
-    ways: dict[str, Executor] = {"in turn": InTurn(), "side by side": ThreadPoolExecutor(1)}
+    ways: dict[str, Executor] = {"in turn": InTurn(), "side by side": second_thread()}
     works: dict[str, Callable[[], object]] = {}
     for way, beside in ways.items():
         learner, batch = make_learner(config, config.learner.precision), make_batch(config)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from worldmodel.agent import Agent
+from worldmodel.machine import second_thread
 from worldmodel.structs import Episode
 from worldmodel.visualize.errors import (
     WINDOWS,
@@ -86,10 +84,9 @@ def visualize(
     beliefs = observe(agent, whole, whole.reward.shape[1])
     reward = fit_reward(agent, whole, beliefs)
     prediction = foresee(agent, long)
-    with ThreadPoolExecutor(1) as beside:  # products there, drawing here: both cores are busy
+    with second_thread() as beside:  # products there, drawing here: both cores are busy
         measured = beside.submit(
-            _measure_with,
-            torch.get_num_threads(),
+            measure,
             agent,
             long,
             mean_image(agent, long, source.run if source else None),
@@ -110,11 +107,6 @@ def visualize(
     summary = Summary(errors, reward, returns, probes, folder.files, folder.notes)
     folder.write("report.html", _page(agent, summary, sections, source).encode())
     return summary
-
-
-def _measure_with(threads: int, *what: Any, **more: Any) -> HorizonErrors:
-    torch.set_num_threads(threads)  # OpenMP counts anew in each thread
-    return measure(*what, **more)
 
 
 def _page(
