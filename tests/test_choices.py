@@ -21,7 +21,7 @@ from worldmodel.models import WorldModel
 from worldmodel.models.layers import normed
 from worldmodel.models.policy import CategoricalPolicy
 from worldmodel.replay import read_episode
-from worldmodel.rollout import collect, play_random
+from worldmodel.rollout import Noise, collect, play_random
 from worldmodel.structs import Latent, Step
 
 CHOICES = 3
@@ -132,7 +132,7 @@ def test_a_share_of_the_planned_choices_is_drawn_anew(model: WorldModel, tiny: C
     def played(noise: float) -> np.ndarray:
         agent = First(model.requires_grad_(False), tiny)
         return shares(
-            collect(adopt(Levers(400)), agent, seed=0, noise=noise, memory=0.8).episode.action[1:]
+            collect(adopt(Levers(400)), agent, seed=0, noise=Noise(noise, 0.8)).episode.action[1:]
         )
 
     assert played(0.0).tolist() == [1, 0, 0]

@@ -26,6 +26,7 @@ from worldmodel.rollout import (
     InlineCollector,
     Job,
     JobDone,
+    Noise,
     ProcessCollector,
     collect,
     evaluate,
@@ -79,7 +80,7 @@ def test_the_belief_is_told_what_was_done(model: WorldModel, tiny: Config) -> No
             return super().observe(belief, action, image, seed)
 
     episode = collect(
-        adopt(Halving()), Listening(model, tiny), seed=0, noise=0.1, memory=0.8
+        adopt(Halving()), Listening(model, tiny), seed=0, noise=Noise(0.1, 0.8)
     ).episode
     assert is_aligned(episode)
     np.testing.assert_array_equal(np.stack(heard), episode.action[:-1])
@@ -89,7 +90,7 @@ def test_everything_follows_from_the_seed(model: WorldModel, tiny: Config) -> No
     agent = Agent(model, tiny)
 
     def actions(seed: int) -> NDArray[np.float32]:
-        return collect(adopt(Painter()), agent, seed=seed, noise=0.3, memory=0.8).episode.action
+        return collect(adopt(Painter()), agent, seed=seed, noise=Noise(0.3, 0.8)).episode.action
 
     np.testing.assert_array_equal(actions(1), actions(1))
     assert not np.array_equal(actions(1), actions(2))
@@ -142,7 +143,7 @@ def test_evaluating_adds_no_noise_and_starts_from_its_seeds(
 ) -> None:
     agent = Agent(model, tiny)
     evaluated = evaluate(agent, Painter(), episodes=3, seed=5)
-    alone = collect(adopt(Painter()), agent, seed=6, noise=0.0, memory=0.0)
+    alone = collect(adopt(Painter()), agent, seed=6, noise=Noise.none())
     np.testing.assert_array_equal(evaluated.episodes[1].action, alone.episode.action)
     assert list(evaluated.seeds) == [5, 6, 7]
     assert len(evaluated.plan_milliseconds) == 3 * 8

@@ -296,6 +296,7 @@ class LoopConfig:
     # How much of the noise survives a row. White noise averages out before anything moves: over 25
     # random episodes of ball_in_cup_catch it scored 21, this 102; on finger_spin 1 against 7.
     noise_memory: float = 0.8
+    noise_swell: float = 0.0  # how far its size wanders: a standard deviation of the logarithm
     evaluate_every: int = 10_000  # simulator steps
     evaluate_episodes: int = 5
     # The collecting process hangs if it gives no row for so long, and is replaced. A first start
@@ -315,6 +316,10 @@ class LoopConfig:
             self.patience_s > 0, f"{path}.patience_s: expected more than 0, got {self.patience_s}"
         )
         require(self.noise >= 0, f"{path}.noise: expected 0 or more, got {self.noise}")
+        require(
+            self.noise_swell >= 0,
+            f"{path}.noise_swell: expected 0 or more, got {self.noise_swell}",
+        )
         require(
             0 <= self.noise_memory < 1,
             f"{path}.noise_memory: expected 0 or more, less than 1, got {self.noise_memory}",

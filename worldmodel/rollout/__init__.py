@@ -9,6 +9,7 @@ from worldmodel.rollout.collector import (
     ProcessCollector,
 )
 from worldmodel.rollout.fleet import Fleet
+from worldmodel.rollout.noise import Noise
 from worldmodel.rollout.play import (
     IN_STEP,
     BadEpisodeError,
@@ -31,6 +32,7 @@ __all__ = [
     "InlineCollector",
     "Job",
     "JobDone",
+    "Noise",
     "Played",
     "ProcessCollector",
     "collect",

@@ -27,6 +27,7 @@ from worldmodel.config import Config
 from worldmodel.envs import Environment, make_env
 from worldmodel.models import WorldModel
 from worldmodel.rollout.fleet import Fleet
+from worldmodel.rollout.noise import Noise
 from worldmodel.rollout.play import (
     ATTEMPTS,
     IN_STEP,
@@ -79,12 +80,11 @@ def do(job: Job, fleet: Fleet, agent: Agent, config: Config) -> JobDone:
     dropped: list[str] = []
     numbers = range(job.episode, job.episode + job.count)
     seeds = [[_seed(config, number, attempt) for attempt in range(ATTEMPTS)] for number in numbers]
-    noise, memory = config.loop.noise, config.loop.noise_memory
     if job.random:
         played = [_play_random(fleet.first, attempts, config, dropped) for attempts in seeds]
     else:
         envs = fleet.several(job.count)
-        played = list(collect_several(envs, agent, seeds, noise, memory, dropped))
+        played = list(collect_several(envs, agent, seeds, Noise.of(config.loop), dropped))
     evaluated = None
     if job.evaluation_episodes:
         envs = fleet.several(job.evaluation_episodes)

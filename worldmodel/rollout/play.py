@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from worldmodel.agent import Agent
 from worldmodel.envs import Environment, adopt
+from worldmodel.rollout.noise import Noise, wandering
 from worldmodel.structs import Episode, Plan, Step
 
 ATTEMPTS = 3  # bad episodes in a row that end a run
@@ -32,55 +33,17 @@ class Played:
     seconds: float
 
 
-def collect(env: Environment, agent: Agent, *, seed: int, noise: float, memory: float) -> Played:
+def collect(env: Environment, agent: Agent, *, seed: int, noise: Noise) -> Played:
     """One episode with the planner and noise on its actions. Everything follows from ``seed``."""
-    planned, disturb = _Planned(agent, seed), _disturbance(env, seed, noise, memory)
+    planned, disturb = _Planned(agent, seed), noise.disturbance(env, seed)
     played = _play(env, lambda row: disturb(planned(row)), seed)
     return Played(played.episode, np.array(planned.milliseconds), played.seconds)
 
 
 def play_wandering(env: Environment, seed: int, memory: float) -> Played:
     """One episode of exploration noise alone, at its full size."""
-    explore = _wander(env, seed, memory)
-    return _play(env, lambda row: explore(), seed)
-
-
-def _wander(env: Environment, seed: int, memory: float) -> Callable[[], NDArray[np.float32]]:
-    """Gaussian noise of unit variance, of which ``memory`` survives from one row to the next."""
-    random = np.random.default_rng(seed)
-    kept, drawn = np.float32(memory), np.float32(np.sqrt(1 - memory**2))
-    wander = np.zeros_like(env.action_low)
-
-    def explore() -> NDArray[np.float32]:
-        nonlocal wander
-        fresh = random.standard_normal(wander.shape).astype(np.float32)
-        wander = kept * wander + drawn * fresh
-        return wander
-
-    return explore
-
-
-def _disturbance(
-    env: Environment, seed: int, noise: float, memory: float
-) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """What becomes of planned actions."""
-    if env.action_count is not None:
-        return _stray(env, seed, noise)
-    explore = _wander(env, seed, memory)
-    return lambda planned: planned + noise * explore()
-
-
-def _stray(
-    env: Environment, seed: int, share: float
-) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Of choices, so large a share is drawn anew, each choice as likely as any other."""
-    random = np.random.default_rng(seed)
-
-    def stray(planned: NDArray[np.float32]) -> NDArray[np.float32]:
-        anew = random.random(planned.shape, np.float32)  # of a choice the largest entry counts
-        return anew if random.random() < share else planned
-
-    return stray
+    wander = wandering(env.action_low.shape, seed, memory)
+    return _play(env, lambda row: next(wander), seed)
 
 
 class _Planned:
@@ -105,10 +68,10 @@ class _Planned:
 class _Lane:
     """One of several episodes that are played in step: where it stands, and why it ended."""
 
-    def __init__(self, env: Environment, seed: int, noise: float, memory: float) -> None:
+    def __init__(self, env: Environment, seed: int, noise: Noise) -> None:
         self.env = env
         self.seeds = np.random.default_rng([seed, 1])
-        self.disturb = _disturbance(env, seed, noise, memory)
+        self.disturb = noise.disturbance(env, seed)
         self.rows = [_checked(env.reset(seed), None)]
         self.error: Exception | None = None
 
@@ -126,7 +89,7 @@ class _Lane:
 
 
 def collect_in_step(
-    envs: Sequence[Environment], agent: Agent, seeds: Sequence[int], *, noise: float, memory: float
+    envs: Sequence[Environment], agent: Agent, seeds: Sequence[int], *, noise: Noise
 ) -> list[Played | Exception]:
     """An episode from each seed, all planned for at once; or what was wrong with it.
 
@@ -136,7 +99,7 @@ def collect_in_step(
     lanes: list[_Lane | Exception] = []
     for env, seed in zip(envs, seeds, strict=False):
         try:
-            lanes.append(_Lane(env, seed, noise, memory))
+            lanes.append(_Lane(env, seed, noise))
         except Exception as error:
             lanes.append(error)
     going = [lane for lane in lanes if isinstance(lane, _Lane)]
@@ -269,10 +232,9 @@ def evaluate(
     """
     envs = [adopt(each) for each in (env if isinstance(env, Sequence) else [env])]
     seeds = [seed + number for number in range(episodes)]
+    starts = [[start] * ATTEMPTS for start in seeds]
     played = []
-    for number, one in enumerate(
-        collect_several(envs, agent, [[start] * ATTEMPTS for start in seeds], 0.0, 0.0, dropped)
-    ):
+    for number, one in enumerate(collect_several(envs, agent, starts, Noise.none(), dropped)):
         played.append(one)
         if watch is not None:
             watch(number, one.episode)
@@ -284,8 +246,7 @@ def collect_several(
     envs: Sequence[Environment],
     agent: Agent,
     seeds: Sequence[Sequence[int]],
-    noise: float,
-    memory: float,
+    noise: Noise,
     dropped: list[str] | None,
 ) -> Iterator[Played]:
     """As many episodes as ``seeds``, in step as far as there are environments.
@@ -295,7 +256,7 @@ def collect_several(
     """
     for first in range(0, len(seeds), len(envs)):
         some = seeds[first : first + len(envs)]
-        tried = _try(envs, agent, [attempts[0] for attempts in some], noise, memory)
+        tried = _try(envs, agent, [attempts[0] for attempts in some], noise)
         for env, attempts, found in zip(envs, some, tried, strict=False):
             if not isinstance(found, Exception):
                 yield found
@@ -303,16 +264,16 @@ def collect_several(
                 raise found
             else:
                 dropped.append(f"{type(found).__name__}: {found}")
-                yield _again(env, agent, attempts[1:], noise, memory, dropped)
+                yield _again(env, agent, attempts[1:], noise, dropped)
 
 
 def _try(
-    envs: Sequence[Environment], agent: Agent, seeds: Sequence[int], noise: float, memory: float
+    envs: Sequence[Environment], agent: Agent, seeds: Sequence[int], noise: Noise
 ) -> list[Played | Exception]:
     if len(seeds) > 1:
-        return collect_in_step(envs, agent, seeds, noise=noise, memory=memory)
+        return collect_in_step(envs, agent, seeds, noise=noise)
     try:
-        return [collect(envs[0], agent, seed=seeds[0], noise=noise, memory=memory)]
+        return [collect(envs[0], agent, seed=seeds[0], noise=noise)]
     except Exception as error:  # whatever a user's environment does
         return [error]
 
@@ -321,11 +282,10 @@ def _again(
     env: Environment,
     agent: Agent,
     seeds: Sequence[int],
-    noise: float,
-    memory: float,
+    noise: Noise,
     dropped: list[str],
 ) -> Played:
     def play(attempt: int) -> Played:
-        return collect(env, agent, seed=seeds[attempt], noise=noise, memory=memory)
+        return collect(env, agent, seed=seeds[attempt], noise=noise)
 
     return insist(play, dropped, len(seeds))
