@@ -26,7 +26,7 @@ TINY = {
         "value": {"layers": 1, "size": 6},
         "policy": {"layers": 1, "size": 6},
     },
-    "imagination": {"starts": 6, "horizon": 3, "renewal": 7},  # so that runs get over it
+    "imagination": {"starts": 6, "horizon": 3},
     "learner": {"precision": "float32"},
     "planner": {
         "horizon": 4,

@@ -8,7 +8,7 @@ import torch
 
 from tests.test_losses import make_batch
 from worldmodel.config import Config, load_preset, read
-from worldmodel.learner import BEHAVIOUR, InTurn, Learner, choose_precision
+from worldmodel.learner import InTurn, Learner, choose_precision
 from worldmodel.machine import second_thread
 from worldmodel.models import WorldModel
 from worldmodel.structs import Batch
@@ -57,49 +57,6 @@ def test_without_averaging_what_acts_is_what_learned(model: WorldModel, tiny: Co
         learner.update(make_batch(3, 5))
     for name, value in learner.averaged.state_dict().items():
         assert torch.equal(value, model.state_dict()[name]), name
-
-
-def behaviour(model: WorldModel) -> torch.Tensor:
-    named = model.named_parameters()
-    return torch.cat([p.detach().flatten().clone() for n, p in named if n.startswith(BEHAVIOUR)])
-
-
-def test_value_and_policy_begin_anew_and_the_world_model_goes_on(
-    model: WorldModel, tiny: Config
-) -> None:
-    config = read(tiny, {"imagination": {"renewal": 4, "target_rate": 1.0}})
-    learner, begun = Learner(model, config), behaviour(model)
-    largest_step = config.learner.value_rate  # Adam's first one; the policy's is as large
-    for update in range(1, 10):
-        world = torch.cat([p.detach().flatten() for p in learner.world_parameters])
-        learner.update(make_batch(3, 5))
-        moved = (behaviour(model) - begun).abs().max().item()
-        assert (moved <= 1.01 * largest_step) == (update in (1, 5, 9))
-        gone = torch.cat([p.detach().flatten() for p in learner.world_parameters]) - world
-        assert gone.abs().max().item() < 10 * config.learner.model_rate
-    assert {int(learner.optimizer.state[p]["step"]) for p in model.value.parameters()} == {1}
-    assert {int(learner.optimizer.state[p]["step"]) for p in learner.world_parameters} == {9}
-
-
-def test_the_old_policy_acts_until_the_new_one_is_of_age(model: WorldModel, tiny: Config) -> None:
-    config = read(tiny, {"imagination": {"renewal": 6}, "learner": {"averaging": 1.0}})
-    learner = Learner(model, config)
-    for update in range(1, 15):
-        old = behaviour(learner.averaged)
-        learner.update(make_batch(3, 5))
-        world = [p for n, p in learner.averaged.named_parameters() if not n.startswith(BEHAVIOUR)]
-        assert all(map(torch.equal, world, learner.world_parameters))
-        if update in (7, 13):
-            assert torch.equal(behaviour(learner.averaged), old)
-        else:
-            assert torch.equal(behaviour(learner.averaged), behaviour(model))
-
-
-def test_they_need_not_begin_anew(model: WorldModel, tiny: Config) -> None:
-    learner = Learner(model, read(tiny, {"imagination": {"renewal": 0}}))
-    for _ in range(9):
-        learner.update(make_batch(3, 5))
-    assert {int(learner.optimizer.state[p]["step"]) for p in model.value.parameters()} == {9}
 
 
 def test_padded_rows_teach_nothing(model: WorldModel, tiny: Config) -> None:

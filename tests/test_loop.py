@@ -173,7 +173,7 @@ def test_updates_are_earned_by_rows_where_that_is_asked(
     outcome = go(read(tiny, asked), tmp_path / "run", steps=700)
     *collected, _ = sorted((tmp_path / "run" / "replay").glob("*.npz"))
     actions = sum(len(read_episode(path)) - 1 for path in collected[tiny.loop.seed_episodes :])
-    assert outcome.updates == 3 + int(0.6 * actions)
+    assert outcome.updates == 3 + int(0.4 * actions)
 
 
 def test_no_more_episodes_are_played_together_than_the_steps_that_are_left(

@@ -189,7 +189,6 @@ class ImaginationConfig:
     trace: float = 0.95  # lambda of the returns
     entropy: float = 3e-3  # at 1e-3 the policy's spread was at its floor after 600 updates
     strain: float = 0.0  # weight of what keeps a policy from being too sure (models/policy.py)
-    renewal: int = 0  # updates after which value and policy begin anew; 0: never
     target_rate: float = 0.02  # how fast the slow value follows
 
     def check(self, path: str) -> None:
@@ -198,7 +197,6 @@ class ImaginationConfig:
         require(0 <= self.trace <= 1, f"{path}.trace: expected 0 to 1, got {self.trace}")
         require(self.entropy >= 0, f"{path}.entropy: expected 0 or more, got {self.entropy}")
         require(self.strain >= 0, f"{path}.strain: expected 0 or more, got {self.strain}")
-        require(self.renewal >= 0, f"{path}.renewal: expected 0 or more, got {self.renewal}")
         require(
             0 < self.target_rate <= 1,
             f"{path}.target_rate: expected more than 0, at most 1, got {self.target_rate}",
@@ -279,14 +277,14 @@ class PlannerConfig:
         require(self.rate > 0, f"{path}.rate: expected more than 0, got {self.rate}")
 
 
-UPDATES_PER_ROW = 0.6  # where loop.updates is None
+UPDATES_PER_ROW = 0.4  # where loop.updates is None
 
 
 @dataclass(frozen=True)
 class LoopConfig:
     seed_episodes: int = 5
     seed_updates: int = 200  # learned from the seed episodes before the planner acts
-    # For each 1000 simulator steps collected; None: 0.6 for each row, however long an action lasts.
+    # For each 1000 simulator steps collected; None: 0.4 for each row, however long an action lasts.
     updates: float | None = 100.0
     together: int = 1  # episodes collected in step, planned for at once, with the same weights
     seed_actions: Literal["wander", "uniform"] = "wander"  # that noise alone, or fresh at each row

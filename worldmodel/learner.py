@@ -29,10 +29,6 @@ class Learner:
     small batch, and what was learned from many hides under the last few jumps: ten rows ahead, the
     average's error is a fifth lower in one trial (assets/averaging_trials.csv).
 
-    Value and policy begin anew every ``imagination.renewal`` updates, as networks that learned for
-    long from little learn ever less. ``averaged`` keeps the old ones for a third of that time,
-    until the new ones have overtaken them.
-
     What an update has to find is two gradients that do not need each other: of the joint losses,
     back through the images, and of value and policy, from where the batch's rows lie. They are
     found side by side, on two cores where there are two; which of them is done first changes
@@ -49,11 +45,10 @@ class Learner:
         self.updates = torch.zeros((), device=self.device)
         self.precision = choose_precision(config.learner.precision, self.device)
         rates = config.learner
-        self.world_parameters = _parts(model, of_behaviour=False)
-        self.behaviour_parameters = _parts(model, of_behaviour=True)
+        named = model.named_parameters()
+        self.world_parameters = [part for name, part in named if not name.startswith(BEHAVIOUR)]
         self.imagined = without_gradients(model, self.world_parameters)
         self.beside: Executor = second_thread() if cores() > 1 else InTurn()
-        self.newborn = [parameter.detach().clone() for parameter in self.behaviour_parameters]
         groups = [(self.world_parameters, rates.model_rate)]
         if model.policy is not None:
             groups.append(([*model.value.parameters()], rates.value_rate))
@@ -67,8 +62,6 @@ class Learner:
     def update(self, batch: Batch) -> dict[str, float]:
         """One gradient step for the model, and one for value and policy in its imagination."""
         batch = batch.to(self.device)
-        if self._age(int(self.updates) + 1) == 1:
-            self._renew_behaviour()
         self.optimizer.zero_grad(set_to_none=True)
         terms, posterior = joint_terms(
             self.model, batch, self.config.objective, self.generator, self.precision
@@ -109,31 +102,10 @@ class Learner:
         """A plain mean of the first steps, then a moving one."""
         self.updates += 1
         rate = max(self.config.learner.averaging, 1 / float(self.updates))
-        age, maturity = self._age(int(self.updates)), self.config.imagination.renewal // 3
-        _approach(_parts(self.averaged, of_behaviour=False), self.world_parameters, rate)
-        if age is None or age >= maturity:
-            rate = 1.0 if age == maturity else rate
-            _approach(_parts(self.averaged, of_behaviour=True), self.behaviour_parameters, rate)
-        for held, fitted in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
-            held.copy_(fitted)
-
-    def _age(self, updates: int) -> int | None:
-        """Updates that value and policy have learned for, the last of so many included.
-
-        None: they are the first ones.
-        """
-        renewal = self.config.imagination.renewal
-        if self.model.policy is None or renewal == 0 or updates <= renewal:
-            return None
-        return (updates - 1) % renewal + 1
-
-    @torch.no_grad()
-    def _renew_behaviour(self) -> None:
-        """Value and policy as they began, and nothing that was known of their gradients."""
-        for parameter, newborn in zip(self.behaviour_parameters, self.newborn, strict=True):
-            parameter.copy_(newborn)
-            self.optimizer.state.pop(parameter, None)
-        self.return_range.zero_()
+        held, learned = [*self.averaged.parameters()], [*self.model.parameters()]
+        torch._foreach_lerp_(held, learned, rate)  # type: ignore[arg-type]
+        for buffer, fitted in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+            buffer.copy_(fitted)
 
     def _learn_behaviour(self, posterior: Latent, valid: Tensor) -> dict[str, Tensor]:
         """Gradients of value and policy, from futures imagined at rows of the batch."""
@@ -184,16 +156,6 @@ class InTurn(Executor):
         done: Future[Any] = Future()
         done.set_result(work(*args, **kwargs))
         return done
-
-
-def _parts(model: WorldModel, *, of_behaviour: bool) -> list[nn.Parameter]:
-    named = model.named_parameters()
-    return [part for name, part in named if name.startswith(BEHAVIOUR) == of_behaviour]
-
-
-def _approach(held: list[nn.Parameter], learned: list[nn.Parameter], rate: float) -> None:
-    if held:  # a model may have no policy
-        torch._foreach_lerp_(held, learned, rate)  # type: ignore[arg-type]
 
 
 def refuse_infinite(losses: Mapping[str, Tensor]) -> None:
