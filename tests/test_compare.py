@@ -202,6 +202,17 @@ def test_a_run_without_an_evaluation_is_named(tmp_path):
         read_run(tmp_path, Config())
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_every_point_lies_inside_the_picture(sign):
+    """A task that only costs has its curve below nothing."""
+    points = [(at, sign * low, sign * low) for at, low, _ in ((100, 900, 0), (200, 300, 0))]
+    (axes,) = plot_groups(group([curve(0, points, task="toy")])).axes
+    bottom, top = axes.get_ylim()
+    assert bottom < top
+    assert all(bottom <= value <= top for value in axes.lines[0].get_ydata())
+    assert (bottom == 0) == (sign > 0)
+
+
 def test_the_command_writes_a_table_numbers_and_a_picture(runs, tmp_path, capsys, monkeypatch):
     (tmp_path / "scores.csv").write_text(SCORES + "toy,5,200,2,0,7\n")
     assert cli.main(["compare", "scores.csv", "--out", "seen"]) == 0

@@ -246,7 +246,8 @@ def plot_groups(groups: Sequence[Group]) -> Figure:
             )  # fmt: skip
         draw_published(axes, published(task), int(max(one.env_steps[-1] for one in members)))
         name_axes(axes, task, "env steps (simulator steps)", "return")
-        axes.set_ylim(bottom=0)
+        if min(one.scores.min() for one in members) >= 0:
+            axes.set_ylim(bottom=0)
         axes.xaxis.set_major_formatter(lambda steps, _: f"{steps / 1000:,.0f}k")
         axes.locator_params(axis="x", nbins=5)
         axes.legend(frameon=False, fontsize=12, loc="upper left")
