@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.conftest import Painter
+from worldmodel.config import LoopConfig
 from worldmodel.envs import adopt
 from worldmodel.rollout import Noise
 from worldmodel.rollout.noise import SWELL_MEMORY, wandering
@@ -56,6 +57,11 @@ def test_the_noise_follows_from_the_seed_alone() -> None:
     noise = Noise(0.3, 0.8, swell=1.0)
     np.testing.assert_array_equal(noises(noise, 1), noises(noise, 1))
     assert not np.array_equal(noises(noise, 1), noises(noise, 2))
+
+
+def test_the_settings_say_what_the_noise_is() -> None:
+    loop = LoopConfig(noise=0.1, noise_memory=0.2, noise_swell=0.7)
+    assert Noise.of(loop) == Noise(size=0.1, memory=0.2, swell=0.7)
 
 
 def test_no_noise_is_none() -> None:
