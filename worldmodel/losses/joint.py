@@ -29,8 +29,7 @@ def joint_terms(
     rows, steps = batch.action.shape[:2]
     pixels = model.pixels(batch.image)  # [B, T, C, H, W]
     if model.pixels.bits < 8:
-        uniform = torch.rand(pixels.shape, generator=generator, device=device)
-        pixels = model.pixels.dither(pixels, uniform)
+        pixels = model.pixels.dither(pixels, generator)
     with precision():
         embed = model.encoder(pixels).float()
     embed = model.join(embed, batch.vectors)  # [B, T, E]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from worldmodel.models.layers import ChannelNorm
+from worldmodel.models.transposed import Doubling, FromOnePixel
 
 
 class SlimDecoder(nn.Module):
@@ -40,10 +41,10 @@ class PlanetDecoder(nn.Module):
         self.shape = (channels, size, size)
         self.start = nn.Linear(feature_size, 32 * width)
         self.net = nn.Sequential(
-            nn.ConvTranspose2d(32 * width, 4 * width, 5, 2), nn.ReLU(),
-            nn.ConvTranspose2d(4 * width, 2 * width, 5, 2), nn.ReLU(),
-            nn.ConvTranspose2d(2 * width, width, 6, 2), nn.ReLU(),
-            nn.ConvTranspose2d(width, channels, 6, 2),
+            FromOnePixel(32 * width, 4 * width, 5, 2), nn.ReLU(),
+            Doubling(4 * width, 2 * width, 5), nn.ReLU(),
+            Doubling(2 * width, width, 6), nn.ReLU(),
+            Doubling(width, channels, 6),
         )  # fmt: skip
 
     def forward(self, features: Tensor) -> Tensor:

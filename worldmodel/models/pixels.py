@@ -30,16 +30,14 @@ class Pixels(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """[..., H, W, C] uint8 -> [..., C, H, W], whose memory stays as it came"""
-        levels = image.float()
-        if self.bits < 8:
-            levels = torch.floor(levels / 2 ** (8 - self.bits)) * (255 / (2**self.bits - 1))
-        pixels = levels.mul_(self.scale / 255).sub_(self.mean * self.scale)
+        levels = (image >> (8 - self.bits)).float()
+        pixels = levels.mul_(self.scale / (2**self.bits - 1)).sub_(self.mean * self.scale)
         return pixels.movedim(-1, -3)
 
-    def dither(self, pixels: Tensor, uniform: Tensor) -> Tensor:
+    def dither(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """Spread each level evenly over its bin, so that a density over it makes sense."""
-        offset: Tensor = (uniform - 0.5) * self.scale / 2**self.bits
-        return pixels + offset
+        place = torch.empty_like(pixels).uniform_(-0.5, 0.5, generator=generator)
+        return torch.addcmul(pixels, place, self.scale / 2**self.bits)
 
     def to_bytes(self, pixels: Tensor) -> Tensor:
         """[..., C, H, W] -> [..., H, W, C] uint8"""

@@ -1,0 +1,61 @@
+"""Quick transposed convolutions against PyTorch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from worldmodel.models.transposed import Doubling, FromOnePixel
+
+Pair = tuple[nn.ConvTranspose2d, nn.ConvTranspose2d, torch.Tensor]
+
+
+def pair(case: str) -> Pair:
+    """Ours, PyTorch's with the same weights, and images to draw from."""
+    torch.manual_seed(0)
+    if case == "one pixel":
+        ours: nn.ConvTranspose2d = FromOnePixel(7, 4, 5, 2)
+        x = torch.randn(3, 7, 1, 1)
+    else:
+        size = int(case.split()[1])
+        ours = Doubling(7, 4, size)
+        x = torch.randn(3, 7, 5, 6)
+    theirs = nn.ConvTranspose2d(7, 4, ours.kernel_size, 2)  # type: ignore[arg-type]
+    theirs.load_state_dict(ours.state_dict())
+    return ours.double(), theirs.double(), x.double().requires_grad_()
+
+
+CASES = ["one pixel", "kernel 2", "kernel 3", "kernel 4", "kernel 5", "kernel 6"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_draws_what_pytorch_draws(case: str) -> None:
+    ours, theirs, x = pair(case)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_are_pytorchs(case: str) -> None:
+    ours, theirs, x = pair(case)
+    upstream = torch.randn_like(theirs(x))
+    found, expected = (
+        torch.autograd.grad(layer(x), [x, *layer.parameters()], upstream)
+        for layer in (ours, theirs)
+    )
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_autocast_and_no_gradient(case: str) -> None:
+    ours, theirs, x = (part.float() for part in pair(case))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        drawn = ours(x)
+    assert drawn.dtype == torch.bfloat16
+    torch.testing.assert_close(drawn.float(), theirs(x), atol=0.03, rtol=0.03)
+
+
+def test_an_input_without_gradient_gets_none() -> None:
+    ours, _, x = pair("kernel 6")
+    ours(x.detach()).sum().backward()
+    assert all(parameter.grad is not None for parameter in ours.parameters())
