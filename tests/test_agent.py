@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,6 +93,26 @@ def test_a_users_score_replaces_the_reward(model: WorldModel, tiny: Config) -> N
     np.testing.assert_allclose(plan.first, [0.4, -0.7], atol=0.1)
 
 
+@pytest.mark.parametrize(
+    ("changes", "asks", "far"),
+    [
+        ({}, False, False),  # near what the policy proposes
+        ({}, True, True),  # of this score the policy knows nothing
+        ({"planner": {"proposals": 0}}, False, True),
+        ({"model": {"policy": {"kind": "none"}, "value": {"kind": "none"}}}, False, True),
+    ],
+)
+def test_how_far_a_search_begins(
+    tiny: Config, changes: dict[str, Any], asks: bool, far: bool
+) -> None:
+    narrow = {"planner": {"max_std": 0.11, "free_std": 0.7, "iterations": 1, "elites": 8}}
+    config = read(read(tiny, narrow), changes)
+    model = WorldModel(config.model, image_size=16, channels=3, action_size=2)
+    agent = Agent(model.requires_grad_(False), config)
+    plan = agent.plan(agent.initial(), score=(lambda z, a: a.sum(-1)) if asks else None)
+    assert (float(plan.elites[config.planner.proposals :].std()) > 0.3) == far
+
+
 def test_a_score_of_another_shape_is_refused(agent: Agent) -> None:
     with pytest.raises(ValueError, match=r"score: expected \[B, N, L\] = \[1, .*, 4\], got \[1, "):
         agent.plan(agent.initial(), score=lambda latents, actions: actions.sum((-1, -2)))
@@ -99,6 +120,7 @@ def test_a_score_of_another_shape_is_refused(agent: Agent) -> None:
 
 def test_the_learned_reward_is_a_score_like_any_other(agent: Agent) -> None:
     belief = agent.observe(agent.initial(), agent.no_action(), images())
+    agent.free_planner = agent.planner  # searched no wider than the agent's own reward
     plan = agent.plan(belief)
     assert torch.equal(agent.plan(belief, score=agent.reward).actions, plan.actions)
     weighed = agent.plan(belief, score=lambda latents, actions: 0 * agent.reward(latents, actions)
@@ -200,7 +222,7 @@ def wall(latents: Tensor, actions: Tensor) -> Tensor:
 def test_what_breaks_a_constraint_loses_to_what_keeps_it(model: WorldModel, tiny: Config) -> None:
     planner = {"iterations": 4, "candidates": 300, "elites": 30, "horizon": 2, "proposals": 0}
     for kind in ("cem", "mppi", "icem", "shooting", "gradient"):
-        config = read(tiny, {"planner": {"kind": kind, "max_std": 1.0, **planner}})
+        config = read(tiny, {"planner": {"kind": kind, **planner}})
         agent = Agent(model.requires_grad_(False), config)
 
         def score(latents: Tensor, actions: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from worldmodel.config import (
     read,
     settings_hash,
     to_dict,
+    unsaid,
 )
 
 # settings that are changed together or not at all
@@ -111,6 +112,18 @@ def test_differences_say_where_and_what() -> None:
     new = read(old, {"planner": {"horizon": 7}, "seed": 3})
     assert differences(old, old) == []
     assert differences(old, new) == ["seed: 0 -> 3", f"planner.horizon: {old.planner.horizon} -> 7"]
+
+
+def test_what_was_not_written_down_is_named() -> None:
+    written = to_dict(Config())
+    assert unsaid(Config(), written) == []
+    del written["planner"]["horizon"], written["replay"], written["seed"]
+    default = Config()
+    assert unsaid(default, written) == [
+        "seed: 0",
+        *(f"replay.{name}: {value}" for name, value in to_dict(default)["replay"].items()),
+        f"planner.horizon: {default.planner.horizon}",
+    ]
 
 
 def test_a_short_exponent_is_a_number(tmp_path: Path) -> None:

@@ -71,7 +71,10 @@ class Agent:
         self.pace = Pace()  # until ``warm_up`` has measured
         self._clock = clock
         fitting = build_categorical if model.has_choices else build
-        self.planner: Planner = fitting(config.planner)
+        free = dataclasses.replace(config.planner, max_std=config.planner.free_std)
+        guided = model.policy is not None and config.planner.proposals > 0
+        self.planner: Planner = fitting(config.planner if guided else free)
+        self.free_planner: Planner = fitting(free)  # for a score that the policy never learned
 
     @property
     def device(self) -> torch.device:
@@ -140,7 +143,8 @@ class Agent:
         begins that would end too late by what ``warm_up`` measured. Where even the first slice
         would, the plan is what the policy does, if it may propose and no ``score`` is given; else
         it is the previous plan. Its ``origin`` says so. ``score``: plan for this instead of the
-        reward, in a like unit if the planner is mppi. ``limits``: what every action keeps that is
+        reward, in a like unit if the planner is mppi; the search begins as wide as
+        ``planner.free_std``. ``limits``: what every action keeps that is
         imagined in the search, or returned. ``delay`` [D, A]: the actions under way, the next one
         first; the plan begins after them.
         """
@@ -169,7 +173,8 @@ class Agent:
                 )
             project = limits.project(start, self._last(limits, under_way, previous))
         allowed = None if limits is None else limits.allowed
-        found = self.planner.search(
+        planner = self.planner if score is None else self.free_planner
+        found = planner.search(
             self._score(model, rows, score, generators, allowed),
             start,
             proposals=proposals,

@@ -232,7 +232,8 @@ class PlannerConfig:
     candidates: int = 64  # proposals included
     elites: int = 16
     proposals: int = 16  # candidates that the policy draws
-    max_std: float = 1.0  # where the search begins
+    max_std: float = 1.0  # where the search begins beside what the policy proposes
+    free_std: float = 1.0  # the same where no policy proposes, or for a score that it never learned
     min_std: float = 0.1  # mppi
     temperature: float = 0.5  # mppi: how sharply returns weigh the elites, in the score's own unit
     noise_exponent: float = 2.0  # icem: 0 is white noise
@@ -266,6 +267,11 @@ class PlannerConfig:
             0 < self.min_std <= self.max_std,
             f"{path}.min_std: expected more than 0 and at most {path}.max_std = {self.max_std},"
             f" got {self.min_std}",
+        )
+        require(
+            self.free_std >= self.min_std,
+            f"{path}.free_std: expected at least {path}.min_std = {self.min_std},"
+            f" got {self.free_std}",
         )
         for name, low, high in (("kept_share", 0, 1), ("momentum", 0, 1), ("decay", 0.01, 1)):
             value = getattr(self, name)
@@ -489,3 +495,19 @@ def differences(old: Config, new: Config) -> list[str]:
         return rows
 
     return walk(to_dict(old), to_dict(new), "")
+
+
+def unsaid(config: Config, written: Mapping[str, Any]) -> list[str]:
+    """``path: value`` for every setting that was not written down and so took today's default."""
+
+    def walk(settings: Mapping[str, Any], written: Mapping[str, Any], path: str) -> list[str]:
+        rows: list[str] = []
+        for name, value in settings.items():
+            where = f"{path}{name}"
+            if isinstance(value, Mapping):
+                rows += walk(value, written.get(name, {}), f"{where}.")
+            elif name not in written:
+                rows.append(f"{where}: {value}")
+        return rows
+
+    return walk(to_dict(config), written, "")

@@ -41,7 +41,14 @@ def refuse_other_settings(run: Path, config: Config) -> None:
         if run.exists() and (not run.is_dir() or any(run.iterdir())):
             raise ConfigError(f"run: {run} exists and is not a run; choose another with --run")
         return
-    differing = settings.differences(read_run(run), config)
+    made_with = read_run(run)
+    younger = settings.unsaid(made_with, read_about(run)["settings"])
+    if younger:
+        raise ConfigError(
+            f"run: {run} was made before these settings were; write into its config.yaml what it"
+            " shall go on with (today's defaults):\n  " + "\n  ".join(younger)
+        )
+    differing = settings.differences(made_with, config)
     if differing:
         raise ConfigError(
             f"run: {run} was made with other settings; choose another folder with --run, or these"
