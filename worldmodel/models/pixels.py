@@ -30,7 +30,9 @@ class Pixels(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """[..., H, W, C] uint8 -> [..., C, H, W], whose memory stays as it came"""
-        levels = (image >> (8 - self.bits)).float()
+        levels = image.float()
+        if self.bits < 8:  # not a shift of the bytes: exported, it is another one
+            levels.div_(2 ** (8 - self.bits)).floor_()
         pixels = levels.mul_(self.scale / (2**self.bits - 1)).sub_(self.mean * self.scale)
         return pixels.movedim(-1, -3)
 
