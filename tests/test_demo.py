@@ -65,7 +65,8 @@ def test_the_command_line_beside_the_weights_trains_them_again(
     main(words[1:])
     ((config, limits),) = asked
     assert config == read(Config(), about["settings"])  # which may lack settings added since
-    assert limits["minutes"] == round(about["trained"]["wall_clock_s"] / 60, -1)
+    took = about["trained"]["wall_clock_s"] / 60  # the last evaluation came after that
+    assert took - 3 <= limits["minutes"] <= took
     assert about["trained"]["command"] in (COMMANDS["demo"].__doc__ or "")
 
 

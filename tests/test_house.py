@@ -123,4 +123,4 @@ def test_every_preset_loads(name: str) -> None:
 
 
 def test_the_presets_that_people_rely_on_are_there() -> None:
-    assert {"default", "patient", "planet"} <= set(config.presets())
+    assert {"default", "planet"} <= set(config.presets())

@@ -60,8 +60,8 @@ class EnvConfig:
 class ReplayConfig:
     """Where experience waits, and the windows that leave it."""
 
-    batch: int = 12  # windows in a batch
-    length: int = 24  # rows in a window
+    batch: int = 24  # windows in a batch
+    length: int = 12  # rows in a window
     memory_gb: float = 4.0  # the oldest episodes leave memory (never the disk) beyond this
     disk_share: float = 0.5  # a run stops rather than take more of the free disk than this
 
@@ -117,7 +117,7 @@ class HeadConfig:
 @dataclass(frozen=True)
 class ModelConfig:
     encoder: ImageNetConfig = ImageNetConfig()
-    encoder_gain: float = 1.0  # of its first weights, over PyTorch's own
+    encoder_gain: float = 3.0  # of its first weights, over PyTorch's own
     decoder: ImageNetConfig = ImageNetConfig()
     dynamics: DynamicsConfig = DynamicsConfig()
     reward: HeadConfig = HeadConfig("twohot")
@@ -185,11 +185,11 @@ class ImaginationConfig:
     """How value and policy are learned from imagined returns."""
 
     starts: int = 128  # posterior rows of the batch that imagination starts from
-    horizon: int = 12
+    horizon: int = 5
     trace: float = 0.95  # lambda of the returns
-    entropy: float = 3e-3  # at 1e-3 the policy's spread was at its floor after 600 updates
-    strain: float = 0.0  # weight of what keeps a policy from being too sure (models/policy.py)
-    target_rate: float = 0.02  # how fast the slow value follows
+    entropy: float = 1e-3
+    strain: float = 0.1  # weight of what keeps a policy from being too sure (models/policy.py)
+    target_rate: float = 0.1  # how fast the slow value follows
 
     def check(self, path: str) -> None:
         require(self.starts >= 1, f"{path}.starts: expected 1 or more, got {self.starts}")
@@ -206,7 +206,7 @@ class ImaginationConfig:
 @dataclass(frozen=True)
 class LearnerConfig:
     model_rate: float = 8e-4
-    value_rate: float = 3e-4
+    value_rate: float = 1e-3
     policy_rate: float = 3e-4
     epsilon: float = 1e-5
     clip: float = 100.0  # of the gradient's norm, for each of the three separately
@@ -232,7 +232,7 @@ class PlannerConfig:
     candidates: int = 64  # proposals included
     elites: int = 16
     proposals: int = 16  # candidates that the policy draws
-    max_std: float = 1.0  # where the search begins beside what the policy proposes
+    max_std: float = 0.3  # where the search begins beside what the policy proposes
     free_std: float = 1.0  # the same where no policy proposes, or for a score that it never learned
     min_std: float = 0.1  # mppi
     temperature: float = 0.5  # mppi: how sharply returns weigh the elites, in the score's own unit
@@ -290,8 +290,9 @@ UPDATES_PER_ROW = 0.4  # where loop.updates is None
 class LoopConfig:
     seed_episodes: int = 5
     seed_updates: int = 200  # learned from the seed episodes before the planner acts
-    # For each 1000 simulator steps collected; None: 0.4 for each row, however long an action lasts.
-    updates: float | None = 100.0
+    # For each 1000 simulator steps collected; None: 0.4 for each row, so that a task whose actions
+    # last two steps learns twice as often as one where they last four.
+    updates: float | None = None
     together: int = 1  # episodes collected in step, planned for at once, with the same weights
     seed_actions: Literal["wander", "uniform"] = "wander"  # that noise alone, or fresh at each row
     # Standard deviation added to the planned action while collecting; where the action is one of
@@ -300,7 +301,9 @@ class LoopConfig:
     # How much of the noise survives a row. White noise averages out before anything moves: over 25
     # random episodes of ball_in_cup_catch it scored 21, this 102; on finger_spin 1 against 7.
     noise_memory: float = 0.8
-    noise_swell: float = 0.0  # how far its size wanders: a standard deviation of the logarithm
+    # How far its size wanders: a standard deviation of the logarithm. Around a policy that has
+    # settled small noise finds nothing new: walker_stand sat (assets/walker_stand_noise.csv).
+    noise_swell: float = 1.0
     evaluate_every: int = 10_000  # simulator steps
     evaluate_episodes: int = 5
     # The collecting process hangs if it gives no row for so long, and is replaced. A first start
