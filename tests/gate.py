@@ -48,8 +48,8 @@ SETTINGS = {
 }
 STEPS = 3_600  # simulator steps
 # The push of the task, this line and the shift of actions_late were settled while looking at these
-# very seeds and defects; three other seeds, and one defect on one of them, were tried afterwards.
-PASS = 36.0  # mean of ten episodes of 60 rows, each worth 1 at most
+# very seeds and defects, and at three other seeds, and one defect on one of them.
+PASS = 40.0  # mean of ten episodes of 60 rows, each worth 1 at most
 SEEDS = range(5)
 
 
@@ -118,8 +118,8 @@ def prior_sees() -> Iterator[None]:
 def actions_late() -> Any:
     """Rows of a batch carry the action after theirs: what is done seems to act a row late.
 
-    The other way round (each row the action before its own) the task is still learned, to 48 with
-    seed 0: the gate does not see that. Aligned rows have tests of their own.
+    The other way round (each row the action before its own) the former defaults still learned the
+    task, to 48 with seed 0: the gate does not see that. Aligned rows have tests of their own.
     """
     return _batches(lambda batch: dataclasses.replace(batch, action=batch.action.roll(-1, 1)))
 
