@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from worldmodel.models.transposed import Doubling, FromOnePixel
+from worldmodel.models.transposed import Doubling, FromOnePixel, Transposed
 
+KINDS = {"transposed": Transposed, "doubling": Doubling}
 Pair = tuple[nn.ConvTranspose2d, nn.ConvTranspose2d, torch.Tensor]
 
 
@@ -18,15 +19,17 @@ def pair(case: str) -> Pair:
         ours: nn.ConvTranspose2d = FromOnePixel(7, 4, 5, 2)
         x = torch.randn(3, 7, 1, 1)
     else:
-        size = int(case.split()[1])
-        ours = Doubling(7, 4, size)
+        name, size, padding = case.split()
+        ours = KINDS[name](7, 4, int(size), int(padding))
         x = torch.randn(3, 7, 5, 6)
-    theirs = nn.ConvTranspose2d(7, 4, ours.kernel_size, 2)  # type: ignore[arg-type]
+    theirs = nn.ConvTranspose2d(7, 4, ours.kernel_size, 2, ours.padding)  # type: ignore[arg-type]
     theirs.load_state_dict(ours.state_dict())
     return ours.double(), theirs.double(), x.double().requires_grad_()
 
 
-CASES = ["one pixel", "kernel 2", "kernel 3", "kernel 4", "kernel 5", "kernel 6"]
+CASES = ["one pixel"] + [
+    f"{name} {size} {padding}" for name in KINDS for size in range(2, 7) for padding in (0, 1)
+]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -56,6 +59,6 @@ def test_autocast_and_no_gradient(case: str) -> None:
 
 
 def test_an_input_without_gradient_gets_none() -> None:
-    ours, _, x = pair("kernel 6")
+    ours, _, x = pair("doubling 6 0")
     ours(x.detach()).sum().backward()
     assert all(parameter.grad is not None for parameter in ours.parameters())

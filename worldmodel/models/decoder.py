@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from worldmodel.models.layers import ChannelNorm
-from worldmodel.models.transposed import Doubling, FromOnePixel
+from worldmodel.models.transposed import Doubling, FromOnePixel, Transposed
 
 
 class SlimDecoder(nn.Module):
@@ -20,10 +20,10 @@ class SlimDecoder(nn.Module):
         self.start = nn.Linear(feature_size, widths[0] * self.grid**2)
         self.net = nn.Sequential(
             ChannelNorm(widths[0]), nn.SiLU(),
-            nn.ConvTranspose2d(widths[0], widths[1], 4, 2, 1), ChannelNorm(widths[1]), nn.SiLU(),
-            nn.ConvTranspose2d(widths[1], widths[2], 4, 2, 1), ChannelNorm(widths[2]), nn.SiLU(),
-            nn.ConvTranspose2d(widths[2], widths[3], 4, 2, 1), nn.SiLU(),
-            nn.ConvTranspose2d(widths[3], channels, 4, 2, 1),
+            Transposed(widths[0], widths[1], 4, padding=1), ChannelNorm(widths[1]), nn.SiLU(),
+            Transposed(widths[1], widths[2], 4, padding=1), ChannelNorm(widths[2]), nn.SiLU(),
+            Transposed(widths[2], widths[3], 4, padding=1), nn.SiLU(),
+            Doubling(widths[3], channels, 4, padding=1),
         )  # fmt: skip
 
     def forward(self, features: Tensor) -> Tensor:

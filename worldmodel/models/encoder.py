@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor, nn
+
+from worldmodel.models.windows import FewWindows
 
 
 class SlimEncoder(nn.Module):
@@ -42,10 +42,12 @@ class PlanetEncoder(nn.Module):
     def __init__(self, size: int, channels: int, width: int) -> None:
         super().__init__()
         widths = (channels, width, 2 * width, 4 * width, 8 * width)
-        layers: list[nn.Module] = []
-        for inputs, outputs in pairwise(widths):
-            layers += [nn.Conv2d(inputs, outputs, 4, 2), nn.ReLU()]
-        self.net = nn.Sequential(*layers)
+        self.net = nn.Sequential(
+            nn.Conv2d(widths[0], widths[1], 4, 2), nn.ReLU(),
+            nn.Conv2d(widths[1], widths[2], 4, 2), nn.ReLU(),
+            nn.Conv2d(widths[2], widths[3], 4, 2), nn.ReLU(),
+            FewWindows(widths[3], widths[4], 4), nn.ReLU(),
+        )  # fmt: skip
         self.embed_size = widths[-1] * 2 * 2
 
     def forward(self, pixels: Tensor) -> Tensor:

@@ -92,8 +92,8 @@ class Recurrent(nn.Module):
     def observe(self, latent: Latent, action: Tensor, embed: Tensor, noise: Tensor) -> Latent:
         """Filter a whole window: [B, T, A], [B, T, E], [B, T, S] -> posterior [B, T]."""
         posteriors = []
-        for t in range(action.shape[1]):
-            latent = self.observe_step(latent, action[:, t], embed[:, t], noise[:, t])
+        for row in zip(action.unbind(1), embed.unbind(1), noise.unbind(1), strict=True):
+            latent = self.observe_step(latent, *row)
             posteriors.append(latent)
         return Latent.stack(posteriors, 1)
 
