@@ -208,9 +208,19 @@ def test_every_command_is_understood(capsys: pytest.CaptureFixture[str]) -> None
                 assert option.replace("_", "-") in text.replace("_", "-"), line
 
 
-def test_every_file_that_is_named_exists() -> None:
-    for name in re.findall(r"\]\(((?!http)[^)#]+)\)", README):
-        assert (ROOT / name).exists(), name
+@pytest.mark.parametrize("page", ["README.md", "assets/README.md"])
+def test_every_file_that_is_named_exists(page: str) -> None:
+    names = re.findall(r"\]\(((?!http)[^)#]+)\)", (ROOT / page).read_text())
+    assert names
+    for name in names:
+        assert ((ROOT / page).parent / name).exists(), name
+
+
+def test_every_table_and_picture_has_its_place_on_the_page_of_assets() -> None:
+    page = (ROOT / "assets/README.md").read_text()
+    patterns = re.findall(r"[\w*]+\.(?:csv|png)", page)
+    for path in (ROOT / "assets").glob("*.[cp][sn][vg]"):
+        assert any(path.match(pattern) for pattern in patterns), path
 
 
 def test_every_room_of_the_map_exists() -> None:
