@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from worldmodel.models.convolutions import Doubling, FromOnePixel, Transposed
 from worldmodel.models.layers import ChannelNorm
-from worldmodel.models.transposed import Doubling, FromOnePixel, Transposed
 
 
 class SlimDecoder(nn.Module):

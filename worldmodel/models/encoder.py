@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from worldmodel.models.windows import FewWindows
+from worldmodel.models.convolutions import FewWindows
 
 
 class SlimEncoder(nn.Module):

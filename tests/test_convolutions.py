@@ -1,4 +1,4 @@
-"""Quick transposed convolutions against PyTorch's own."""
+"""Quick convolutions and transposed ones against PyTorch's own."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ import pytest
 import torch
 from torch import nn
 
-from worldmodel.models.transposed import Doubling, FromOnePixel, Transposed
+from worldmodel.models.convolutions import Doubling, FewWindows, FromOnePixel, Transposed
 
 KINDS = {"transposed": Transposed, "doubling": Doubling}
-Pair = tuple[nn.ConvTranspose2d, nn.ConvTranspose2d, torch.Tensor]
+Convolution = nn.Conv2d | nn.ConvTranspose2d
+Pair = tuple[Convolution, Convolution, torch.Tensor]
 
 
 def pair(case: str) -> Pair:
     """Ours, PyTorch's with the same weights, and images to draw from."""
     torch.manual_seed(0)
+    ours: Convolution
+    theirs: Convolution
+    if case.startswith("windows"):
+        kernel, *image = map(int, case.split()[1:])
+        ours, theirs = FewWindows(7, 4, kernel), nn.Conv2d(7, 4, kernel, 2)
+        theirs.load_state_dict(ours.state_dict())
+        x = torch.randn(3, 7, *image)
+        return ours.double(), theirs.double(), x.double().requires_grad_()
     if case == "one pixel":
-        ours: nn.ConvTranspose2d = FromOnePixel(7, 4, 5, 2)
+        ours = FromOnePixel(7, 4, 5, 2)
         x = torch.randn(3, 7, 1, 1)
     else:
         name, size, padding = case.split()
@@ -27,7 +36,7 @@ def pair(case: str) -> Pair:
     return ours.double(), theirs.double(), x.double().requires_grad_()
 
 
-CASES = ["one pixel"] + [
+CASES = ["one pixel", "windows 4 6 6", "windows 4 7 9", "windows 2 4 5", "windows 5 9 5"] + [
     f"{name} {size} {padding}" for name in KINDS for size in range(2, 7) for padding in (0, 1)
 ]
 
@@ -58,7 +67,8 @@ def test_autocast_and_no_gradient(case: str) -> None:
     torch.testing.assert_close(drawn.float(), theirs(x), atol=0.03, rtol=0.03)
 
 
-def test_an_input_without_gradient_gets_none() -> None:
-    ours, _, x = pair("doubling 6 0")
+@pytest.mark.parametrize("case", ["doubling 6 0", "transposed 4 1", "windows 4 6 6"])
+def test_an_input_without_gradient_gets_none(case: str) -> None:
+    ours, _, x = pair(case)
     ours(x.detach()).sum().backward()
     assert all(parameter.grad is not None for parameter in ours.parameters())
