@@ -49,7 +49,7 @@ SETTINGS = {
 STEPS = 3_600  # simulator steps
 # The push of the task, this line and the shift of actions_late were settled while looking at these
 # very seeds and defects, and at three other seeds, and one defect on one of them.
-PASS = 40.0  # mean of ten episodes of 60 rows, each worth 1 at most
+PASS = 42.0  # mean of ten episodes of 60 rows, each worth 1 at most
 SEEDS = range(5)
 
 
