@@ -71,7 +71,7 @@ def test_a_kept_run_is_a_score_file_with_its_settings_beside_it(tmp_path):
     journal.evaluation(200, 1.6, [1.25, 3.0], [7, 8])
     config = read(Config(), {"task": "toy", "seed": 3})
     about = {
-        "settings": {"task": "toy", "seed": 3},
+        "settings": {"task": "toy", "seed": 3, "discount_rate": 0.9},
         "settings_hash": "abc",
         "environment": {"renderer": "toy"},
         "versions": {"torch": "2"},
@@ -81,7 +81,7 @@ def test_a_kept_run_is_a_score_file_with_its_settings_beside_it(tmp_path):
     assert kept.name == "toy-3.csv"
     assert "# settings abc (settings/abc.yaml); renderer toy\n" in kept.read_text()
     assert "# beside\n# other work\n" in kept.read_text()
-    assert (tmp_path / "scores" / "settings" / "abc.yaml").read_text() == "task: toy\nseed: 3\n"
+    assert (tmp_path / "scores" / "settings" / "abc.yaml").read_text() == "discount_rate: 0.9\n"
     (back,) = read_scores(tmp_path / "scores")
     assert (back.name, back.task, back.seed) == ("scores", "toy", 3)
     assert [(e.env_steps, e.wall_clock_s, e.returns) for e in back.evaluations] == [

@@ -25,7 +25,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from worldmodel.config import Config, ConfigError, settings_hash
+from worldmodel.config import Config, ConfigError, settings_hash, shared
 from worldmodel.log import EVALUATIONS, Evaluation, read_evaluations
 from worldmodel.published import best, published, shown
 from worldmodel.visualize.figures import draw_published, name_axes, panels
@@ -96,7 +96,7 @@ def keep(run: Path, config: Config, about: Mapping[str, Any], folder: Path, note
     """The run's evaluations as one score file, TASK-SEED.csv, and the settings behind it.
 
     Small enough to be kept where runs are not. ``about`` is what the run's config.yaml says of
-    machine and renderer; the settings lie beside it in full, named by their hash.
+    machine and renderer; the settings lie beside it, named by their hash: one file for all tasks.
     """
     curve = read_run(run, config)
     mark = about["settings_hash"]
@@ -116,7 +116,7 @@ def keep(run: Path, config: Config, about: Mapping[str, Any], folder: Path, note
         for start, score in zip(at.seeds, at.returns, strict=True):
             row = [curve.task, curve.seed, at.env_steps, seconds, f"{score:.1f}", start]
             writer.writerow(row)
-    settings = yaml.safe_dump(about["settings"], sort_keys=False)
+    settings = yaml.safe_dump(shared(about["settings"]), sort_keys=False)
     name = f"{curve.task.replace(':', '_').replace('/', '_')}-{curve.seed}.csv"
     _write_all(folder / "settings", {f"{mark}.yaml": settings.encode()})
     _write_all(folder, {name: text.getvalue().encode()})

@@ -476,11 +476,14 @@ def to_dict(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def shared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What runs with the same settings share: all but task and seed."""
+    return {name: value for name, value in settings.items() if name not in ("task", "seed")}
+
+
 def settings_hash(config: Config) -> str:
     """Twelve letters that change when any setting but the seed and the task does."""
-    settings = to_dict(config)
-    del settings["seed"], settings["task"]
-    text = json.dumps(settings, sort_keys=True)
+    text = json.dumps(shared(to_dict(config)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
