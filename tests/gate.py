@@ -6,8 +6,8 @@
                                                 defect, others each time (it counts the commits)
     python -m tests.gate --all --csv FILE       five seeds, five defects, as a table
 
-The task is the smallest honest one: a point glides along a line, its velocity is in no single
-image, and it is to be held in the middle. Training is the product's own, through its front door, in
+The task is the smallest honest one: a point lies on a hill, its velocity is in no single image, and
+it is to be held at the top. Training is the product's own, through its front door, in
 one process and at stated steps, so that a seed gives the same score again on the same machine.
 """
 
@@ -47,17 +47,18 @@ SETTINGS = {
     "loop": {"seed_episodes": 10, "updates": 150, "noise_memory": 0.0, "evaluate_every": 10_000},
 }
 STEPS = 3_600  # simulator steps
-# The push of the task, this line and the shift of actions_late were settled while looking at these
-# very seeds and defects, and at three other seeds, and one defect on one of them.
-PASS = 42.0  # mean of ten episodes of 60 rows, each worth 1 at most
+# The push of the task was settled while looking at five seeds and defects on a line that was level;
+# slope and this line on the slope at seed 1, and at actions_late with the seeds 0 and 5.
+PASS = 35.0  # mean of ten episodes of 60 rows, each worth 1 at most
 SEEDS = range(5)
 
 
 class Glide:
-    """A point on a line, pushed by the action, thrown back by walls at both ends.
+    """A point on a hill, pushed by the action, thrown back by walls at both ends.
 
-    Over 20 starts, uniform random actions score 11, none at all 8, pushing back in proportion to
-    the place 12 at best: it swings for ever. Once the velocity is known, 58.
+    Over 20 starts, uniform random actions score 8, none at all 0, pushing back in proportion to
+    the place 10 at best: it swings for ever. Once the velocity is known, 58. On level ground who
+    takes actions to work a row late held it too, if slowly (38); on a slope they lose it (22, 7).
     """
 
     action_low = -np.ones(1, np.float32)
@@ -78,7 +79,7 @@ class Glide:
 
     def step(self, action: NDArray[np.float32]) -> Step:
         for _ in range(2):
-            self.velocity += 0.8 * float(action[0])
+            self.velocity += 0.8 * float(action[0]) + 0.25 * self.place
             self.place += 0.05 * self.velocity
             if abs(self.place) > 1:
                 self.place, self.velocity = float(np.sign(self.place)), -self.velocity
@@ -118,8 +119,8 @@ def prior_sees() -> Iterator[None]:
 def actions_late() -> Any:
     """Rows of a batch carry the action after theirs: what is done seems to act a row late.
 
-    The other way round (each row the action before its own) the former defaults still learned the
-    task, to 48 with seed 0: the gate does not see that. Aligned rows have tests of their own.
+    The other way round (each row the action before its own) seed 0 came to 33, too near the line to
+    stand for anything. Aligned rows have tests of their own.
     """
     return _batches(lambda batch: dataclasses.replace(batch, action=batch.action.roll(-1, 1)))
 
