@@ -166,7 +166,9 @@ def _side_by_side(config: Config, repetitions: int) -> Table:
         for two in ("gradients", "products")
         for way in ways
     ]
-    return Table(f"the default's two gradients, on {cores()} cores", rows)
+    return Table(
+        f"two things at once on {cores()} cores: the default's gradients, and products", rows
+    )
 
 
 def _two_products(beside: Executor, a: Tensor, b: Tensor) -> None:
