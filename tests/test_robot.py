@@ -1117,8 +1117,11 @@ def test_hundreds_of_steps_with_a_real_planner_let_nothing_through() -> None:
 def drive_for_real(steps: int) -> None:
     random = np.random.default_rng(0)
     fault: str | None = None
-    with Controller(moody, 50, LOW, HIGH, CHANGE, max_age_s=0.5) as controller:
-        last = controller.guard.inside(np.zeros(A))
+    # a plan of four rows is of no use once they have passed: at 50 a second a busy machine has none
+    with Controller(moody, 20, LOW, HIGH, CHANGE, max_age_s=0.5) as controller:
+        drive = Drive(controller)
+        drive.until_it_plans()
+        last = drive.last
         for _ in range(steps):
             if random.random() < 0.1:
                 fault = [None, None, None, "no_image", "bad_image"][random.integers(5)]
@@ -1133,7 +1136,6 @@ def drive_for_real(steps: int) -> None:
             controller.arm()
             time.sleep(0.002)
         assert controller.counts["own_error"] == 0
-        assert controller.counts["plan"] + controller.counts["shifted"] > 0
 
 
 def test_a_planner_without_time_to_search_answers_with_the_policy(
