@@ -1136,6 +1136,7 @@ def drive_for_real(steps: int) -> None:
             controller.arm()
             time.sleep(0.002)
         assert controller.counts["own_error"] == 0
+        assert controller.counts["plan"] + controller.counts["shifted"] > 0
 
 
 def test_a_planner_without_time_to_search_answers_with_the_policy(
