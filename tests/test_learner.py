@@ -91,19 +91,6 @@ def test_imagination_leaves_the_world_model_alone(model: WorldModel, tiny: Confi
     assert all(p.grad is not None for p in model.value.parameters())
 
 
-def test_a_model_without_gradients_is_the_same_model(model: WorldModel, tiny: Config) -> None:
-    learner = Learner(model, tiny)
-    twin = learner.imagined
-    learner.update(make_batch(3, 5))
-    model.pixels.fit(torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8))
-    held, theirs = twin.state_dict(), model.state_dict()
-    assert all(held[name].data_ptr() == value.data_ptr() for name, value in theirs.items())
-    learns = {name for name, value in twin.named_parameters() if value.requires_grad}
-    assert learns == {
-        name for name, _ in model.named_parameters() if name.startswith(("policy.", "value."))
-    }
-
-
 @pytest.mark.parametrize("beside", [InTurn(), second_thread()])
 def test_an_error_in_imagination_leaves_nothing_under_way(
     model: WorldModel, tiny: Config, monkeypatch: pytest.MonkeyPatch, beside: Executor

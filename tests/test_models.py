@@ -9,6 +9,7 @@ from torch import distributions
 from worldmodel.config import Config, load_preset, read
 from worldmodel.models import WorldModel
 from worldmodel.models.dynamics.recurrent import Recurrent
+from worldmodel.models.encoder import PatchEncoder
 from worldmodel.models.heads import Bernoulli, Constant, Normal, TwoHot, symexp, symlog
 from worldmodel.models.layers import GRUCell, NormedGRUCell, normed, plain
 from worldmodel.models.pixels import ENERGY, Pixels
@@ -149,14 +150,31 @@ def test_planet_has_the_published_shapes_and_counts() -> None:
     assert count(model.value) == 0
 
 
+@pytest.mark.parametrize("kind", ["patch", "slim"])
 @pytest.mark.parametrize("size", [16, 32, 64, 96])
-def test_the_slim_model_takes_every_multiple_of_16(tiny: Config, size: int) -> None:
-    model = WorldModel(tiny.model, size, channels=6, action_size=1)
+def test_ours_take_every_multiple_of_16(tiny: Config, size: int, kind: str) -> None:
+    sizes = read(tiny.model, {"encoder": {"kind": kind}})
+    model = WorldModel(sizes, size, channels=6, action_size=1)
     image = torch.randint(0, 256, (2, 3, size, size, 6), dtype=torch.uint8)
     embed = model.embed(image)
     assert embed.shape == (2, 3, model.encoder.embed_size)
     features = torch.zeros(2, 3, model.dynamics.feature_size)
     assert model.decode(features).shape == image.shape
+
+
+def test_patches_do_not_care_how_the_image_lies_in_memory() -> None:
+    encoder = PatchEncoder(size=32, channels=3, width=2)
+    apart = torch.randn(4, 3, 32, 32)
+    laced = apart.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(encoder(laced), encoder(apart))
+
+
+def test_patches_leave_no_pixel_out() -> None:
+    encoder = PatchEncoder(size=32, channels=3, width=2)
+    image = torch.randn(1, 3, 32, 32, requires_grad=True)
+    encoder(image).sum().backward()
+    assert image.grad is not None
+    assert bool((image.grad != 0).all())
 
 
 def test_bytes_survive_the_way_to_floats_and_back() -> None:

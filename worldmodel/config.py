@@ -76,11 +76,18 @@ class ReplayConfig:
 
 
 @dataclass(frozen=True)
-class ImageNetConfig:
-    """An encoder's or decoder's kind and its first width; the other layers double it."""
+class EncoderConfig:
+    kind: Literal["patch", "slim", "planet"] = "patch"
+    width: int = 16  # the unit of its layers' widths
 
+    def check(self, path: str) -> None:
+        require(self.width >= 1, f"{path}.width: expected 1 or more, got {self.width}")
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
     kind: Literal["slim", "planet"] = "slim"
-    width: int = 16
+    width: int = 16  # of its last layer but one; the others double it
 
     def check(self, path: str) -> None:
         require(self.width >= 1, f"{path}.width: expected 1 or more, got {self.width}")
@@ -116,9 +123,9 @@ class HeadConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    encoder: ImageNetConfig = ImageNetConfig()
+    encoder: EncoderConfig = EncoderConfig()
     encoder_gain: float = 3.0  # of its first weights, over PyTorch's own
-    decoder: ImageNetConfig = ImageNetConfig()
+    decoder: DecoderConfig = DecoderConfig()
     dynamics: DynamicsConfig = DynamicsConfig()
     reward: HeadConfig = HeadConfig("twohot")
     discount: HeadConfig = HeadConfig("bernoulli", layers=1)

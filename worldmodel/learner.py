@@ -47,7 +47,6 @@ class Learner:
         rates = config.learner
         named = model.named_parameters()
         self.world_parameters = [part for name, part in named if not name.startswith(BEHAVIOUR)]
-        self.imagined = without_gradients(model, self.world_parameters)
         self.beside: Executor = second_thread() if cores() > 1 else InTurn()
         groups = [(self.world_parameters, rates.model_rate)]
         if model.policy is not None:
@@ -109,7 +108,7 @@ class Learner:
 
     def _learn_behaviour(self, posterior: Latent, valid: Tensor) -> dict[str, Tensor]:
         """Gradients of value and policy, from futures imagined at rows of the batch."""
-        model, config, policy = self.imagined, self.config.imagination, self.model.policy
+        model, config, policy = self.model, self.config.imagination, self.model.policy
         assert policy is not None
         rows = valid.flatten().nonzero().squeeze(-1)
         order = torch.randperm(len(rows), generator=self.generator, device=self.device)
@@ -138,7 +137,9 @@ class Learner:
             log_prob = model.value.log_prob(dreamed.features[:, :-1].detach(), returns)
         value_loss = -(dreamed.weights * log_prob).mean()
         refuse_infinite({"policy": policy_loss, "value": value_loss})
-        torch.autograd.backward(policy_loss + value_loss)
+        # Through the world model's parameters, and never into them.
+        learned = [*policy.parameters(), *model.value.parameters()]
+        torch.autograd.backward(policy_loss + value_loss, inputs=learned)
         return {
             "policy": policy_loss.detach(),
             "value": value_loss.detach(),
@@ -166,14 +167,6 @@ def refuse_infinite(losses: Mapping[str, Tensor]) -> None:
                 f"learner: the {name} loss became {loss.item()}; the last checkpoint is whole;"
                 " try smaller rates (--learner.model_rate, value_rate, policy_rate)"
             )
-
-
-def without_gradients(model: WorldModel, parameters: list[nn.Parameter]) -> WorldModel:
-    """The same model, sharing all that it holds, whose gradients stop short of these parameters."""
-    shared: dict[int, Tensor] = {id(held): held for held in [*model.parameters(), *model.buffers()]}
-    for parameter in parameters:
-        shared[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
-    return copy.deepcopy(model, memo=shared)
 
 
 def choose_precision(

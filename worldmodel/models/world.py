@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from worldmodel.config import HeadConfig, ModelConfig
 from worldmodel.models.decoder import PlanetDecoder, SlimDecoder
 from worldmodel.models.dynamics.recurrent import Recurrent
-from worldmodel.models.encoder import PlanetEncoder, SlimEncoder, amplify
+from worldmodel.models.encoder import PatchEncoder, PlanetEncoder, SlimEncoder, amplify
 from worldmodel.models.heads import Bernoulli, Constant, Head, Normal, TwoHot
 from worldmodel.models.layers import GRUCell, Layer, NormedGRUCell, normed, plain
 from worldmodel.models.pixels import Pixels
@@ -19,7 +19,8 @@ from worldmodel.models.policy import CategoricalPolicy, Policy
 from worldmodel.models.vectors import EMBED_SIZE, Vectors
 from worldmodel.structs import Latent
 
-ENCODERS: dict[str, type[SlimEncoder] | type[PlanetEncoder]] = {
+ENCODERS: dict[str, type[PatchEncoder] | type[SlimEncoder] | type[PlanetEncoder]] = {
+    "patch": PatchEncoder,
     "slim": SlimEncoder,
     "planet": PlanetEncoder,
 }
