@@ -77,7 +77,7 @@ class ReplayConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    kind: Literal["patch", "slim", "planet"] = "patch"
+    kind: Literal["slim", "patch", "planet"] = "slim"
     width: int = 16  # the unit of its layers' widths
 
     def check(self, path: str) -> None:

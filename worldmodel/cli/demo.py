@@ -19,7 +19,7 @@ def command(typed: list[str]) -> int:
     """A small trained agent from the package plays; no training, about a minute on two cores.
 
     It leaves a film and a report, and says what to look at. What it was trained by:
-        worldmodel train ball_in_cup_catch --seed 0 --minutes 56 --model.encoder.kind slim
+        worldmodel train ball_in_cup_catch --seed 0 --minutes 56
 
     Example:
         worldmodel demo --out demo

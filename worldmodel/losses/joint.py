@@ -23,7 +23,7 @@ def joint_terms(
 ) -> tuple[dict[str, Tensor], Latent]:
     """Every term [B, T], weighted, lower is better; and the posterior [B, T].
 
-    ``precision`` surrounds all but the sequence, which stays in float32.
+    ``precision`` surrounds the convolutions; the sequence itself stays in float32.
     """
     device = batch.action.device
     rows, steps = batch.action.shape[:2]
@@ -38,13 +38,10 @@ def joint_terms(
     posterior = model.dynamics.observe(model.dynamics.initial(rows), batch.action, embed, noise)
     prior = model.dynamics.prior_of(posterior.deter)
 
-    with precision():
-        reward = model.reward.log_prob(posterior.features, batch.reward)
-        discount = model.discount.log_prob(posterior.features, batch.discount)
     terms = {
         **kl_terms(posterior, prior, config),
-        "reward": -config.reward * reward,
-        "discount": -config.discount * discount,
+        "reward": -config.reward * model.reward.log_prob(posterior.features, batch.reward),
+        "discount": -config.discount * model.discount.log_prob(posterior.features, batch.discount),
     }
 
     # A share of the rows is decoded, drawn anew each time: the same gradient on average.
