@@ -50,7 +50,9 @@ STEPS = 3_600  # simulator steps
 # The push of the task was settled while looking at five seeds and defects on a line that was level,
 # this line at seed 0, whole and late, on a slope twice as steep; then the slope was halved, as seed
 # 1 had not learned there, and kept for seed 1, and actions_late with the seeds 0 and 5.
-PASS = 35.0  # mean of ten episodes of 60 rows, each worth 1 at most
+# The line lies midway between the worst of seven whole seeds, 51, and the best of four late ones,
+# 34 (assets/gate.csv).
+PASS = 43.0  # mean of ten episodes of 60 rows, each worth 1 at most
 SEEDS = range(5)
 
 
@@ -59,7 +61,7 @@ class Glide:
 
     Over 20 starts, uniform random actions score 8, none at all 0, pushing back in proportion to
     the place 10 at best: it swings for ever. Once the velocity is known, 58. On level ground who
-    takes actions to work a row late held it too, if slowly (38); on a slope they lose it (22, 7).
+    takes actions to work a row late held it too, if slowly (38); on a slope they lose it (7 to 34).
     """
 
     action_low = -np.ones(1, np.float32)
