@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from worldmodel.config import ConfigError, EnvConfig
-from worldmodel.envs import adopt, check_env, gl, make_env, render, suite, tasks
+from worldmodel.envs import adopt, check_env, gl, make_env, render, suite, tasks, warp
 from worldmodel.structs import Step
 
 WARP = EnvConfig(renderer="warp")
@@ -568,6 +568,26 @@ def test_new_terrain_is_drawn_in_every_episode():
     one, other = env.reset(1).image, env.reset(2).image
     assert (one != other).mean() > 0.3
     assert np.array_equal(env.reset(1).image, one)
+
+
+@needs_mujoco
+@pytest.mark.parametrize("aside", [False, True])
+def test_no_shadow_is_left_out_but_of_a_lamp_in_line_with_the_lens(aside):
+    env = suite.load("reacher_easy", np.random.RandomState(0))
+    env.physics.named.model.body_pos["arm", "z"] = 0.1  # so that its shadow falls beside it
+    if aside:
+        env.physics.model.light_pos[0] = (0.3, 0, 1)
+    env.reset()
+    looks = (warp.Look(), warp.Look(hidden_shadows=True), warp.Look(shadows=False))
+    pictures = []
+    for look in looks:
+        renderer = warp.Warp(env.physics, 0, 64, 1, look)
+        renderer.start()
+        pictures.append(renderer.render())
+    ours, every, none = pictures
+    assert np.array_equal(ours, every if aside else none)
+    seen = (every != none).any(-1).sum()
+    assert (seen >= 40) if aside else (seen <= 10), seen
 
 
 @needs_mujoco

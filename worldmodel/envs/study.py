@@ -37,13 +37,14 @@ STATES = 20
 STEPS_BETWEEN = 10  # simulator steps from one state to the next
 IMAGE_SIZE = 64
 
-PLAIN = Look(sky_pixels=0, floor_texels=1, least_pixels=0, glints=True)
+PLAIN = Look(sky_pixels=0, floor_texels=1, least_pixels=0, glints=True, hidden_shadows=True)
 SETTINGS: dict[str, tuple[int, Look]] = {
     "samples=1 (default)": (1, DEFAULT_LOOK),
     "samples=2": (2, DEFAULT_LOOK),
     "samples=3": (3, DEFAULT_LOOK),
     "samples=4": (4, DEFAULT_LOOK),
     "samples=1; no shadows": (1, replace(DEFAULT_LOOK, shadows=False)),
+    "samples=1; shadows that hide too": (1, replace(DEFAULT_LOOK, hidden_shadows=True)),
     "samples=1; no sky": (1, replace(DEFAULT_LOOK, sky=False)),
     "samples=1; sky not averaged": (1, replace(DEFAULT_LOOK, sky_pixels=0)),
     "samples=1; floor not averaged": (1, replace(DEFAULT_LOOK, floor_texels=1)),

@@ -35,6 +35,9 @@ class Look:
     # OpenGL lights a floor at the corners of its squares, where a lamp's glint is never seen
     glints: bool = False
     shadows: bool = True
+    # of a lamp in line with a lens before it, as a flash: what casts such a shadow covers it too,
+    # as good as everywhere (reacher_easy, point_mass: assets/bench/render_shadows.csv)
+    hidden_shadows: bool = False
     sky: bool = True
 
 
@@ -73,6 +76,8 @@ class Warp:
         _soften_textures(model, sky_span, self._look.floor_texels)
         if not self._look.glints:
             model.mat_specular[model.mat_reflectance > 0] = 0
+        if not self._look.hidden_shadows:
+            model.light_castshadow[_flashes(model, self._camera)] = False
         with self._warp.ScopedDevice("cpu"):
             import mujoco
 
@@ -159,6 +164,28 @@ def _sky_texels_a_pixel(model: Any, camera: int, image_size: int) -> float:
     if not len(sky):
         return 0.0
     return float(model.tex_width[sky[0]] / 90 * model.cam_fovy[camera] / image_size)
+
+
+def _flashes(model: Any, camera: int) -> list[int]:
+    """The lamps that shine along the line of sight from behind a camera, neither of them moving."""
+    import mujoco
+
+    still = mujoco.mjtCamLight.mjCAMLIGHT_FIXED
+    if model.cam_bodyid[camera] != 0 or model.cam_mode[camera] != still:
+        return []
+    turned = np.empty(9)
+    mujoco.mju_quat2Mat(turned, model.cam_quat[camera])
+    sight = -turned[2::3]
+    flashes = []
+    for lamp in range(model.nlight):
+        if model.light_type[lamp] == mujoco.mjtLightType.mjLIGHT_DIRECTIONAL:
+            ray = model.light_dir[lamp]
+        else:
+            ray = model.cam_pos[camera] - model.light_pos[lamp]
+        in_line = ray @ sight >= 0.9999 * np.linalg.norm(ray)
+        if in_line and model.light_bodyid[lamp] == 0 and model.light_mode[lamp] == still:
+            flashes.append(lamp)
+    return flashes
 
 
 def _soften_textures(model: Any, sky_texels: int, floor_texels: int) -> None:
