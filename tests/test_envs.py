@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import subprocess
 import sys
@@ -588,6 +589,22 @@ def test_no_shadow_is_left_out_but_of_a_lamp_in_line_with_the_lens(aside):
     assert np.array_equal(ours, every if aside else none)
     seen = (every != none).any(-1).sum()
     assert (seen >= 40) if aside else (seen <= 10), seen
+
+
+@needs_mujoco
+def test_kernels_that_know_no_nan_draw_the_same_images_to_the_bit(monkeypatch):
+    env = suite.load("reacher_easy", np.random.RandomState(0))
+    env.reset()
+    flags, pictures = [], []
+    for compile_within in (warp._without_nans, lambda config: contextlib.nullcontext()):
+        monkeypatch.setattr(warp, "_without_nans", compile_within)
+        renderer = warp.Warp(env.physics, 0, 64, 1)
+        renderer.start()
+        pictures.append(renderer.render())
+        flags.append(renderer._warp.config.cpu_compiler_flags)
+    assert np.array_equal(*pictures)
+    assert flags[0] == flags[1], "other kernels are left alone"
+    assert "nans" not in flags[0]
 
 
 @needs_mujoco
