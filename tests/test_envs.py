@@ -593,18 +593,28 @@ def test_no_shadow_is_left_out_but_of_a_lamp_in_line_with_the_lens(aside):
 
 @needs_mujoco
 def test_kernels_that_know_no_nan_draw_the_same_images_to_the_bit(monkeypatch):
+    import mujoco_warp
+    from warp import config
+
+    create, kept = mujoco_warp.create_render_context, config.cpu_compiler_flags
+    flags, pictures = [], []
+
+    def watched(*arguments, **others):
+        flags.append(config.cpu_compiler_flags)
+        return create(*arguments, **others)
+
+    monkeypatch.setattr(mujoco_warp, "create_render_context", watched)
     env = suite.load("reacher_easy", np.random.RandomState(0))
     env.reset()
-    flags, pictures = [], []
     for compile_within in (warp._without_nans, lambda config: contextlib.nullcontext()):
         monkeypatch.setattr(warp, "_without_nans", compile_within)
         renderer = warp.Warp(env.physics, 0, 64, 1)
         renderer.start()
         pictures.append(renderer.render())
-        flags.append(renderer._warp.config.cpu_compiler_flags)
+        assert config.cpu_compiler_flags == kept, "other kernels are left alone"
+    assert "no-nans" in flags[0]
+    assert flags[1] == kept
     assert np.array_equal(*pictures)
-    assert flags[0] == flags[1], "other kernels are left alone"
-    assert "nans" not in flags[0]
 
 
 @needs_mujoco
