@@ -383,6 +383,22 @@ def test_a_pace_is_what_slow_calls_take() -> None:
     assert pace == Pace(40, pytest.approx(1.0), pytest.approx(15.0), pytest.approx(3.0))
 
 
+def test_proposals_that_took_too_long_are_followed(model: WorldModel, tiny: Config) -> None:
+    """There was time for a slice beside them by the pace, and is none once they are drawn."""
+    clock = Ticking()
+    agent = Agent(model.requires_grad_(False), tiny, clock=clock)
+    agent.pace = Pace(8, slice_s=5e-3, proposing_s=1e-3, following_s=1e-3)
+    propose = agent._propose
+
+    def slowly(*arguments: Any) -> Any:
+        clock.now += 4e-3
+        return propose(*arguments)
+
+    agent._propose = slowly  # type: ignore[method-assign]
+    plan = agent.plan(agent.initial(), deadline_ms=8)
+    assert (plan.iterations, plan.origin) == (0, "policy")
+
+
 def test_who_has_no_time_to_search_follows_the_policy(model: WorldModel, tiny: Config) -> None:
     """By the pace, all proposals take 3 ms, one 1 ms, and a first slice 5 ms."""
     clock = Ticking()

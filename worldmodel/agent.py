@@ -161,6 +161,8 @@ class Agent:
         in_haste = not deadline.leaves(self.pace.proposing_s + self.pace.slice_s)
         proposals = self._propose(model, rows, self._proposals(deadline, in_haste), generators)
         origin: Literal["search", "policy", "previous"] = "previous"
+        # asked once more: what is drawn may have taken longer than it was to
+        in_haste = in_haste or not deadline.leaves(self.pace.slice_s)
         if in_haste and proposals is not None and score is None:
             start = torch.where(proposals[:, 0].isfinite(), proposals[:, 0], start)
             origin = "policy"
