@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -368,7 +369,7 @@ def test_warming_up_finds_slices_that_cost_little_more_than_a_few_candidates(
         assert agent.pace.proposing_s == agent.pace.following_s == 0.0
 
 
-def test_a_pace_is_what_slow_calls_take() -> None:
+def test_a_pace_is_what_slow_calls_take_and_the_policy_s_median() -> None:
     clock, calls = Ticking(), 0
 
     def propose(count: int) -> None:
@@ -380,7 +381,46 @@ def test_a_pace_is_what_slow_calls_take() -> None:
         clock.now += 1.0
 
     pace = measure(score, propose, candidates=40, proposals=5, clock=clock)
-    assert pace == Pace(40, pytest.approx(1.0), pytest.approx(15.0), pytest.approx(3.0))
+    assert pace == Pace(40, pytest.approx(1.0), pytest.approx(15.0), pytest.approx(1.0))
+
+
+def test_a_pace_falls_by_and_by_and_rises_at_once() -> None:
+    pace = Pace(8, slice_s=10e-3, proposing_s=10e-3, following_s=10e-3)
+    assert pace.after(slice_s=20e-3).slice_s == 20e-3
+    assert pace.after(slice_s=5e-3).slice_s == pytest.approx(9.5e-3)
+    assert pace.after(slice_s=None).slice_s == pytest.approx(9e-3)  # it was not tried
+    assert pace.after(following_s=20e-3).following_s == pytest.approx(11e-3)  # a median's way
+    assert pace.after(slice_s=20e-3).proposing_s == 10e-3
+    assert Pace(16).after(slice_s=20e-3) == Pace(16)  # nobody measured
+
+
+def test_an_agent_measured_on_a_busy_machine_comes_to_search(
+    model: WorldModel, tiny: Config
+) -> None:
+    """By its pace nothing fits; in truth a slice takes 5 ms of 8, and the rest nothing."""
+    clock = Ticking()
+    timed(model, clock, fixed_ms=5.0)
+    agent = Agent(model.requires_grad_(False), tiny, clock=clock)
+    agent.pace = Pace(8, slice_s=0.1, proposing_s=0.1, following_s=0.05)
+    origins: list[str] = []
+    for _ in range(60):
+        origins.append(agent.plan(agent.initial(), deadline_ms=8).origin)
+    assert [*dict.fromkeys(origins)] == ["previous", "policy", "search"]
+    assert origins == sorted(origins, key=["previous", "policy", "search"].index)
+    assert agent.pace.slice_s < 8e-3
+
+
+def test_an_agent_on_a_machine_too_slow_is_seldom_late(model: WorldModel, tiny: Config) -> None:
+    """A slice takes twice the deadline: it is tried again after ln 2 / -ln 0.9 plans or more."""
+    clock = Ticking()
+    timed(model, clock, fixed_ms=16.0)
+    agent = Agent(model.requires_grad_(False), tiny, clock=clock)
+    agent.pace = Pace(8, slice_s=16e-3, proposing_s=1e-3, following_s=1e-3)
+    plans = [agent.plan(agent.initial(), deadline_ms=8) for _ in range(70)]
+    late = [at for at, plan in enumerate(plans) if plan.milliseconds > 8]
+    assert late
+    assert min(after - before for before, after in itertools.pairwise(late)) >= 7
+    assert {plan.origin for plan in plans} == {"policy", "search"}
 
 
 def test_proposals_that_took_too_long_are_followed(model: WorldModel, tiny: Config) -> None:
@@ -408,28 +448,30 @@ def test_who_has_no_time_to_search_follows_the_policy(model: WorldModel, tiny: C
     belief = agent.initial()
     previous = agent.plan(belief)
     shifted = torch.cat([previous.actions[1:], torch.zeros(1, 2)])
-    agent.pace = Pace(8, slice_s=5e-3, proposing_s=3e-3, following_s=1e-3)
+    pace = Pace(8, slice_s=5e-3, proposing_s=3e-3, following_s=1e-3)
     followed = torch.tensor(agent.act(belief))
     assert not torch.allclose(followed, shifted[0], atol=1e-2)
 
-    searched = agent.plan(belief, previous, deadline_ms=8.1)
+    def plan_in(deadline_ms: float, score: Any = None) -> Plan:
+        agent.pace = pace  # the last plan, which took no time at all, has corrected it
+        return agent.plan(belief, previous, deadline_ms=deadline_ms, score=score)
+
+    searched = plan_in(8.1)
     assert searched.value.isfinite()
     assert searched.origin == "search"
     for deadline_ms in (1.1, 4.9):
-        plan = agent.plan(belief, previous, deadline_ms=deadline_ms)
+        plan = plan_in(deadline_ms)
         assert plan.value.isnan()
         assert (plan.iterations, plan.origin) == (0, "policy")
         torch.testing.assert_close(plan.actions[0], followed, atol=1e-2, rtol=0)  # bfloat16
-    late = agent.plan(belief, previous, deadline_ms=0.9)
+    late = plan_in(0.9)
     torch.testing.assert_close(late.actions, shifted)
     assert late.origin == "previous"
-    mine = agent.plan(
-        belief, previous, deadline_ms=4.9, score=lambda latents, actions: actions[..., 0]
-    )
+    mine = plan_in(4.9, lambda latents, actions: actions[..., 0])
     torch.testing.assert_close(mine.actions, shifted)  # the policy knows nothing of this score
 
     torch.nn.init.constant_(model.policy.last.bias, torch.nan)
-    broken = agent.plan(belief, previous, deadline_ms=4.9)
+    broken = plan_in(4.9)
     torch.testing.assert_close(broken.actions, shifted)
 
 

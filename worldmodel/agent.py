@@ -68,7 +68,7 @@ class Agent:
         refuse_infinite_weights(model)
         self.model = model
         self.config = config
-        self.pace = Pace()  # until ``warm_up`` has measured
+        self.pace = Pace()  # ``warm_up`` measures it, and plans correct it
         self._clock = clock
         fitting = build_categorical if model.has_choices else build
         free = dataclasses.replace(config.planner, max_std=config.planner.free_std)
@@ -140,13 +140,13 @@ class Agent:
         belief, plan and seed give the same plan; a batch takes one for each row, or counts up from
         the one given. ``deadline_ms``: return the best so far once the time is up, at least the
         previous plan one step later. The clock is asked between slices of candidates, and nothing
-        begins that would end too late by what ``warm_up`` measured. Where even the first slice
-        would, the plan is what the policy does, if it may propose and no ``score`` is given; else
-        it is the previous plan. Its ``origin`` says so. ``score``: plan for this instead of the
-        reward, in a like unit if the planner is mppi; the search begins as wide as
-        ``planner.free_std``. ``limits``: what every action keeps that is
-        imagined in the search, or returned. ``delay`` [D, A]: the actions under way, the next one
-        first; the plan begins after them.
+        begins that would end too late by what ``warm_up`` measured, and plans since then. Where
+        even the first slice would, the plan is what the policy does, if it may propose and no
+        ``score`` is given; else it is the previous plan. Its ``origin`` says so. ``score``: plan
+        for this instead of the reward, in a like unit if the planner is mppi; the search begins as
+        wide as ``planner.free_std``. ``limits``: what every action keeps that is imagined in the
+        search, or returned. ``delay`` [D, A]: the actions under way, the next one first; the plan
+        begins after them.
         """
         begun = self._now()
         rows = belief if belief.shape else belief.map(lambda part: part[None])
@@ -159,7 +159,12 @@ class Agent:
         model = self._packed()
         start = self._start(previous, batch)
         in_haste = not deadline.leaves(self.pace.proposing_s + self.pace.slice_s)
-        proposals = self._propose(model, rows, self._proposals(deadline, in_haste), generators)
+        count = self._proposals(deadline, in_haste)
+        asked = self._now()
+        proposals = self._propose(model, rows, count, generators)
+        took: dict[str, float | None] = {"proposing_s": self._now() - asked}
+        if in_haste:
+            took = {"proposing_s": None, "following_s": took["proposing_s"] if count else None}
         origin: Literal["search", "policy", "previous"] = "previous"
         # asked once more: what is drawn may have taken longer than it was to
         in_haste = in_haste or not deadline.leaves(self.pace.slice_s)
@@ -185,6 +190,9 @@ class Agent:
             out_of_time=deadline,
             slice_size=None if deadline_ms is None else self.pace.slice_size,
         )
+        if deadline_ms is not None:
+            deadline()  # here the last slice ends
+            self.pace = self.pace.after(slice_s=deadline.longest, **took)
         actions = found.actions
         is_allowed = torch.ones(batch, dtype=torch.bool, device=self.device)
         if allowed is not None:
@@ -206,7 +214,7 @@ class Agent:
     def warm_up(self) -> None:
         """Make the first calls, which are slow, before a robot waits for one.
 
-        Also measures the ``pace`` that a deadline counts on.
+        Also measures the ``pace`` that a deadline counts on, which each plan with one corrects.
         """
         self._time_plan()
         self._time_plan()

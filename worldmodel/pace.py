@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,19 +11,40 @@ from dataclasses import dataclass
 SMALL_SLICE, DEAR = 16, 1.5
 # Of twenty calls, as slow as the slowest but one: what a deadline should expect.
 CALLS, SLOW = 20, 18
+# The share of a difference by which the next plan expects less, once a part was quicker.
+EASE = 0.1
 
 
 @dataclass(frozen=True)
 class Pace:
     """What an agent knows before it begins a plan that must end in time.
 
-    Zeros, as long as nobody measured, let everything begin.
+    Zeros, as long as nobody measured, let everything begin. Of a search it is what slow calls take,
+    since it may be left out; of the policy's own actions the median, since without them the plan
+    is an old one.
     """
 
     slice_size: int = 64  # candidates between two looks at the clock
     slice_s: float = 0.0  # that scoring a slice takes
     proposing_s: float = 0.0  # that all the policy's proposals take
     following_s: float = 0.0  # that the policy's own actions take
+
+    def after(self, **took: float | None) -> Pace:
+        """What to expect once parts took so long; None: there seemed to be no time for it.
+
+        A search that was slow is expected to be slow again, until others have been quick by and by.
+        What was left out is expected to take a little less each time, until it is tried: a machine
+        that was busy when it was measured, and is no more, is believed in again.
+        """
+        if self == Pace(self.slice_size):
+            return self  # nobody measured, and first calls are slow
+        expected = {}
+        for name, seconds in took.items():
+            before, now = getattr(self, name), seconds or 0.0
+            expected[name] = before + EASE * (now - before)
+            if name != "following_s":
+                expected[name] = max(now, expected[name])
+        return dataclasses.replace(self, **expected)
 
 
 def measure(
@@ -58,5 +80,5 @@ def measure(
         size,
         slice_s=seconds(score, size)[SLOW],
         proposing_s=seconds(propose, proposals)[SLOW],
-        following_s=seconds(propose, 1)[SLOW],
+        following_s=statistics.median(seconds(propose, 1)),
     )

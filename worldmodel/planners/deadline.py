@@ -24,14 +24,16 @@ class Deadline:
         self._clock = clock
         self._ends_at = math.inf if deadline_ms is None else begun + deadline_ms / 1e3
         self._asked_at: float | None = None
-        self._longest = slice_s
+        self._expected = slice_s
+        self.longest: float | None = None  # of the slices so far, in seconds
 
     def __call__(self) -> bool:
         now = self._clock()
         if self._asked_at is not None:
-            self._longest = max(self._longest, now - self._asked_at)
-        self._asked_at = now
-        return now + self._longest >= self._ends_at
+            self.longest = max(self.longest or 0.0, now - self._asked_at)
+        is_over = now + max(self._expected, self.longest or 0.0) >= self._ends_at
+        self._asked_at = None if is_over else now
+        return is_over
 
     def leaves(self, seconds: float) -> bool:
         """Whether what takes so long, begun now, ends in time."""
