@@ -6,9 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from worldmodel.models.convolutions import Doubling, FewWindows, FromOnePixel, Transposed
+from worldmodel.models.convolutions import (
+    Doubling,
+    FewWindows,
+    FromOnePixel,
+    OddTransposed,
+    Transposed,
+)
 
-KINDS = {"transposed": Transposed, "doubling": Doubling}
+KINDS = {"transposed": Transposed, "odd": OddTransposed, "doubling": Doubling}
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 Pair = tuple[Convolution, Convolution, torch.Tensor]
 
@@ -72,3 +78,20 @@ def test_an_input_without_gradient_gets_none(case: str) -> None:
     ours, _, x = pair(case)
     ours(x.detach()).sum().backward()
     assert all(parameter.grad is not None for parameter in ours.parameters())
+
+
+@pytest.mark.parametrize("images", [2, 400])
+def test_two_products_with_nothing_between_may_be_one(images: int) -> None:
+    """Two images take them in turn; for 400 the two kernels are multiplied first."""
+    torch.manual_seed(0)
+    start, layer = nn.Linear(5, 40).double(), FromOnePixel(40, 3, 5, 2).double()
+    features = torch.randn(images, 5).double().requires_grad_()
+    drawn = layer.after(start, features)
+    expected = layer(start(features)[:, :, None, None])
+    torch.testing.assert_close(drawn, expected)
+    upstream = torch.randn_like(expected)
+    inputs = [features, *start.parameters(), *layer.parameters()]
+    torch.testing.assert_close(
+        torch.autograd.grad(drawn, inputs, upstream),
+        torch.autograd.grad(expected, inputs, upstream),
+    )

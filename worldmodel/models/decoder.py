@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from worldmodel.models.convolutions import Doubling, FromOnePixel, Transposed
+from worldmodel.models.convolutions import Doubling, FromOnePixel, OddTransposed, Transposed
 from worldmodel.models.layers import ChannelNorm
 
 
@@ -42,13 +42,15 @@ class PlanetDecoder(nn.Module):
         self.start = nn.Linear(feature_size, 32 * width)
         self.net = nn.Sequential(
             FromOnePixel(32 * width, 4 * width, 5, 2), nn.ReLU(),
-            Doubling(4 * width, 2 * width, 5), nn.ReLU(),
+            OddTransposed(4 * width, 2 * width, 5), nn.ReLU(),
             Doubling(2 * width, width, 6), nn.ReLU(),
             Doubling(width, channels, 6),
         )  # fmt: skip
 
     def forward(self, features: Tensor) -> Tensor:
         """[..., F] -> [..., C, H, W]"""
-        hidden: Tensor = self.start(features.reshape(-1, features.shape[-1]))
-        hidden = self.net(hidden[:, :, None, None])
+        first = self.net[0]
+        assert isinstance(first, FromOnePixel)
+        hidden: Tensor = first.after(self.start, features.reshape(-1, features.shape[-1]))
+        hidden = self.net[1:](hidden)
         return hidden.reshape(*features.shape[:-1], *self.shape)
