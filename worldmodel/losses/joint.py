@@ -23,32 +23,33 @@ def joint_terms(
 ) -> tuple[dict[str, Tensor], Latent]:
     """Every term [B, T], weighted, lower is better; and the posterior [B, T].
 
-    ``precision`` surrounds the convolutions; the sequence itself stays in float32.
+    ``precision`` surrounds the products; means, deviations and losses stay in float32.
     """
     device = batch.action.device
     rows, steps = batch.action.shape[:2]
     pixels = model.pixels(batch.image)  # [B, T, C, H, W]
     if model.pixels.bits < 8:
         pixels = model.pixels.dither(pixels, generator)
-    with precision():
-        embed = model.encoder(pixels).float()
-    embed = model.join(embed, batch.vectors)  # [B, T, E]
     noise_shape = (rows, steps, model.dynamics.stoch_size)
     noise = torch.randn(noise_shape, generator=generator, device=device)
-    posterior = model.dynamics.observe(model.dynamics.initial(rows), batch.action, embed, noise)
-    prior = model.dynamics.prior_of(posterior.deter)
-
+    with precision():
+        embed = model.join(model.encoder(pixels).float(), batch.vectors)  # [B, T, E]
+        posterior = model.dynamics.observe(model.dynamics.initial(rows), batch.action, embed, noise)
+        prior = model.dynamics.prior_of(posterior.deter)
+        reward = model.reward.log_prob(posterior.features, batch.reward)
+        discount = model.discount.log_prob(posterior.features, batch.discount)
     terms = {
         **kl_terms(posterior, prior, config),
-        "reward": -config.reward * model.reward.log_prob(posterior.features, batch.reward),
-        "discount": -config.discount * model.discount.log_prob(posterior.features, batch.discount),
+        "reward": -config.reward * reward,
+        "discount": -config.discount * discount,
     }
 
-    # A share of the rows is decoded, drawn anew each time: the same gradient on average.
+    features, target = posterior.features.flatten(0, 1), pixels.flatten(0, 1)
     count = max(1, round(config.decoded_share * rows * steps))
-    chosen = torch.randperm(rows * steps, generator=generator, device=device)[:count]
-    features = posterior.features.flatten(0, 1)[chosen]
-    target = pixels.flatten(0, 1)[chosen]
+    chosen = torch.arange(rows * steps, device=device)
+    if count < rows * steps:  # a share, drawn anew each time: the same gradient on average
+        chosen = torch.randperm(rows * steps, generator=generator, device=device)[:count]
+        features, target = features[chosen], target[chosen]
     with precision():
         drawn = model.decoder(features).float()
     error = 0.5 * (drawn - target).square().sum((-3, -2, -1))  # [chosen]
