@@ -23,25 +23,25 @@ def joint_terms(
 ) -> tuple[dict[str, Tensor], Latent]:
     """Every term [B, T], weighted, lower is better; and the posterior [B, T].
 
-    ``precision`` surrounds the products; means, deviations and losses stay in float32.
+    ``precision`` surrounds the convolutions; the sequence itself stays in float32.
     """
     device = batch.action.device
     rows, steps = batch.action.shape[:2]
     pixels = model.pixels(batch.image)  # [B, T, C, H, W]
     if model.pixels.bits < 8:
         pixels = model.pixels.dither(pixels, generator)
+    with precision():
+        embed = model.encoder(pixels).float()
+    embed = model.join(embed, batch.vectors)  # [B, T, E]
     noise_shape = (rows, steps, model.dynamics.stoch_size)
     noise = torch.randn(noise_shape, generator=generator, device=device)
-    with precision():
-        embed = model.join(model.encoder(pixels).float(), batch.vectors)  # [B, T, E]
-        posterior = model.dynamics.observe(model.dynamics.initial(rows), batch.action, embed, noise)
-        prior = model.dynamics.prior_of(posterior.deter)
-        reward = model.reward.log_prob(posterior.features, batch.reward)
-        discount = model.discount.log_prob(posterior.features, batch.discount)
+    posterior = model.dynamics.observe(model.dynamics.initial(rows), batch.action, embed, noise)
+    prior = model.dynamics.prior_of(posterior.deter)
+
     terms = {
         **kl_terms(posterior, prior, config),
-        "reward": -config.reward * reward,
-        "discount": -config.discount * discount,
+        "reward": -config.reward * model.reward.log_prob(posterior.features, batch.reward),
+        "discount": -config.discount * model.discount.log_prob(posterior.features, batch.discount),
     }
 
     features, target = posterior.features.flatten(0, 1), pixels.flatten(0, 1)
