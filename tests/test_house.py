@@ -17,7 +17,7 @@ from worldmodel import config
 
 HOUSE = Path(worldmodel.__file__).parent
 FLOORS = [
-    {"structs", "config", "film", "machine", "pace"},
+    {"structs", "config", "film", "machine", "pace", "surprise"},
     {"envs", "models", "replay", "planners", "log", "progress", "published"},
     {"losses", "agent"},
     {"learner", "rollout", "checkpoint", "parcel", "visualize", "robot"},

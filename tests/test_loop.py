@@ -63,7 +63,7 @@ def assert_same_run(one: Path, other: Path, config: Config) -> None:
 
 def test_a_run_that_stopped_goes_on_as_if_it_had_not(tiny: Config, tmp_path: Path) -> None:
     """Stopped between any two updates, several times; then compared bit for bit."""
-    tiny = read(tiny, {"loop": {"updates": 40}})
+    tiny = read(tiny, {"loop": {"updates": 40}, "replay": {"draws": 2}})
     go(tiny, tmp_path / "whole", steps=700)
     sittings = 0
     while True:
@@ -115,7 +115,10 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not(tiny: Config, tmp_path: 
 
     script = tmp_path / "train.py"
     script.write_text(KILLED)
-    in_step = {"loop": {**TINY["loop"], "together": 2}}
+    in_step = {
+        "loop": {**TINY["loop"], "together": 2},
+        "replay": {**TINY.get("replay", {}), "draws": 2},
+    }
     tiny = read(tiny, in_step)
     command = [sys.executable, str(script), json.dumps({**TINY, **in_step})]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -362,3 +362,75 @@ def test_two_writers_do_not_overwrite_each_other(tmp_path):
     with pytest.raises(RuntimeError, match=r"000000\.npz: exists already"):
         two.add(paint(2, 5))
     assert read_episode(tmp_path / "000000.npz").reward[0] == 100
+
+
+def know(replay: Replay, number: int, nats: list[float]) -> None:
+    """As if a model had learned from every window of an episode."""
+    surprise = torch.tensor(nats)
+    for begin in range(len(nats) - replay.length + 1):
+        window = torch.tensor([[number, begin]])
+        replay.surprise.note(window, surprise[None, begin : begin + replay.length])
+
+
+def test_of_a_few_windows_the_one_that_surprised_most_leaves(folder):
+    """A window of four rows is judged by its last: the first three had an empty memory."""
+    replay = open_replay(folder, draws=3)
+    replay.add(paint(0, 40))
+    replay.add(paint(1, 30))
+    nats = [np.random.default_rng(n).permutation(rows) + 0.0 for n, rows in enumerate((40, 30))]
+    for number, known in enumerate(nats):
+        know(replay, number, known.tolist())
+    windows = [(0, begin) for begin in range(37)] + [(1, begin) for begin in range(27)]
+    for seed in range(20):
+        drawn = np.random.default_rng(seed).integers(len(windows), size=(3, 7))
+        batch = replay.sample(np.random.default_rng(seed))
+        for column, got in zip(drawn.T, batch.window.tolist(), strict=True):
+            best = max((windows[pick] for pick in column), key=lambda w: nats[w[0]][w[1] + 3])
+            assert tuple(got) == best
+        assert torch.equal(batch.image[:, 0, 0, 0, :2].long(), batch.window)  # its own rows
+
+
+def test_one_draw_is_uniform_whatever_surprised(folder):
+    one, other = open_replay(None, draws=1), open_replay(folder)
+    for replay in (one, other):
+        replay.add(paint(0, 40))
+    know(one, 0, [float(row) for row in range(40)])
+    assert all(same_batch(a, b) for a, b in zip(draws(one), draws(other), strict=True))
+
+
+def test_what_nobody_learned_from_surprises_most(folder):
+    replay = open_replay(folder, draws=2)
+    replay.add(paint(0, 40))
+    know(replay, 0, [1e9] * 40)
+    replay.add(paint(1, 4))  # one window among 38
+    generator = np.random.default_rng(0)
+    new = sum(int((replay.sample(generator).window[:, 0] == 1).sum()) for _ in range(400))
+    assert new / 2800 == pytest.approx(1 - (37 / 38) ** 2, rel=0.2)  # where either draw has it
+
+
+def test_surprise_goes_on_with_what_it_knew(folder):
+    """Also with less memory than before, and where an episode has left since it was drawn."""
+    whole = open_replay(folder, draws=2)
+    for number in range(3):
+        whole.add(paint(number, 10))
+        know(whole, number, [float(number + row) for row in range(10)])
+    state = {name: tensor.clone() for name, tensor in whole.surprise.state().items()}
+    for rows_in_memory, first in ((1000, 0), (20, 1)):
+        again = open_replay(None, rows_in_memory, draws=2)
+        for number in range(3):
+            again.add(paint(number, 10))
+        again.surprise.restore(state)
+        for number in range(first, 3):
+            for begin in range(7):
+                known = whole.surprise.of(number, begin, 4)
+                assert again.surprise.of(number, begin, 4) == known == number + begin + 3
+    again.surprise.note(torch.tensor([[0, 0]]), torch.ones(1, 4))
+    assert torch.equal(again.surprise.state()["nats"], state["nats"][10:])
+
+
+def test_a_short_episode_surprises_by_what_it_has(folder):
+    replay = open_replay(folder, draws=2)
+    replay.add(paint(0, 2))
+    replay.surprise.note(torch.tensor([[0, 0]]), torch.ones(1, 4))
+    assert replay.surprise.of(0, 0, 2) == 1.0
+    assert replay.sample(np.random.default_rng(0)).valid.sum() == 14

@@ -62,12 +62,14 @@ class ReplayConfig:
 
     batch: int = 24  # windows in a batch
     length: int = 12  # rows in a window
+    draws: int = 1  # windows drawn for each in a batch: the one that surprised most is learned from
     memory_gb: float = 4.0  # the oldest episodes leave memory (never the disk) beyond this
     disk_share: float = 0.5  # a run stops rather than take more of the free disk than this
 
     def check(self, path: str) -> None:
         require(self.batch >= 1, f"{path}.batch: expected 1 or more, got {self.batch}")
         require(self.length >= 2, f"{path}.length: expected 2 or more, got {self.length}")
+        require(self.draws >= 1, f"{path}.draws: expected 1 or more, got {self.draws}")
         require(self.memory_gb > 0, f"{path}.memory_gb: expected more than 0, got {self.memory_gb}")
         require(
             0 < self.disk_share <= 1,

@@ -43,6 +43,7 @@ class Learner:
         self.return_range = torch.zeros(2, device=self.device)  # moving 5th, 95th percentile
         self.averaged = copy.deepcopy(model).requires_grad_(False)
         self.updates = torch.zeros((), device=self.device)
+        self.surprise = torch.zeros(0, 0)  # [B, T] of the last batch: nats times their weight
         self.precision = choose_precision(config.learner.precision, self.device)
         rates = config.learner
         named = model.named_parameters()
@@ -65,6 +66,7 @@ class Learner:
         terms, posterior = joint_terms(
             self.model, batch, self.config.objective, self.generator, self.precision
         )
+        self.surprise = terms["kl_dynamics"].detach()
         losses = {name: mean_over_valid(term, batch.valid) for name, term in terms.items()}
         refuse_infinite(losses)
         metrics = dict(losses)

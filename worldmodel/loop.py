@@ -170,6 +170,7 @@ class Training:
             length=config.replay.length,
             memory_bytes=int(config.replay.memory_gb * 1e9),
             disk_share=config.replay.disk_share,
+            draws=config.replay.draws,
         )
         self.journal = Journal(run)
         self.learner = Learner(self.model, config)
@@ -312,7 +313,9 @@ class Training:
         begun, first, reported = time.monotonic(), self.updates, time.monotonic()
         sums: dict[str, float] = {}
         while self.updates < until and not ended():
-            losses = self.learner.update(self.replay.sample(self.data_random))
+            batch = self.replay.sample(self.data_random)
+            losses = self.learner.update(batch)
+            self.replay.surprise.note(batch.window, self.learner.surprise)
             self.updates += 1
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value
@@ -398,6 +401,7 @@ class Training:
                 "acting": self.acting.state_dict(),
                 "optimizer": checkpoint.pack_optimizer(self.learner.optimizer),
                 "learner": self.learner.state(),
+                "surprise": self.replay.surprise.state(),
             },
             {
                 "updates": self.updates,
@@ -438,6 +442,8 @@ class Training:
         self.replaced = state.get("replaced", 0)  # checkpoints from before it was counted
         checkpoint.set_numpy_state(self.data_random, state["data_random"])
         self.replay.keep_first(state["episodes"])
+        if "surprise" in saved.tensors:  # checkpoints from before it was known have none
+            self.replay.surprise.restore(saved.tensors["surprise"])
         self.journal.rewind(state["journal"])
 
     def close(self) -> None:

@@ -3,8 +3,8 @@
 On disk an episode is one file, ``000012.npz``, numbered in the order of arrival, written beside
 its place and renamed: a kill leaves whole files only. Files are never written twice. The newest
 episodes stand in memory as well, as many as the budget holds, and batches are drawn from these.
-What is drawn depends on the episodes and the generator alone, so a folder that is opened again
-goes on exactly as if it had never been closed::
+What is drawn depends on the episodes, the generator and, where surprise decides, on what is known
+of it, so a folder that is opened again goes on exactly as if it had never been closed::
 
     replay = Replay(run / "replay", batch=16, length=32, memory_bytes=4 * 10**9)
     replay.add(episode)
@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.structs import Batch, Episode
+from worldmodel.surprise import Surprise
 
 # zlib's first level that looks for longer matches. 250 rows of 64x64x3 from dm_control, on one
 # core: 11 to 29 ms and 4 to 32 times smaller; level 3 saves at most 5 ms and writes 1.2 to 3.5
@@ -127,6 +128,7 @@ class Replay:
     ``batch``, ``length``: windows in a batch, rows in a window.
     ``memory_bytes``: the oldest episodes leave memory, never the disk, beyond this.
     ``disk_share``: of the disk space that was free to the run, what it may take.
+    ``draws``: windows drawn for each that leaves, which is the one that surprised most.
 
     A batch borrows a reused buffer for its images, since fresh pages cost more than the copy
     (64 windows of 50 rows of 64x64x3: 2 ms reused, 6 ms fresh). The buffer comes back only when
@@ -142,12 +144,15 @@ class Replay:
         length: int,
         memory_bytes: int,
         disk_share: float = 1.0,
+        draws: int = 1,
     ) -> None:
         self.folder = folder
         self.batch = batch
         self.length = length
         self.memory_bytes = memory_bytes
         self.disk_share = disk_share
+        self.draws = draws
+        self.surprise = Surprise()
         self.broken: list[str] = []  # one message for each file that was skipped
         self._counts: list[_Count] = []  # of every episode ever added, by number
         self._held: deque[tuple[int, Episode]] = deque()  # in memory, by rising number
@@ -208,14 +213,15 @@ class Replay:
         self._index()
 
     def sample(self, generator: np.random.Generator) -> Batch:
-        """Uniform over the windows of the episodes in memory.
+        """Uniform over the windows of the episodes in memory, or the most surprising of a few.
 
         No window crosses episodes. An episode shorter than a window is one window, padded at its
         end.
         """
         if not self._held:
             raise RuntimeError("replay: no episode to sample from")
-        picks = generator.integers(self._ends[-1], size=self.batch)  # [B] of all windows
+        drawn = generator.integers(self._ends[-1], size=(self.draws, self.batch))
+        picks = self._elect(drawn)  # [B] of all windows
         which = np.searchsorted(self._ends, picks, side="right")  # [B] episodes
         begins = picks - self._firsts[which]  # [B] rows
         episode = self._held[-1][1]
@@ -248,7 +254,19 @@ class Replay:
             discount=torch.from_numpy(discount),
             valid=torch.from_numpy(valid),
             vectors={name: torch.from_numpy(felt) for name, felt in vectors.items()},
+            window=torch.from_numpy(np.stack([self._numbers[which], begins], 1)),
         )
+
+    def _elect(self, picks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[D, B] -> [B]: of each column the window that surprised most, the first of equals."""
+        which = np.searchsorted(self._ends, picks, side="right")  # [D, B]
+        surprise = np.zeros(picks.shape)
+        for place, index in np.ndenumerate(which):
+            begin = int(picks[place] - self._firsts[index])
+            rows = min(self.length, len(self._episodes[index]))
+            surprise[place] = self.surprise.of(int(self._numbers[index]), begin, rows)
+        best: NDArray[np.int64] = np.take_along_axis(picks, surprise.argmax(0)[None], 0)[0]
+        return best
 
     def images(self, limit: int) -> Tensor:
         """[M, H, W, C] at most so many images in memory, evenly spread over the rows."""
@@ -315,6 +333,8 @@ class Replay:
     def _index(self) -> None:
         """Where each episode's windows stand in the row of all windows."""
         self._episodes = [episode for _, episode in self._held]
+        self._numbers = np.array([number for number, _ in self._held], np.int64)
+        self.surprise.keep((number, len(episode)) for number, episode in self._held)
         windows = np.array([max(1, len(e) - self.length + 1) for e in self._episodes], np.int64)
         self._ends = windows.cumsum()
         self._firsts = self._ends - windows

@@ -92,6 +92,8 @@ class Batch:
     discount: Tensor  # [B, T]
     valid: Tensor  # [B, T] bool
     vectors: Mapping[str, Tensor] = field(default_factory=dict)  # by name: [B, T, V]
+    # [B, 2] the number of the episode and the first row, where they came from one's experience
+    window: Tensor = field(default_factory=lambda: torch.zeros(0, 2, dtype=torch.int64))
 
     def to(self, device: torch.device | str) -> Batch:
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "vectors"}
