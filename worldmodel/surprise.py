@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -44,17 +44,11 @@ class Surprise:
                 rows[first:] = seen[first : len(rows)]
 
     def state(self) -> dict[str, Tensor]:
-        return {
-            "nats": torch.from_numpy(
-                np.concatenate([np.zeros(0, np.float32), *self._nats.values()])
-            )
-        }
+        return {str(number): torch.from_numpy(nats) for number, nats in self._nats.items()}
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Newest first: with less memory than before, the oldest are gone."""
-        nats = state["nats"].cpu().numpy()
-        for rows in reversed(self._nats.values()):
-            if len(nats) < len(rows):
-                return
-            rows[:] = nats[len(nats) - len(rows) :]
-            nats = nats[: len(nats) - len(rows)]
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Of the episodes that are still in memory."""
+        for number, rows in self._nats.items():
+            known = state.get(str(number))
+            if known is not None and len(known) == len(rows):
+                rows[:] = known.cpu().numpy()
