@@ -36,6 +36,28 @@ def test_an_update_is_the_same_for_the_same_seed_and_batch(tiny: Config) -> None
     assert not torch.equal(learned(1), learned(2))
 
 
+@pytest.mark.parametrize("settle", [2, None])
+def test_rates_fall_with_the_root_of_the_updates(
+    model: WorldModel, tiny: Config, settle: int | None
+) -> None:
+    config = read(tiny, {"learner": {"settle": settle}})
+    learner, seen = Learner(model, config), []
+
+    def update(learner: Learner) -> None:
+        learner.update(make_batch(3, 5))
+        seen.append([group["lr"] for group in learner.optimizer.param_groups])
+
+    for _ in range(4):
+        update(learner)
+    taken_on = Learner(model, config)
+    taken_on.restore(learner.state())
+    update(taken_on)
+
+    rates = config.learner.model_rate, config.learner.value_rate, config.learner.policy_rate
+    left = [1, 1, (2 / 3) ** 0.5, 0.5**0.5, (2 / 5) ** 0.5] if settle else [1] * 5
+    assert seen == [pytest.approx([rate * share for rate in rates]) for share in left]
+
+
 def test_the_average_is_a_mean_of_the_first_steps_then_moves(
     model: WorldModel, tiny: Config
 ) -> None:

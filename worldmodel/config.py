@@ -62,7 +62,7 @@ class ReplayConfig:
 
     batch: int = 24  # windows in a batch
     length: int = 12  # rows in a window
-    draws: int = 1  # windows drawn for each in a batch: the one that surprised most is learned from
+    draws: int = 2  # windows drawn for each in a batch: the one that surprised most is learned from
     memory_gb: float = 4.0  # the oldest episodes leave memory (never the disk) beyond this
     disk_share: float = 0.5  # a run stops rather than take more of the free disk than this
 
@@ -79,7 +79,7 @@ class ReplayConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    kind: Literal["slim", "patch", "planet"] = "slim"
+    kind: Literal["slim", "patch", "planet"] = "patch"
     width: int = 16  # the unit of its layers' widths
 
     def check(self, path: str) -> None:
@@ -177,7 +177,7 @@ class ObjectiveConfig:
     kl_dynamics: float = 5.0  # pulls the prior to the posterior
     kl_representation: float = 0.3  # pulls the posterior to the prior
     free_nats: float = 1.0
-    decoded_share: float = 0.25  # of the rows, drawn anew for each update: the decoder's cost
+    decoded_share: float = 0.125  # of the rows, drawn anew for each update: the decoder's cost
 
     def check(self, path: str) -> None:
         for f in dataclasses.fields(self):
@@ -193,7 +193,7 @@ class ObjectiveConfig:
 class ImaginationConfig:
     """How value and policy are learned from imagined returns."""
 
-    starts: int = 128  # posterior rows of the batch that imagination starts from
+    starts: int = 96  # posterior rows of the batch that imagination starts from
     horizon: int = 5
     trace: float = 0.95  # lambda of the returns
     entropy: float = 1e-3
@@ -217,6 +217,8 @@ class LearnerConfig:
     model_rate: float = 8e-4
     value_rate: float = 1e-3
     policy_rate: float = 3e-4
+    # From here on the rates fall, as one over the root of the number of updates; None: never.
+    settle: int | None = 1500
     epsilon: float = 1e-5
     clip: float = 100.0  # of the gradient's norm, for each of the three separately
     averaging: float = 0.01  # how fast the weights that act follow the learned ones; 1: the same
@@ -226,6 +228,10 @@ class LearnerConfig:
         for name in ("model_rate", "value_rate", "policy_rate", "epsilon", "clip"):
             value = getattr(self, name)
             require(value > 0, f"{path}.{name}: expected more than 0, got {value}")
+        require(
+            self.settle is None or self.settle >= 1,
+            f"{path}.settle: expected 1 or more, or none, got {self.settle}",
+        )
         require(
             0 < self.averaging <= 1,
             f"{path}.averaging: expected more than 0, at most 1, got {self.averaging}",
@@ -292,14 +298,14 @@ class PlannerConfig:
         require(self.rate > 0, f"{path}.rate: expected more than 0, got {self.rate}")
 
 
-UPDATES_PER_ROW = 0.4  # where loop.updates is None
+UPDATES_PER_ROW = 0.6  # where loop.updates is None
 
 
 @dataclass(frozen=True)
 class LoopConfig:
     seed_episodes: int = 5
     seed_updates: int = 200  # learned from the seed episodes before the planner acts
-    # For each 1000 simulator steps collected; None: 0.4 for each row, so that a task whose actions
+    # For each 1000 simulator steps collected; None: 0.6 for each row, so that a task whose actions
     # last two steps learns twice as often as one where they last four.
     updates: float | None = None
     together: int = 1  # episodes collected in step, planned for at once, with the same weights

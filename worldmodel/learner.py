@@ -49,14 +49,13 @@ class Learner:
         named = model.named_parameters()
         self.world_parameters = [part for name, part in named if not name.startswith(BEHAVIOUR)]
         self.beside: Executor = second_thread() if cores() > 1 else InTurn()
-        groups = [(self.world_parameters, rates.model_rate)]
+        groups = [self.world_parameters]
+        self.rates = [rates.model_rate]
         if model.policy is not None:
-            groups.append(([*model.value.parameters()], rates.value_rate))
-            groups.append(([*model.policy.parameters()], rates.policy_rate))
+            groups += [[*model.value.parameters()], [*model.policy.parameters()]]
+            self.rates += [rates.value_rate, rates.policy_rate]
         self.optimizer = torch.optim.Adam(
-            [{"params": parameters, "lr": rate} for parameters, rate in groups],
-            eps=rates.epsilon,
-            fused=True,
+            [{"params": group} for group in groups], eps=rates.epsilon, fused=True
         )
 
     def update(self, batch: Batch) -> dict[str, float]:
@@ -77,7 +76,9 @@ class Learner:
                 metrics |= self._learn_behaviour(posterior.detach(), batch.valid)
         finally:
             gradient.result()
-        for group in self.optimizer.param_groups:
+        fallen = self._fallen()
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * fallen
             nn.utils.clip_grad_norm_(group["params"], self.config.learner.clip)
         self.optimizer.step()
         if self.model.policy is not None:
@@ -97,6 +98,11 @@ class Learner:
         self.generator.set_state(state["generator"].cpu())
         self.return_range.copy_(state["return_range"])
         self.updates.copy_(state["updates"])
+
+    def _fallen(self) -> float:
+        """What is left of the rates at the next update."""
+        settle = self.config.learner.settle
+        return 1.0 if settle is None else min(1.0, (settle / (float(self.updates) + 1)) ** 0.5)
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -23,7 +23,7 @@ def joint_terms(
 ) -> tuple[dict[str, Tensor], Latent]:
     """Every term [B, T], weighted, lower is better; and the posterior [B, T].
 
-    ``precision`` surrounds the convolutions; the sequence itself stays in float32.
+    ``precision`` surrounds convolutions and heads; the sequence itself stays in float32.
     """
     device = batch.action.device
     rows, steps = batch.action.shape[:2]
@@ -38,10 +38,13 @@ def joint_terms(
     posterior = model.dynamics.observe(model.dynamics.initial(rows), batch.action, embed, noise)
     prior = model.dynamics.prior_of(posterior.deter)
 
+    with precision():
+        paid = model.reward.log_prob(posterior.features, batch.reward)
+        goes_on = model.discount.log_prob(posterior.features, batch.discount)
     terms = {
         **kl_terms(posterior, prior, config),
-        "reward": -config.reward * model.reward.log_prob(posterior.features, batch.reward),
-        "discount": -config.discount * model.discount.log_prob(posterior.features, batch.discount),
+        "reward": -config.reward * paid,
+        "discount": -config.discount * goes_on,
     }
 
     features, target = posterior.features.flatten(0, 1), pixels.flatten(0, 1)
