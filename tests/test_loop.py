@@ -18,7 +18,7 @@ from tests.conftest import TINY, Painter
 from tests.test_rollout import Broken
 from worldmodel import checkpoint
 from worldmodel.agent import Agent
-from worldmodel.config import Config, ConfigError, read, to_dict
+from worldmodel.config import UPDATES_PER_ROW, Config, ConfigError, read, to_dict
 from worldmodel.envs import make_env
 from worldmodel.log import read_evaluations, read_metrics
 from worldmodel.loop import Outcome, Training
@@ -176,7 +176,7 @@ def test_updates_are_earned_by_rows_where_that_is_asked(
     outcome = go(read(tiny, asked), tmp_path / "run", steps=700)
     *collected, _ = sorted((tmp_path / "run" / "replay").glob("*.npz"))
     actions = sum(len(read_episode(path)) - 1 for path in collected[tiny.loop.seed_episodes :])
-    assert outcome.updates == 3 + int(0.4 * actions)
+    assert outcome.updates == 3 + int(UPDATES_PER_ROW * actions)
 
 
 def test_no_more_episodes_are_played_together_than_the_steps_that_are_left(
