@@ -46,12 +46,14 @@ SETTINGS = {
     # Fresh noise in each row: of noise that lasts, the action before tells nearly as much.
     "loop": {"seed_episodes": 10, "updates": 150, "noise_memory": 0.0, "evaluate_every": 10_000},
 }
-STEPS = 3_600  # simulator steps
+# Simulator steps. Until the defaults became smaller nets, fewer starts and two draws it was 3,600;
+# then seeds 0 and 3 stood at 40 and 37 there, 1 and 2 at 56; at 4,440 they are at 56 too.
+STEPS = 4_440
 # The push of the task was settled while looking at five seeds and defects on a line that was level,
 # this line at seed 0, whole and late, on a slope twice as steep; then the slope was halved, as seed
 # 1 had not learned there, and kept for seed 1, and actions_late with the seeds 0 and 5.
-# The line lies midway between the worst of seven whole seeds, 51, and the best of four late ones,
-# 34 (assets/gate.csv).
+# The line was drawn midway between the worst of seven whole seeds of the defaults before, 51, and
+# the best of four late ones, 34 (assets/gate_slim.csv), and stayed.
 PASS = 43.0  # mean of ten episodes of 60 rows, each worth 1 at most
 SEEDS = range(5)
 
