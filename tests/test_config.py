@@ -138,6 +138,12 @@ def test_what_yaml_writes_is_what_was_meant() -> None:
     assert read(Config(), yaml.safe_load(yaml.safe_dump(to_dict(config)))) == config
 
 
+def test_planet_has_nothing_that_came_after_it() -> None:
+    config = load_preset("planet")
+    assert (config.replay.draws, config.learner.settle, config.learner.averaging) == (1, None, 1.0)
+    assert (config.model.value.kind, config.planner.warm_start) == ("none", False)
+
+
 @pytest.mark.parametrize(
     ("said", "answers"),
     [
