@@ -142,6 +142,13 @@ def test_a_picture_has_a_panel_for_each_task_and_a_band_for_each_thing():
     assert not any(text.startswith("planet 8") for text in written)  # nobody went so far
 
 
+@pytest.mark.parametrize(("reached", "shown"), [(50_000, 1), (100_000, 1), (100_001, 2)])
+def test_a_picture_ends_at_the_published_budget_that_was_reached_or_comes_next(reached, shown):
+    figure = plot_groups(group([curve(0, [(5_000, 1, 1), (reached, 2, 1)])]))
+    budgets = {line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() == "D"}
+    assert sorted(budgets) == [100_000, 200_000][:shown]
+
+
 SCORES = "# a note\ntask,seed,env_steps,wall_clock_s,episode,return\n"
 
 

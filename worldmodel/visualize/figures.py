@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -275,18 +276,24 @@ def plot_curves(
 
 
 def draw_published(axes: Axes, others: Mapping[int, Scores], reached: int) -> None:
-    """Published scores at the budgets that were reached, and at the next one."""
-    budgets = [steps for steps in others if steps <= reached]
-    budgets += [steps for steps in others if steps > reached][:1]
-    for steps in budgets:
-        axes.axvline(steps, color=QUIET, lw=1, ls=":")
-        apart = 0.0
-        for name, value in sorted(shown(others[steps]).items(), key=lambda item: item[1]):
-            apart = max(value, apart + 42)  # labels never lie on each other
-            axes.plot(steps, value, color=HOLD_LAST, marker="D", ms=6, ls="none")
+    """Published scores at the budgets that were passed, and at the next one; names to their right.
+
+    Before it, what they are compared to is drawn: the names keep apart by the axes' height then.
+    """
+    steps = sorted(others)
+    budgets = steps[: bisect.bisect_left(steps, reached) + 1]
+    for budget in budgets:
+        axes.axvline(budget, color=QUIET, lw=1, ls=":")
+        for value in shown(others[budget]).values():
+            axes.plot(budget, value, color=HOLD_LAST, marker="D", ms=6, ls="none")
+    low, high = axes.get_ylim()
+    for budget in budgets:
+        place = -math.inf
+        for name, value in sorted(shown(others[budget]).items(), key=lambda item: item[1]):
+            place = max(value, place + 0.055 * (high - low))  # names never lie on each other
             axes.annotate(
-                f"{name} {value:.0f}", (steps, apart), xytext=(-9, 0), fontsize=11, color=QUIET,
-                textcoords="offset points", ha="right", va="center",
+                f"{name} {value:.0f}", (budget, place), xytext=(9, 0), fontsize=11, color=QUIET,
+                textcoords="offset points", ha="left", va="center", annotation_clip=False,
             )  # fmt: skip
 
 
