@@ -9,7 +9,7 @@ from torch import Tensor, distributions
 from tests.conftest import Answer
 from worldmodel.config import Config, ObjectiveConfig
 from worldmodel.losses.imagined import dream, lambda_returns
-from worldmodel.losses.joint import joint_terms, kl_terms, mean_over_valid
+from worldmodel.losses.joint import image_error, joint_terms, kl_terms, mean_over_valid
 from worldmodel.models import WorldModel
 from worldmodel.models.dynamics.recurrent import divergence
 from worldmodel.structs import Batch, Latent
@@ -193,3 +193,17 @@ def test_imagined_returns_pull_the_policy_to_what_pays(model: WorldModel) -> Non
     assert float(mean[0, 1]) == pytest.approx(0.6, abs=0.1)
     assert std[0, 1] < 0.25  # noise costs where the reward is curved
     assert std[0, 0] > 0.5  # and nothing where it is flat
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_an_images_error_and_its_gradient_are_autograds(dtype: torch.dtype) -> None:
+    drawn = torch.randn(4, 3, 5, 6).to(dtype).requires_grad_()
+    target = torch.randn(4, 3, 5, 6, dtype=torch.promote_types(dtype, torch.float32))
+    target[3] = drawn[3].detach()  # nothing wrong is no error, and no gradient
+    plain = 0.5 * (drawn - target).square().sum((1, 2, 3))
+    found = image_error(drawn, target)
+    torch.testing.assert_close(found, plain)
+    upstream = torch.randn_like(plain)
+    gradients = [torch.autograd.grad(each, drawn, upstream)[0] for each in (found, plain)]
+    torch.testing.assert_close(*gradients)
+    assert not gradients[0][3].any()

@@ -26,7 +26,7 @@ from worldmodel.agent import Agent
 from worldmodel.config import ConfigError
 from worldmodel.models import WorldModel
 from worldmodel.replay import read_episode
-from worldmodel.structs import Episode
+from worldmodel.structs import Episode, Latent
 
 EXPORTED = ("encoder", "dynamics", "reward", "discount", "slow_value", "policy")
 SMALLEST = 256  # numbers; below that zeros save no bytes
@@ -91,9 +91,11 @@ def _answer(model: WorldModel, episode: Episode, futures: Tensor) -> None:
     """futures [T, N, L, A]"""
     embed = model.embed(torch.from_numpy(episode.image))
     action = torch.from_numpy(episode.action)
-    noise = torch.zeros(1, len(episode), model.dynamics.stoch_size)
-    seen = model.dynamics.observe(model.dynamics.initial(1), action[None], embed[None], noise)
-    starts = seen.map(lambda part: part[0, :, None].expand(-1, futures.shape[1], -1))
+    seen = [model.dynamics.initial()]
+    for row in zip(action, embed, strict=True):
+        seen.append(model.dynamics.observe_step(seen[-1], *row, None))
+    starts = Latent.stack(seen[1:], 0)
+    starts = starts.map(lambda part: part[:, None].expand(-1, futures.shape[1], -1))
     features = model.imagine(starts, futures, None).features
     for head in (model.reward, model.discount, model.slow_value, model.policy):
         if head is not None:

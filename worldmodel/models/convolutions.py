@@ -6,7 +6,6 @@ of the sums differs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
@@ -20,20 +19,24 @@ class FromOnePixel(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: Any = None) -> Tensor:
         """[M, C, 1, 1] -> [M, D, K, K]"""
-        return self._draw((x.flatten(1),))
+        return self._draw(x.flatten(1), self.weight, torch.zeros((), device=x.device))
 
     def after(self, start: nn.Linear, features: Tensor) -> Tensor:
-        """[M, F] -> [M, D, K, K]: with nothing between, two products are one, or two in the order
-        that is less work. PlaNet's 1024 numbers between 230 and 3200 take four times the work."""
-        return self._draw((features, start.weight.t()), start.bias)
+        """[M, F] -> [M, D, K, K]: with nothing between, two products are one. PlaNet's 1024 numbers
+        between 230 and 3200 would take four times the work."""
+        kernel, shape = self.weight.flatten(1), self.weight.shape[1:]
+        joined = (start.weight.t() @ kernel).reshape(-1, *shape)
+        return self._draw(features, joined, (start.bias @ kernel).reshape(shape))
 
-    def _draw(self, factors: Sequence[Tensor], offset: Tensor | None = None) -> Tensor:
+    def _draw(self, x: Tensor, kernel: Tensor, offset: Tensor) -> Tensor:
+        """[M, F], [F, D, K, K], [D, K, K] -> [M, D, K, K]"""
         assert self.bias is not None
-        inputs, outputs, *side = self.weight.shape
-        kernel = self.weight.permute(2, 3, 1, 0).reshape(-1, inputs)  # [K K D, C]
-        drawn: Tensor = torch.linalg.multi_dot((*factors, kernel.t()))
-        bias = self.bias.repeat(side[0] * side[1])
-        drawn = drawn + (bias if offset is None else bias + kernel @ offset).to(drawn)
+        _, outputs, *side = kernel.shape
+        bias = (offset + self.bias[:, None, None]).expand(outputs, *side)
+        # a pixel's channels together, as convolutions want them: the kernel is smaller than images
+        drawn = functional.linear(
+            x, kernel.permute(2, 3, 1, 0).flatten(0, 2), bias.permute(1, 2, 0).flatten()
+        )
         return drawn.reshape(-1, *side, outputs).permute(0, 3, 1, 2)
 
 
@@ -47,25 +50,33 @@ class Transposed(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: Any = None) -> Tensor:
         """[M, C, H, W] -> [M, D, 2 H + K - 2 P - 2, 2 W + K - 2 P - 2]"""
-        assert self.bias is not None
-        parts = _in_precision(x, self.weight, self.bias)
-        padding = int(self.padding[0])
-        drawn: Tensor = _Drawn.apply(self.draw, padding, *parts)  # type: ignore[no-untyped-call]
-        return drawn
+        return _applied(self, x)
 
     @staticmethod
     def draw(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
         return functional.conv_transpose2d(x, weight, bias, 2, padding)
 
+    @staticmethod
+    def weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, padding: int) -> Tensor:
+        return _pytorchs_gradient(gradient, x, weight, padding, transposed=True, of=1)
+
+    @staticmethod
+    def image_gradient(gradient: Tensor, x: Tensor, weight: Tensor, padding: int) -> Tensor:
+        return _pytorchs_gradient(gradient, x, weight, padding, transposed=True, of=0)
+
 
 class OddTransposed(Transposed):
     """With a kernel of odd size, whose bias is added apart: within, in bfloat16, it takes four
-    times as long as all the rest."""
+    times as long as all the rest. The gradient of its weights is a product of windows."""
 
     @staticmethod
     def draw(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
         drawn: Tensor = functional.conv_transpose2d(x, weight, None, 2, padding)
         return drawn.add_(bias[:, None, None])
+
+    @staticmethod
+    def weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, padding: int) -> Tensor:
+        return _sum_of_windows(x, functional.pad(gradient, [padding] * 4), weight.shape[-1])
 
 
 class Doubling(Transposed):
@@ -92,38 +103,11 @@ class Doubling(Transposed):
         return laced[..., down, right]
 
 
-class _Drawn(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        draw: Callable[[Tensor, Tensor, Tensor, int], Tensor],
-        padding: int,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-    ) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.padding = padding
-        return draw(x, weight, bias, padding)
+class Windowed(nn.Conv2d):
+    """Without padding; the gradient of its weights is a product of windows.
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[2:]
-        found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
-            gradients[0], x, weight, None,
-            stride=[2, 2], padding=[ctx.padding] * 2, dilation=[1, 1],
-            transposed=True, output_padding=[0, 0], groups=1, output_mask=[*wanted[:2], False],
-        )  # fmt: skip
-        of_bias = gradients[0].sum((0, 2, 3)) if wanted[2] else None
-        return None, None, *found[:2], of_bias
-
-
-class FewWindows(nn.Conv2d):
-    """Without padding, of images with few windows of many channels: its gradients are two products.
-
-    Of PlaNet's last, four windows of 4x4x128, they take half the time of the convolution's own; 36
-    windows of 4x4x64 would take longer.
+    Of PlaNet's third, 36 windows of 4x4x64, it takes two thirds of the time of PyTorch's own; of
+    its second, 196 of 4x4x32, a little longer.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
@@ -131,45 +115,121 @@ class FewWindows(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[M, C, H, W] -> [M, D, (H - K) / 2 + 1, (W - K) / 2 + 1]"""
-        assert self.bias is not None
-        parts = _in_precision(x, self.weight, self.bias)
-        seen: Tensor = _Seen.apply(*parts)  # type: ignore[no-untyped-call]
-        return seen
+        return _applied(self, x)
 
-
-class _Seen(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def draw(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+        return functional.conv2d(x, weight, bias, 2, padding)
+
+    @staticmethod
+    def weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, padding: int) -> Tensor:
+        return _sum_of_windows(gradient, x, weight.shape[-1])
+
+    @staticmethod
+    def image_gradient(gradient: Tensor, x: Tensor, weight: Tensor, padding: int) -> Tensor:
+        return _pytorchs_gradient(gradient, x, weight, padding, transposed=False, of=0)
+
+
+class FewWindows(Windowed):
+    """Of images with few windows of many channels: a product of windows, whatever is asked.
+
+    Of PlaNet's last, four windows of 4x4x128, it takes half the time; of 36 windows, longer.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[M, C, H, W] -> [M, D, (H - K) / 2 + 1, (W - K) / 2 + 1]"""
+        windows: Tensor = _Windows.apply(x, self.kernel_size[0])  # type: ignore[no-untyped-call]
+        kernel = self.weight.permute(0, 2, 3, 1).flatten(1)
+        return functional.linear(windows, kernel, self.bias).movedim(-1, 1)
+
+
+def _applied(layer: Transposed | Windowed, x: Tensor) -> Tensor:
+    assert layer.bias is not None
+    parts = [x, layer.weight, layer.bias]
+    device = x.device.type
+    if torch.is_autocast_enabled(device):  # as it does it for functions that it knows
+        parts = [part.to(torch.get_autocast_dtype(device)) for part in parts]
+    drawn: Tensor = _Strided.apply(  # type: ignore[no-untyped-call]
+        type(layer), int(layer.padding[0]), *parts
+    )
+    return drawn
+
+
+class _Strided(torch.autograd.Function):
+    """Each gradient by itself, in the way that its layer knows."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        layer: type[Transposed] | type[Windowed],
+        padding: int,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return functional.conv2d(x, weight, bias, 2)
+        ctx.layer, ctx.padding = layer, padding
+        return layer.draw(x, weight, bias, padding)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        images, weight = ctx.saved_tensors
-        outputs, inputs, size, _ = weight.shape
-        gradient = gradients[0].movedim(1, -1)  # [M, Y, X, D]
-        of_x = of_weight = of_bias = None
-        if ctx.needs_input_grad[0]:
-            windows = gradient @ weight.permute(0, 2, 3, 1).flatten(1)  # [M, Y, X, K K C]
-            windows = windows.reshape(*windows.shape[:3], size, size, inputs)
-            image = torch.zeros_like(images).movedim(1, -1)
-            for y, x in product(*map(range, windows.shape[1:3])):
-                rows, columns = (slice(2 * at, 2 * at + size) for at in (y, x))
-                image[:, rows, columns] += windows[:, y, x]
-            of_x = image.movedim(-1, 1)
-        if ctx.needs_input_grad[1]:
-            windows = images.movedim(1, -1).unfold(1, size, 2).unfold(2, size, 2)
-            windows = windows.permute(0, 1, 2, 4, 5, 3).reshape(-1, size * size * inputs)
-            kernel = gradient.flatten(0, 2).t() @ windows
-            of_weight = kernel.reshape(outputs, size, size, inputs).permute(0, 3, 1, 2)
-        if ctx.needs_input_grad[2]:
-            of_bias = gradient.sum((0, 1, 2))
-        return of_x, of_weight, of_bias
+        _, _, of_x, of_weight, of_bias = ctx.needs_input_grad
+        parts = (gradients[0], *ctx.saved_tensors, ctx.padding)
+        return (
+            None,
+            None,
+            ctx.layer.image_gradient(*parts) if of_x else None,
+            ctx.layer.weight_gradient(*parts) if of_weight else None,
+            gradients[0].sum((0, 2, 3)) if of_bias else None,
+        )
 
 
-def _in_precision(*parts: Tensor) -> tuple[Tensor, ...]:
-    """As autocast does it for functions that it knows."""
-    device = parts[0].device.type
-    if not torch.is_autocast_enabled(device):
-        return parts
-    return tuple(part.to(torch.get_autocast_dtype(device)) for part in parts)
+def _pytorchs_gradient(
+    gradient: Tensor, x: Tensor, weight: Tensor, padding: int, *, transposed: bool, of: int
+) -> Tensor:
+    """PyTorch's ``of`` 0, the images, or 1, the weights."""
+    found: list[Tensor] = torch.ops.aten.convolution_backward(
+        gradient, x, weight, None,
+        stride=[2, 2], padding=[padding] * 2, dilation=[1, 1],
+        transposed=transposed, output_padding=[0, 0], groups=1,
+        output_mask=[of == 0, of == 1, False],
+    )  # fmt: skip
+    return found[of]
+
+
+AT_ONCE = 50  # images whose windows stay in a processor's cache
+
+
+def _sum_of_windows(pixels: Tensor, images: Tensor, size: int) -> Tensor:
+    """Pixels times the windows that they see: [M, C, Y, X], [M, D, H, W] -> [C, D, K, K]"""
+    outputs, inputs = pixels.shape[1], images.shape[1]
+    dtype = torch.promote_types(pixels.dtype, torch.float32)
+    total = pixels.new_zeros(outputs, size * size * inputs, dtype=dtype)
+    for some, seen in zip(torch.split(pixels, AT_ONCE), torch.split(images, AT_ONCE), strict=True):
+        total += some.movedim(1, -1).flatten(0, 2).t() @ _windows(seen, size).flatten(0, 2)
+    return total.to(pixels.dtype).reshape(outputs, size, size, inputs).permute(0, 3, 1, 2)
+
+
+def _windows(images: Tensor, size: int) -> Tensor:
+    """Every other window, as it lies in memory: [M, C, H, W] -> [M, Y, X, K K C]"""
+    windows = images.movedim(1, -1).unfold(1, size, 2).unfold(2, size, 2)
+    return windows.permute(0, 1, 2, 4, 5, 3).flatten(3)
+
+
+class _Windows(torch.autograd.Function):
+    """PyTorch's own gradient of them takes many times as long."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, size: int) -> Tensor:
+        ctx.shape, ctx.size = images.shape, size
+        return _windows(images, size)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        images, channels, *sides = ctx.shape
+        image = gradients[0].new_zeros(images, *sides, channels)
+        windows = gradients[0].reshape(*gradients[0].shape[:3], ctx.size, ctx.size, channels)
+        for y, x in product(*map(range, windows.shape[1:3])):
+            rows, columns = (slice(2 * at, 2 * at + ctx.size) for at in (y, x))
+            image[:, rows, columns] += windows[:, y, x]
+        return image.movedim(-1, 1), None

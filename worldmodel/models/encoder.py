@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from worldmodel.models.convolutions import FewWindows
+from worldmodel.models.convolutions import FewWindows, Windowed
 
 
 class PatchEncoder(nn.Module):
@@ -68,7 +68,7 @@ class PlanetEncoder(nn.Module):
         self.net = nn.Sequential(
             nn.Conv2d(widths[0], widths[1], 4, 2), nn.ReLU(),
             nn.Conv2d(widths[1], widths[2], 4, 2), nn.ReLU(),
-            nn.Conv2d(widths[2], widths[3], 4, 2), nn.ReLU(),
+            Windowed(widths[2], widths[3], 4), nn.ReLU(),
             FewWindows(widths[3], widths[4], 4), nn.ReLU(),
         )  # fmt: skip
         self.embed_size = widths[-1] * 2 * 2

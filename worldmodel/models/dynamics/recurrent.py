@@ -90,10 +90,21 @@ class Recurrent(nn.Module):
         return self.draw(deter, self.prior(deter), None)
 
     def observe(self, latent: Latent, action: Tensor, embed: Tensor, noise: Tensor) -> Latent:
-        """Filter a whole window: [B, T, A], [B, T, E], [B, T, S] -> posterior [B, T]."""
+        """Filter a whole window: [B, T, A], [B, T, E], [B, T, S] -> posterior [B, T].
+
+        Every row is what ``observe_step`` makes of it, but what images alone decide is found for
+        all times at once.
+        """
+        layer, last = self.posterior.children()
+        first, *others = layer.children()
+        assert isinstance(first, nn.Linear)
+        rest = nn.Sequential(*others, last)
+        of_deter, of_embed = first.weight.tensor_split([self.deter_size], 1)
+        seen = functional.linear(embed, of_embed, first.bias)  # [B, T, H]
         posteriors = []
-        for row in zip(action.unbind(1), embed.unbind(1), noise.unbind(1), strict=True):
-            latent = self.observe_step(latent, *row)
+        for act, see, draw in zip(action.unbind(1), seen.unbind(1), noise.unbind(1), strict=True):
+            deter = self.remember(latent, act)
+            latent = self.draw(deter, rest(torch.addmm(see, deter, of_deter.t())), draw)
             posteriors.append(latent)
         return Latent.stack(posteriors, 1)
 
