@@ -21,7 +21,8 @@ from worldmodel.bench.straightforward import Planet
 from worldmodel.bench.train import bench_train
 from worldmodel.config import Config, read
 from worldmodel.models import WorldModel
-from worldmodel.models.packed import Packed, Product, has_onednn, packed
+from worldmodel.models.packed import Packed, Product, packed
+from worldmodel.models.products import has_onednn
 
 B, N, L, A = 2, 9, 5, 2
 PLAIN = {

@@ -7,18 +7,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from worldmodel.models.products import Linear
+
 Layer = Callable[[int, int], nn.Module]
 """(inputs, outputs) -> one dense layer with its activation."""
 
 
 def normed(inputs: int, outputs: int) -> nn.Module:
     return nn.Sequential(
-        nn.Linear(inputs, outputs, bias=False), nn.LayerNorm(outputs, eps=1e-3), nn.SiLU()
+        Linear(inputs, outputs, bias=False), nn.LayerNorm(outputs, eps=1e-3), nn.SiLU()
     )
 
 
 def plain(inputs: int, outputs: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU())
+    return nn.Sequential(Linear(inputs, outputs), nn.ReLU())
 
 
 def mlp(inputs: int, size: int, layers: int, layer: Layer) -> nn.Sequential:
@@ -46,8 +48,8 @@ class GRUCell(nn.Module):
 
     def __init__(self, inputs: int, size: int) -> None:
         super().__init__()
-        self.gates = nn.Linear(inputs + size, 2 * size)
-        self.candidate = nn.Linear(inputs + size, size)
+        self.gates = Linear(inputs + size, 2 * size)
+        self.candidate = Linear(inputs + size, size)
         nn.init.ones_(self.gates.bias)  # start by remembering
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
@@ -65,7 +67,7 @@ class NormedGRUCell(nn.Module):
 
     def __init__(self, inputs: int, size: int) -> None:
         super().__init__()
-        self.gates = nn.Linear(inputs + size, 3 * size, bias=False)
+        self.gates = Linear(inputs + size, 3 * size, bias=False)
         self.norm = nn.LayerNorm(3 * size, eps=1e-3)
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from worldmodel.models.dynamics.recurrent import Recurrent
 from worldmodel.models.layers import GRUCell, NormedGRUCell
+from worldmodel.models.products import has_onednn
 from worldmodel.models.world import WorldModel
 from worldmodel.structs import Latent
 
@@ -152,13 +153,6 @@ def _pack_chain(chain: nn.Sequential, dtype: torch.dtype) -> nn.Sequential:
         else:
             parts.append(_pack(part, dtype))
     return nn.Sequential(*parts)
-
-
-def has_onednn(dtype: torch.dtype) -> bool:
-    """Whether torch was built with it, and it can multiply in ``dtype`` here."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return False
-    return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class Product(nn.Module):

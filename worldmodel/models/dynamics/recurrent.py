@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worldmodel.models.layers import Layer
+from worldmodel.models.products import multiplied
 from worldmodel.structs import Latent
 
 
@@ -100,7 +101,7 @@ class Recurrent(nn.Module):
         assert isinstance(first, nn.Linear)
         rest = nn.Sequential(*others, last)
         of_deter, of_embed = first.weight.tensor_split([self.deter_size], 1)
-        seen = functional.linear(embed, of_embed, first.bias)  # [B, T, H]
+        seen = multiplied(embed, of_embed, first.bias)  # [B, T, H]
         posteriors = []
         for act, see, draw in zip(action.unbind(1), seen.unbind(1), noise.unbind(1), strict=True):
             deter = self.remember(latent, act)
