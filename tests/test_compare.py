@@ -220,6 +220,16 @@ def test_every_point_lies_inside_the_picture(sign):
     assert (bottom == 0) == (sign > 0)
 
 
+def test_a_seed_that_went_further_is_drawn_to_its_end():
+    short = curve(0, [(100, 3, 5), (200, 4, 6)], task="toy")
+    long = curve(1, [(100, 1, 1), (200, 2, 2), (400, 9, 9)], task="toy")
+    (axes,) = plot_groups(group([short, long])).axes
+    ends = [line.get_xydata()[-1].tolist() for line in axes.lines]
+    assert ends == [[200, 5], [400, 9], [200, 3.5]]  # either seed, and their mean
+    (axes,) = plot_groups(group([long])).axes
+    assert len(axes.lines) == 1  # a seed alone is its own mean
+
+
 def test_the_command_writes_a_table_numbers_and_a_picture(runs, tmp_path, capsys, monkeypatch):
     (tmp_path / "scores.csv").write_text(SCORES + "toy,5,200,2,0,7\n")
     assert cli.main(["compare", "scores.csv", "--out", "seen"]) == 0

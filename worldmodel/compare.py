@@ -52,6 +52,14 @@ class Curve:
     seed: int
     evaluations: Sequence[Evaluation]  # in the order of their steps
 
+    @property
+    def env_steps(self) -> Curve64:  # [M]
+        return np.array([evaluation.env_steps for evaluation in self.evaluations], float)
+
+    @property
+    def means(self) -> Curve64:  # [M]
+        return np.array([np.mean(evaluation.returns) for evaluation in self.evaluations])
+
 
 @dataclass(frozen=True)
 class Group:
@@ -59,10 +67,14 @@ class Group:
 
     name: str
     task: str
-    seeds: Sequence[int]
+    curves: Sequence[Curve]
     env_steps: Curve64  # [M]
     scores: Curve64  # [seeds, M] the mean return of each, between two evaluations interpolated
     minutes: float  # of the longest
+
+    @property
+    def seeds(self) -> list[int]:
+        return [curve.seed for curve in self.curves]
 
     @property
     def last(self) -> tuple[float, float]:
@@ -226,7 +238,8 @@ def write_csv(groups: Sequence[Group]) -> str:
 
 
 def plot_groups(groups: Sequence[Group]) -> Figure:
-    """A panel for each task: the mean of the seeds in a band from the lowest to the highest."""
+    """A panel for each task: the mean of the seeds in a band from the lowest to the highest, as far
+    as all of them have come, and a thin line for each, as far as it has."""
     tasks = sorted({one.task for one in groups})
     names = list(dict.fromkeys(one.name for one in groups))
     columns = min(3, len(tasks))
@@ -240,13 +253,16 @@ def plot_groups(groups: Sequence[Group]) -> Figure:
             label = f"{one.name}, {len(one.seeds)} seed{'s' if len(one.seeds) > 1 else ''}"
             low, high = one.scores.min(0), one.scores.max(0)
             axes.fill_between(one.env_steps, low, high, color=colour, alpha=0.18, lw=0)
+            for curve in one.curves if len(one.curves) > 1 else ():
+                axes.plot(curve.env_steps, curve.means, color=colour, lw=0.8, alpha=0.5)
             axes.plot(
                 one.env_steps, one.scores.mean(0), color=colour, lw=2.4, label=label,
                 marker="o" if len(one.env_steps) == 1 else None,
             )  # fmt: skip
-        draw_published(axes, published(task), int(max(one.env_steps[-1] for one in members)))
+        reached = max(curve.env_steps[-1] for one in members for curve in one.curves)
+        draw_published(axes, published(task), int(reached))
         name_axes(axes, task, "env steps (simulator steps)", "return")
-        if min(one.scores.min() for one in members) >= 0:
+        if min(curve.means.min() for one in members for curve in one.curves) >= 0:
             axes.set_ylim(bottom=0)
         axes.xaxis.set_major_formatter(lambda steps, _: f"{steps / 1000:,.0f}k")
         axes.locator_params(axis="x", nbins=5)
@@ -281,15 +297,14 @@ def _rows(file: Path) -> list[dict[str, str]]:
 
 
 def _join(name: str, task: str, curves: Sequence[Curve]) -> Group:
-    steps = [np.array([e.env_steps for e in c.evaluations], float) for c in curves]
-    means = [np.array([np.mean(e.returns) for e in c.evaluations]) for c in curves]
+    steps, means = [curve.env_steps for curve in curves], [curve.means for curve in curves]
     first, last = max(s[0] for s in steps), min(s[-1] for s in steps)
     grid = np.unique(np.concatenate(steps))
     grid = grid[(grid >= first) & (grid <= last)] if first <= last else np.array([last])
     return Group(
         name=name,
         task=task,
-        seeds=[curve.seed for curve in curves],
+        curves=curves,
         env_steps=grid,
         scores=np.stack([np.interp(grid, s, m) for s, m in zip(steps, means, strict=True)]),
         minutes=max(curve.evaluations[-1].wall_clock_s for curve in curves) / 60,
