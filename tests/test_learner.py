@@ -8,7 +8,7 @@ import torch
 
 from tests.test_losses import make_batch
 from worldmodel.config import Config, load_preset, read
-from worldmodel.learner import InTurn, Learner, choose_precision
+from worldmodel.learner import InTurn, Learner, choose_precision, clip_gradients
 from worldmodel.machine import second_thread
 from worldmodel.models import WorldModel
 from worldmodel.structs import Batch
@@ -202,3 +202,16 @@ def test_the_model_learns_what_an_action_pays_and_a_shifted_row_fails(tiny: Conf
     variance = 1 / 3
     assert train_reward(right, config) < 0.3 * variance
     assert train_reward(shifted, config) > 0.7 * variance
+
+
+@pytest.mark.parametrize("most", [0.1, 1.0, 100.0])
+def test_gradients_are_clipped_as_pytorch_clips_them(most: float) -> None:
+    ours, theirs = ([torch.nn.Parameter(torch.ones(3)) for _ in range(3)] for _ in range(2))
+    for one, other in zip(ours[:2], theirs, strict=False):  # the last has learned nothing
+        one.grad = torch.randn(3)
+        other.grad = one.grad.clone()
+    clip_gradients(ours, most)
+    torch.nn.utils.clip_grad_norm_(theirs, most)
+    for one, other in zip(ours[:2], theirs, strict=False):
+        torch.testing.assert_close(one.grad, other.grad)
+    assert ours[2].grad is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -79,7 +79,7 @@ class Learner:
         fallen = self._fallen()
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * fallen
-            nn.utils.clip_grad_norm_(group["params"], self.config.learner.clip)
+            clip_gradients(group["params"], self.config.learner.clip)
         self.optimizer.step()
         if self.model.policy is not None:
             self.model.follow_value(self.config.imagination.target_rate)
@@ -156,6 +156,14 @@ class Learner:
             "imagined_return": returns.mean(),
             "return_scale": scale,
         }
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], most: float) -> None:
+    """Gradients whose norm is larger than ``most`` are scaled to it; others are not touched."""
+    gradients = [each.grad for each in parameters if each.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if norm > most:
+        nn.utils.clip_grads_with_norm_(parameters, most, norm)
 
 
 class InTurn(Executor):

@@ -22,7 +22,7 @@ class SlimDecoder(nn.Module):
             ChannelNorm(widths[0]), nn.SiLU(),
             Transposed(widths[0], widths[1], 4, padding=1), ChannelNorm(widths[1]), nn.SiLU(),
             Transposed(widths[1], widths[2], 4, padding=1), ChannelNorm(widths[2]), nn.SiLU(),
-            Transposed(widths[2], widths[3], 4, padding=1), nn.SiLU(),
+            Doubling(widths[2], widths[3], 4, padding=1), nn.SiLU(),
             Doubling(widths[3], channels, 4, padding=1),
         )  # fmt: skip
 
