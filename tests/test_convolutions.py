@@ -12,47 +12,45 @@ from worldmodel.models.convolutions import (
     FewWindows,
     FromOnePixel,
     OddTransposed,
+    Patches,
     Transposed,
     Windowed,
 )
 
-KINDS = {"transposed": Transposed, "odd": OddTransposed, "doubling": Doubling}
+DRAWING = {"transposed": Transposed, "odd": OddTransposed, "doubling": Doubling}
+SEEING = {"few windows": FewWindows, "many windows": Windowed, "patches": Patches}
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 Pair = tuple[Convolution, Convolution, torch.Tensor]
 
 
 def pair(case: str) -> Pair:
-    """Ours, PyTorch's with the same weights, and images to draw from."""
+    """Ours, PyTorch's with the same weights, and images for both."""
     torch.manual_seed(0)
+    name, *numbers = case.split(", ")
     ours: Convolution
     theirs: Convolution
-    if "windows" in case:
-        kind = FewWindows if case.startswith("few") else Windowed
-        kernel, *image = map(int, case.split()[2:])
-        ours, theirs = kind(7, 4, kernel), nn.Conv2d(7, 4, kernel, 2)
-        theirs.load_state_dict(ours.state_dict())
-        x = torch.randn(3, 7, *image)
-        return ours.double(), theirs.double(), x.double().requires_grad_()
-    if case == "one pixel":
-        ours = FromOnePixel(7, 4, 5, 2)
-        x = torch.randn(3, 7, 1, 1)
+    if name in SEEING:
+        kernel, *image = map(int, numbers)
+        ours = SEEING[name](7, 4, kernel)
+        theirs = nn.Conv2d(7, 4, kernel, ours.stride)  # type: ignore[arg-type]
     else:
-        name, size, padding = case.split()
-        ours = KINDS[name](7, 4, int(size), int(padding))
-        x = torch.randn(3, 7, 5, 6)
-    theirs = nn.ConvTranspose2d(7, 4, ours.kernel_size, 2, ours.padding)  # type: ignore[arg-type]
+        image = [5, 6] if name in DRAWING else [1, 1]
+        ours = DRAWING[name](7, 4, *map(int, numbers)) if numbers else FromOnePixel(7, 4, 5, 2)
+        theirs = nn.ConvTranspose2d(7, 4, ours.kernel_size, 2, ours.padding)  # type: ignore[arg-type]
     theirs.load_state_dict(ours.state_dict())
-    return ours.double(), theirs.double(), x.double().requires_grad_()
+    return ours.double(), theirs.double(), torch.randn(3, 7, *image).double().requires_grad_()
 
 
 CASES = [
     "one pixel",
+    "patches, 4, 8, 12",
+    "patches, 3, 7, 9",
     *(
-        f"{how} windows {shape}"
+        f"{how} windows, {shape}"
         for how in ("few", "many")
-        for shape in ("4 6 6", "4 7 9", "2 4 5", "5 9 5")
+        for shape in ("4, 6, 6", "4, 7, 9", "2, 4, 5", "5, 9, 5")
     ),
-    *(f"{name} {size} {padding}" for name in KINDS for size in range(2, 7) for padding in (0, 1)),
+    *(f"{kind}, {size}, {pad}" for kind in DRAWING for size in range(2, 7) for pad in (0, 1)),
 ]
 
 
@@ -73,7 +71,7 @@ def test_gradients_are_pytorchs(case: str) -> None:
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("case", ["odd 5 1", "many windows 4 7 9"])
+@pytest.mark.parametrize("case", ["odd, 5, 1", "many windows, 4, 7, 9"])
 def test_of_many_images_a_few_are_taken_at_once(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convolutions, "AT_ONCE", 2)
     test_gradients_are_pytorchs(case)
@@ -88,9 +86,7 @@ def test_autocast_and_no_gradient(case: str) -> None:
     torch.testing.assert_close(drawn.float(), theirs(x), atol=0.03, rtol=0.03)
 
 
-@pytest.mark.parametrize(
-    "case", ["doubling 6 0", "transposed 4 1", "few windows 4 6 6", "many windows 4 6 6"]
-)
+@pytest.mark.parametrize("case", ["doubling, 6, 0", *CASES[1:7]])
 def test_an_input_without_gradient_gets_none(case: str) -> None:
     ours, _, x = pair(case)
     ours(x.detach()).sum().backward()

@@ -143,6 +143,38 @@ class FewWindows(Windowed):
         return functional.linear(windows, kernel, self.bias).movedim(-1, 1)
 
 
+class Patches(nn.Conv2d):
+    """Of images in float32, in patches that do not overlap; so are its weights' gradients found.
+
+    In bfloat16, of three channels, they take twice as long, and the images are there anyway.
+    """
+
+    def __init__(self, inputs: int, outputs: int, size: int) -> None:
+        super().__init__(inputs, outputs, size, stride=size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[M, C, H, W] -> [M, D, H / K, W / K]"""
+        drawn: Tensor = _Patched.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        return drawn
+
+
+class _Patched(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return functional.conv2d(x, weight, bias, weight.shape[-1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
+            gradients[0].to(weight), x.to(weight), weight, [len(weight)],
+            stride=weight.shape[2:], padding=[0, 0], dilation=[1, 1],
+            transposed=False, output_padding=[0, 0], groups=1, output_mask=ctx.needs_input_grad,
+        )  # fmt: skip
+        return found
+
+
 def _applied(layer: Transposed | Windowed, x: Tensor) -> Tensor:
     assert layer.bias is not None
     parts = [x, layer.weight, layer.bias]

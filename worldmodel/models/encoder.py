@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from worldmodel.models.convolutions import FewWindows, Windowed
+from worldmodel.models.convolutions import FewWindows, Patches, Windowed
 
 
 class PatchEncoder(nn.Module):
@@ -25,7 +25,7 @@ class PatchEncoder(nn.Module):
         super().__init__()
         widths = (width, 2 * width, 4 * width)
         self.net = nn.Sequential(
-            nn.Conv2d(channels, widths[0], 4, 4), nn.SiLU(),
+            Patches(channels, widths[0], 4), nn.SiLU(),
             nn.Conv2d(widths[0], widths[1], 3, 2, 1), nn.SiLU(),
             nn.Conv2d(widths[1], widths[2], 3, 2, 1), nn.SiLU(),
         )  # fmt: skip
