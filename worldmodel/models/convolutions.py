@@ -1,4 +1,4 @@
-"""Convolutions with strides of two, in shapes that a processor is quick at.
+"""Convolutions with strides, in shapes that a processor is quick at.
 
 Parameters, names and results are those of ``nn.Conv2d`` and ``nn.ConvTranspose2d``; only the order
 of the sums differs.
