@@ -42,6 +42,7 @@ class Learner:
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.return_range = torch.zeros(2, device=self.device)  # moving 5th, 95th percentile
         self.averaged = copy.deepcopy(model).requires_grad_(False)
+        self.held, self.learned = [*self.averaged.parameters()], [*model.parameters()]
         self.updates = torch.zeros((), device=self.device)
         self.surprise = torch.zeros(0, 0)  # [B, T] of the last batch: nats times their weight
         self.precision = choose_precision(config.learner.precision, self.device)
@@ -109,8 +110,7 @@ class Learner:
         """A plain mean of the first steps, then a moving one."""
         self.updates += 1
         rate = max(self.config.learner.averaging, 1 / float(self.updates))
-        held, learned = [*self.averaged.parameters()], [*self.model.parameters()]
-        torch._foreach_lerp_(held, learned, rate)  # type: ignore[arg-type]
+        torch._foreach_lerp_(self.held, self.learned, rate)  # type: ignore[arg-type]
         for buffer, fitted in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
             buffer.copy_(fitted)
 
