@@ -69,3 +69,16 @@ def test_few_numbers_float64_autocast_and_acting_are_left_to_pytorch(
     assert is_ours(layer(x))
     monkeypatch.setattr(products, "has_onednn", lambda dtype: False)
     assert not is_ours(layer(x))
+
+
+def test_derivatives_of_derivatives_are_pytorchs() -> None:
+    """Planners that work with curvatures look at one row at a time."""
+    layer = Linear(5, 7)
+
+    def cost(x: Tensor) -> Tensor:
+        return layer(x).tanh().square().sum()
+
+    rows = torch.randn(4, 5)
+    curvature = torch.func.vmap(torch.func.jacrev(torch.func.grad(cost)))(rows)
+    expected = torch.stack([torch.autograd.functional.hessian(cost, row) for row in rows])
+    torch.testing.assert_close(curvature, expected)

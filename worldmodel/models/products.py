@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 # Multiplications from which oneDNN's lead outweighs a gradient written in Python.
@@ -46,6 +47,7 @@ def multiplied(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _is_worth_it(x: Tensor, weight: Tensor) -> bool:
     return (
         x.numel() * weight.shape[0] >= WORTH
+        and x.dim() > 1  # one row is vmap's: its derivatives have derivatives
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
         and not torch.is_autocast_enabled("cpu")
@@ -62,6 +64,7 @@ class _Product(torch.autograd.Function):
         return _multiply(x, weight, bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         x, weight = ctx.saved_tensors
