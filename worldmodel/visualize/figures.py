@@ -271,7 +271,7 @@ def plot_curves(
         axes.remove()
     for axes in (score, *rest[: len(losses)]):
         axes.xaxis.set_major_formatter(lambda steps, _: f"{steps:,.0f}")
-        axes.locator_params(axis="x", nbins=5)
+        axes.locator_params(axis="x", nbins=5 if axes is score else 3)  # numbers stand apart
     return figure
 
 
