@@ -9,15 +9,15 @@ from torch import nn
 from worldmodel.models import convolutions
 from worldmodel.models.convolutions import (
     Doubling,
+    FewPixels,
     FewWindows,
     FromOnePixel,
-    OddTransposed,
     Patches,
     Transposed,
     Windowed,
 )
 
-DRAWING = {"transposed": Transposed, "odd": OddTransposed, "doubling": Doubling}
+DRAWING = {"transposed": Transposed, "few pixels": FewPixels, "doubling": Doubling}
 SEEING = {"few windows": FewWindows, "many windows": Windowed, "patches": Patches}
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 Pair = tuple[Convolution, Convolution, torch.Tensor]
@@ -71,7 +71,7 @@ def test_gradients_are_pytorchs(case: str) -> None:
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("case", ["odd, 5, 1", "many windows, 4, 7, 9"])
+@pytest.mark.parametrize("case", ["few pixels, 5, 1", "many windows, 4, 7, 9"])
 def test_of_many_images_a_few_are_taken_at_once(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convolutions, "AT_ONCE", 2)
     test_gradients_are_pytorchs(case)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from worldmodel.models.convolutions import Doubling, FromOnePixel, OddTransposed, Transposed
+from worldmodel.models.convolutions import Doubling, FewPixels, FromOnePixel, Transposed
 from worldmodel.models.layers import ChannelNorm
 
 
@@ -20,7 +20,7 @@ class SlimDecoder(nn.Module):
         self.start = nn.Linear(feature_size, widths[0] * self.grid**2)
         self.net = nn.Sequential(
             ChannelNorm(widths[0]), nn.SiLU(),
-            Transposed(widths[0], widths[1], 4, padding=1), ChannelNorm(widths[1]), nn.SiLU(),
+            FewPixels(widths[0], widths[1], 4, padding=1), ChannelNorm(widths[1]), nn.SiLU(),
             Transposed(widths[1], widths[2], 4, padding=1), ChannelNorm(widths[2]), nn.SiLU(),
             Doubling(widths[2], widths[3], 4, padding=1), nn.SiLU(),
             Doubling(widths[3], channels, 4, padding=1),
@@ -42,7 +42,7 @@ class PlanetDecoder(nn.Module):
         self.start = nn.Linear(feature_size, 32 * width)
         self.net = nn.Sequential(
             FromOnePixel(32 * width, 4 * width, 5, 2), nn.ReLU(),
-            OddTransposed(4 * width, 2 * width, 5), nn.ReLU(),
+            FewPixels(4 * width, 2 * width, 5), nn.ReLU(),
             Doubling(2 * width, width, 6), nn.ReLU(),
             Doubling(width, channels, 6),
         )  # fmt: skip

@@ -56,7 +56,7 @@ class GRUCell(nn.Module):
         """[..., I], [..., D] -> [..., D]"""
         reset, update = torch.sigmoid(self.gates(torch.cat([x, h], -1))).chunk(2, -1)
         candidate = torch.tanh(self.candidate(torch.cat([x, reset * h], -1)))
-        return update * h + (1 - update) * candidate
+        return torch.lerp(candidate.to(h), h, update.to(h))
 
 
 class NormedGRUCell(nn.Module):
@@ -75,4 +75,4 @@ class NormedGRUCell(nn.Module):
         gates = self.norm(self.gates(torch.cat([x, h], -1)))
         reset, candidate, update = gates.chunk(3, -1)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
-        return h + torch.sigmoid(update - 1.0) * (candidate - h)
+        return torch.lerp(h, candidate.to(h), torch.sigmoid(update - 1.0).to(h))
