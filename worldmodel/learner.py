@@ -42,7 +42,7 @@ class Learner:
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.return_range = torch.zeros(2, device=self.device)  # moving 5th, 95th percentile
         self.averaged = copy.deepcopy(model).requires_grad_(False)
-        self.held, self.learned = [*self.averaged.parameters()], [*model.parameters()]
+        self.pairs = [*self.averaged.parameters()], [*model.parameters()]  # found once
         self.updates = torch.zeros((), device=self.device)
         self.surprise = torch.zeros(0, 0)  # [B, T] of the last batch: nats times their weight
         self.precision = choose_precision(config.learner.precision, self.device)
@@ -110,7 +110,7 @@ class Learner:
         """A plain mean of the first steps, then a moving one."""
         self.updates += 1
         rate = max(self.config.learner.averaging, 1 / float(self.updates))
-        torch._foreach_lerp_(self.held, self.learned, rate)  # type: ignore[arg-type]
+        torch._foreach_lerp_(*self.pairs, rate)  # type: ignore[arg-type]
         for buffer, fitted in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
             buffer.copy_(fitted)
 

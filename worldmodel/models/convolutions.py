@@ -108,8 +108,8 @@ class Doubling(Transposed):
 class Windowed(nn.Conv2d):
     """Without padding; the gradient of its weights is a product of windows.
 
-    Of PlaNet's third, 36 windows of 4x4x64, it takes two thirds of the time of PyTorch's own; of
-    its second, 196 of 4x4x32, a little longer.
+    Of PlaNet's third, 36 windows of 4x4x64, it takes seven tenths of the time of PyTorch's own; of
+    its second, 196 of 4x4x32, longer (assets/bench/convolution_gradients.csv).
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
