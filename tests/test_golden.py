@@ -1,0 +1,112 @@
+"""Figures at seed 0 that stay while rooms are rearranged: weights, losses, a plan, an episode.
+
+Weights are compared bit for bit: a fixed seed makes the same numbers on every machine. What is
+computed from them is compared to the rounding that processors differ by. ``python -m
+tests.test_golden`` prints the figures as they are now, with every bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import TINY
+from worldmodel.agent import Agent
+from worldmodel.config import Config, load_preset, read
+from worldmodel.envs import make_env
+from worldmodel.learner import Learner
+from worldmodel.models import WorldModel
+from worldmodel.rollout import Noise
+from worldmodel.rollout.play import collect
+from worldmodel.structs import Batch
+
+GOLDEN = Path(__file__).with_name("golden.json")
+
+
+def sha256_of(model: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for parameter in model.parameters():
+        digest.update(parameter.detach().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def made(config: Config, size: int) -> WorldModel:
+    torch.manual_seed(0)
+    return WorldModel(config.model, size, 3, 2)
+
+
+def batch_of(rows: int, steps: int, size: int) -> Batch:
+    random = torch.Generator().manual_seed(1)
+    return Batch(
+        image=torch.randint(0, 256, (rows, steps, size, size, 3), generator=random).byte(),
+        action=torch.rand(rows, steps, 2, generator=random) * 2 - 1,
+        reward=torch.rand(rows, steps, generator=random),
+        discount=torch.ones(rows, steps),
+        valid=torch.ones(rows, steps, dtype=torch.bool),
+    )
+
+
+def losses_of(config: Config, size: int, shape: tuple[int, int]) -> list[dict[str, float]]:
+    learner = Learner(made(config, size), config)
+    return [learner.update(batch_of(*shape, size)) for _ in range(3)]
+
+
+def plan_of(config: Config) -> list[float]:
+    agent = Agent(made(config, 16), config)
+    image = np.full((16, 16, 3), 100, np.uint8)
+    belief = agent.observe(agent.initial(), agent.no_action(), image)
+    numbers: list[float] = agent.plan(belief, seed=3).actions.flatten().tolist()
+    return numbers
+
+
+def episode_of(config: Config) -> list[float]:
+    env = make_env("toy", config.env, 0)
+    torch.manual_seed(0)
+    model = WorldModel(config.model, 16, 3, len(env.action_low))
+    noise = Noise(0.3, 0.8, 1.0)
+    played = collect(env, Agent(model, config), seed=5, noise=noise)
+    numbers: list[float] = played.episode.action.flatten().tolist()
+    return numbers
+
+
+def figures() -> dict[str, object]:
+    torch.set_num_threads(1)
+    tiny = read(Config(), TINY)
+    in_float32 = {"learner": {"precision": "float32"}}
+    default = read(Config(), in_float32)
+    planet = read(load_preset("planet"), in_float32)
+    return {
+        "weights of default": sha256_of(made(default, 64)),
+        "weights of planet": sha256_of(made(planet, 64)),
+        "losses of default": losses_of(default, 64, (4, 6)),
+        "losses of planet": losses_of(planet, 64, (2, 3)),
+        "losses of tiny": losses_of(tiny, 16, (3, 5)),
+        "plan of tiny": plan_of(tiny),
+        "episode of tiny": episode_of(tiny),
+    }
+
+
+@pytest.fixture(scope="module")
+def now() -> dict[str, object]:
+    return figures()
+
+
+@pytest.mark.parametrize("name", json.loads(GOLDEN.read_text()) if GOLDEN.exists() else [])
+def test_figures_at_seed_0_are_as_they_were(now: dict[str, object], name: str) -> None:
+    expected = json.loads(GOLDEN.read_text())[name]
+    if isinstance(expected, str):
+        assert now[name] == expected
+    elif isinstance(expected[0], dict):
+        for got, before in zip(now[name], expected, strict=True):  # type: ignore[call-overload]
+            assert got == pytest.approx(before, rel=1e-3, abs=1e-4)
+    else:
+        assert now[name] == pytest.approx(expected, abs=1e-3)
+
+
+if __name__ == "__main__":
+    print(json.dumps(figures(), indent=1))
