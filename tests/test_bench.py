@@ -277,6 +277,19 @@ def test_quality_is_measured_in_the_true_simulator(tiny: Config) -> None:
 
 
 @pytest.mark.mujoco
+def test_quality_is_measured_of_an_agent_with_vectors(tiny: Config) -> None:
+    from worldmodel.envs import make_env
+
+    env = make_env("cartpole_balance", dataclasses.replace(tiny.env, vectors=True))
+    sizes = {name: len(vector) for name, vector in env.reset(0).vectors.items()}
+    model = WorldModel(tiny.model, tiny.env.image_size, 3, len(env.action_low), vectors=sizes)
+    table = bench_quality(Agent(model, tiny), env)
+    env.close()
+    assert sizes
+    assert all(np.isfinite(float(row["under the model"])) for row in table.rows)
+
+
+@pytest.mark.mujoco
 @pytest.mark.parametrize("as_json", [True, False])
 def test_the_command_answers(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
     typed = ["bench", "render", "--repetitions", "1", "--tasks", "cartpole_swingup"]

@@ -228,6 +228,21 @@ def test_a_fork_goes_its_own_way_and_would_go_the_same(task):
     assert np.array_equal(pose(env), told[2])
 
 
+def test_an_environment_with_vectors_is_simulated_and_forked() -> None:
+    plain = make_env("cartpole_balance", SMALL)
+    sensed = make_env("cartpole_balance", replace(SMALL, vectors=True))
+    actions = torch.linspace(-1, 1, 12).reshape(1, 3, 4, 1)
+    for env in (plain, sensed):
+        env.reset(seed=3)
+    torch.testing.assert_close(Simulator(sensed)(actions), Simulator(plain)(actions))
+    twin = fork(sensed)
+    row, copied = sensed.step(np.ones(1, np.float32)), twin.step(np.ones(1, np.float32))
+    assert row.vectors
+    assert copied.vectors.keys() == row.vectors.keys()
+    for name, vector in row.vectors.items():
+        assert np.array_equal(copied.vectors[name], vector)
+
+
 def test_what_cannot_be_copied_is_named(painter):
     toy = make_env("toy", SMALL)
     for env, name in ((toy, "Toy"), (painter, "Painter")):

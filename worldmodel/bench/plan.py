@@ -137,13 +137,13 @@ def bench_quality(agent: Agent, env: Environment) -> Table:
     model_returns: dict[str, list[float]] = {kind: [] for kind in (*KINDS, "no action")}
     true_returns: dict[str, list[float]] = {kind: [] for kind in (*KINDS, "no action")}
     row = env.reset(seed=0)
-    belief = agent.observe(agent.initial(), agent.no_action(), row.image)
+    belief = agent.observe(agent.initial(), agent.no_action(), row.observation)
     horizon = agent.config.planner.horizon
     for _ in range(STATES):
         for _ in range(ROWS_BETWEEN):
             action = random.uniform(-1, 1, action_size).astype(np.float32)
             row = env.step(action)
-            belief = agent.observe(belief, action, row.image)
+            belief = agent.observe(belief, action, row.observation)
         simulator = Simulator(env, discount=agent.config.discount_rate)
         plans = {kind: each.plan(belief).actions for kind, each in agents.items()}
         plans["no action"] = torch.zeros(horizon, action_size)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from worldmodel.envs.contract import Adopted, Environment
 from worldmodel.envs.images import ImageStack
+from worldmodel.envs.sensing import Sensing
 from worldmodel.envs.suite import _NO_OPENGL, TIME_LIMIT, Suite
 
 
@@ -104,7 +105,12 @@ def fork(env: Environment) -> Environment:
 
     It may be reset too, and then does as ``env`` would have. Its images are one black pixel.
     """
-    return _copied(env, share_model=False)
+    copied = _copied(env, share_model=False)
+    if not isinstance(env, Sensing):
+        return copied
+    sensing = copy.copy(env)
+    sensing._env = copied
+    return sensing
 
 
 def _copied(env: Environment, *, share_model: bool) -> Adopted:
@@ -128,6 +134,8 @@ def _copied(env: Environment, *, share_model: bool) -> Adopted:
 
 
 def _opened(env: Environment) -> tuple[Adopted, Suite]:
+    """Vectors are read from the same simulator, so an environment with them opens too."""
+    env = env._env if isinstance(env, Sensing) else env
     if isinstance(env, Adopted) and isinstance(env._env, Suite):
         return env, env._env
     name = type(env._env if isinstance(env, Adopted) else env).__name__
