@@ -9,7 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from worldmodel.config import Config, read
+from worldmodel.checks import read
+from worldmodel.config import Config
 from worldmodel.models import WorldModel
 from worldmodel.structs import Step
 

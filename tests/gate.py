@@ -31,7 +31,8 @@ import torch
 from numpy.typing import NDArray
 
 import worldmodel
-from worldmodel.config import Config, read, settings_hash
+from worldmodel.checks import read
+from worldmodel.config import Config, settings_hash
 from worldmodel.envs import adopt
 from worldmodel.models.dynamics.recurrent import Recurrent
 from worldmodel.planners.mppi import MPPI

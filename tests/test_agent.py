@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tests.conftest import Answer
 from worldmodel.agent import ROWS_AT_REST, Agent
-from worldmodel.config import Config, load_preset, read
+from worldmodel.checks import read
+from worldmodel.config import Config, load_preset
 from worldmodel.models import WorldModel
 from worldmodel.pace import Pace, measure
 from worldmodel.planners import Limits

@@ -19,7 +19,8 @@ from worldmodel.bench.plan import bench_plan, bench_quality
 from worldmodel.bench.replay import bench_replay
 from worldmodel.bench.straightforward import Planet
 from worldmodel.bench.train import bench_train
-from worldmodel.config import Config, read
+from worldmodel.checks import read
+from worldmodel.config import Config
 from worldmodel.models import WorldModel
 from worldmodel.models.packed import Packed, Product, packed
 from worldmodel.models.products import has_onednn

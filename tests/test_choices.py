@@ -14,7 +14,8 @@ from torch import distributions
 import worldmodel
 from tests.conftest import Answer
 from worldmodel.agent import Agent
-from worldmodel.config import Config, ConfigError, read
+from worldmodel.checks import ConfigError, read
+from worldmodel.config import Config
 from worldmodel.envs import adopt, check_env
 from worldmodel.losses.imagined import dream
 from worldmodel.models import WorldModel

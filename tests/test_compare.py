@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from worldmodel import cli
+from worldmodel.checks import ConfigError, read
 from worldmodel.compare import (
     Curve,
     group,
@@ -17,7 +18,7 @@ from worldmodel.compare import (
     table,
     write_csv,
 )
-from worldmodel.config import Config, ConfigError, read
+from worldmodel.config import Config
 from worldmodel.log import Evaluation, Journal
 from worldmodel.published import best, published, shown, source
 

@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
+from worldmodel.checks import ConfigError, read
 from worldmodel.config import (
     Config,
-    ConfigError,
     differences,
     load_preset,
     load_yaml,
     presets,
-    read,
     settings_hash,
     to_dict,
     unsaid,

@@ -15,8 +15,9 @@ import pytest
 import worldmodel
 from tests.conftest import TINY
 from worldmodel import demo, loop, parcel, run_folder
+from worldmodel.checks import ConfigError, read
 from worldmodel.cli import COMMANDS, main
-from worldmodel.config import Config, ConfigError, load_preset, read
+from worldmodel.config import Config, load_preset
 from worldmodel.envs import make_env
 from worldmodel.log import read_evaluations
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from worldmodel.config import ConfigError, EnvConfig
+from worldmodel.checks import ConfigError
+from worldmodel.config import EnvConfig
 from worldmodel.envs import adopt, check_env, gl, make_env, render, suite, tasks, warp
 from worldmodel.structs import Step
 

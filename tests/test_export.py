@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from tests.conftest import TINY
 from worldmodel import checkpoint, run_folder
 from worldmodel.agent import Agent
+from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
-from worldmodel.config import Config, ConfigError, read, to_dict
+from worldmodel.config import Config, to_dict
 from worldmodel.models import WorldModel
 from worldmodel.replay import write_episode
 from worldmodel.structs import Episode

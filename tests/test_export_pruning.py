@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.agent import Agent
-from worldmodel.config import Config, ConfigError, read
+from worldmodel.checks import ConfigError, read
+from worldmodel.config import Config
 from worldmodel.export import pruning
 from worldmodel.models import WorldModel
 from worldmodel.replay import write_episode

@@ -13,7 +13,8 @@ from tests.conftest import Answer
 from worldmodel.agent import Agent
 from worldmodel.bench import goals
 from worldmodel.bench.goals import DISTANCES, NOTHING, Attempt, Goal, attempt
-from worldmodel.config import Config, ConfigError
+from worldmodel.checks import ConfigError
+from worldmodel.config import Config
 from worldmodel.envs import Environment, adopt, make_env
 from worldmodel.models import WorldModel
 from worldmodel.structs import Plan, Step

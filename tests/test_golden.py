@@ -17,7 +17,8 @@ import torch
 
 from tests.conftest import TINY
 from worldmodel.agent import Agent
-from worldmodel.config import Config, load_preset, read
+from worldmodel.checks import read
+from worldmodel.config import Config, load_preset
 from worldmodel.envs import make_env
 from worldmodel.learner import Learner
 from worldmodel.models import WorldModel

@@ -15,7 +15,8 @@ import yaml
 import worldmodel
 from tests.conftest import TINY
 from worldmodel import cli, loop
-from worldmodel.config import Config, ConfigError, EnvConfig
+from worldmodel.checks import ConfigError
+from worldmodel.config import Config, EnvConfig
 from worldmodel.envs import adopt, check_env, make_env
 from worldmodel.envs.images import resize
 from worldmodel.run_folder import default_run

@@ -17,7 +17,8 @@ from worldmodel import config
 
 HOUSE = Path(worldmodel.__file__).parent
 FLOORS = [
-    {"structs", "config", "film", "machine", "pace", "surprise"},
+    {"structs", "checks", "film", "machine", "pace", "surprise"},
+    {"config"},
     {"envs", "models", "replay", "planners", "log", "progress", "published"},
     {"losses", "agent"},
     {"learner", "rollout", "checkpoint", "parcel", "visualize", "robot"},

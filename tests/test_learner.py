@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tests.test_losses import make_batch
-from worldmodel.config import Config, load_preset, read
+from worldmodel.checks import read
+from worldmodel.config import Config, load_preset
 from worldmodel.learner import InTurn, Learner, choose_precision, clip_gradients
 from worldmodel.machine import second_thread
 from worldmodel.models import WorldModel

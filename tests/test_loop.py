@@ -18,7 +18,8 @@ from tests.conftest import TINY, Painter
 from tests.test_rollout import Broken
 from worldmodel import checkpoint
 from worldmodel.agent import Agent
-from worldmodel.config import UPDATES_PER_ROW, Config, ConfigError, read, to_dict
+from worldmodel.checks import ConfigError, read
+from worldmodel.config import UPDATES_PER_ROW, Config, to_dict
 from worldmodel.envs import make_env
 from worldmodel.log import read_evaluations, read_metrics
 from worldmodel.loop import Outcome, Training
@@ -101,7 +102,8 @@ KILLED = """
 import json, sys
 from pathlib import Path
 import worldmodel
-from worldmodel.config import Config, read
+from worldmodel.checks import read
+from worldmodel.config import Config
 import worldmodel.loop
 worldmodel.loop.CHECKPOINT_SECONDS = 0.0
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import distributions
 
-from worldmodel.config import Config, load_preset, read
+from worldmodel.checks import read
+from worldmodel.config import Config, load_preset
 from worldmodel.models import WorldModel
 from worldmodel.models.dynamics.recurrent import Recurrent
 from worldmodel.models.encoder import PatchEncoder

@@ -11,7 +11,8 @@ import torch
 
 from worldmodel import parcel
 from worldmodel.agent import Agent
-from worldmodel.config import Config, ConfigError
+from worldmodel.checks import ConfigError
+from worldmodel.config import Config
 from worldmodel.models import WorldModel
 
 

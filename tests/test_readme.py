@@ -28,7 +28,8 @@ from tests.arm import (
 from tests.conftest import TINY
 from worldmodel import cli
 from worldmodel.agent import Agent
-from worldmodel.config import Config, read
+from worldmodel.checks import read
+from worldmodel.config import Config
 from worldmodel.robot import Controller
 from worldmodel.robot.controller import RUNGS
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from tests.conftest import TINY
 from worldmodel.agent import Agent
-from worldmodel.config import Config, read
+from worldmodel.checks import read
+from worldmodel.config import Config
 from worldmodel.models import WorldModel
 from worldmodel.pace import Pace
 from worldmodel.robot import Answer, Controller, Guard, InlineWorker, Mind, ProcessWorker, Row

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from tests.conftest import Painter
 from worldmodel import checkpoint, loop
 from worldmodel.agent import Agent
-from worldmodel.config import Config, ConfigError, read
+from worldmodel.checks import ConfigError, read
+from worldmodel.config import Config
 from worldmodel.envs import adopt, make_env
 from worldmodel.log import read_metrics
 from worldmodel.models import WorldModel

@@ -14,7 +14,8 @@ import worldmodel
 from tests.conftest import Painter
 from worldmodel import demo, parcel
 from worldmodel.agent import Agent
-from worldmodel.config import Config, ConfigError, EnvConfig, read
+from worldmodel.checks import ConfigError, read
+from worldmodel.config import Config, EnvConfig
 from worldmodel.envs import adopt, check_env, make_env
 from worldmodel.learner import Learner
 from worldmodel.models import WorldModel

@@ -21,7 +21,8 @@ from mpl_toolkits.mplot3d import proj3d
 from tests.conftest import Answer
 from tests.test_choices import Levers
 from worldmodel.agent import Agent
-from worldmodel.config import Config, ConfigError, read
+from worldmodel.checks import ConfigError, read
+from worldmodel.config import Config
 from worldmodel.envs import make_env
 from worldmodel.log import Evaluation, Journal, read_metrics
 from worldmodel.models import WorldModel

@@ -19,8 +19,9 @@ import pytest
 import yaml
 
 from tests.conftest import TINY
+from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
-from worldmodel.config import Config, ConfigError, read, to_dict
+from worldmodel.config import Config, to_dict
 from worldmodel.log import THUMBNAIL, Journal
 from worldmodel.run_folder import load
 from worldmodel.visualize import visualize_run

@@ -12,7 +12,8 @@ Importing this loads no simulator, no plotting, no video.
 """
 
 from worldmodel.agent import Agent
-from worldmodel.config import Config, ConfigError
+from worldmodel.checks import ConfigError
+from worldmodel.config import Config
 from worldmodel.envs import as_gym, make_env
 from worldmodel.loop import train
 from worldmodel.planners import Limits

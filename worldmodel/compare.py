@@ -25,7 +25,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from worldmodel.config import Config, ConfigError, settings_hash, shared
+from worldmodel.checks import ConfigError
+from worldmodel.config import Config, settings_hash, shared
 from worldmodel.log import EVALUATIONS, Evaluation, read_evaluations
 from worldmodel.published import best, published, shown
 from worldmodel.visualize.figures import draw_published, name_axes, panels

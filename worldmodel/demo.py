@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from worldmodel import checkpoint, parcel
 from worldmodel import config as settings
-from worldmodel.config import Config, ConfigError, load_preset
+from worldmodel.checks import ConfigError, read
+from worldmodel.config import Config, load_preset
 from worldmodel.envs import Environment, make_env
 from worldmodel.film import best_format, enlarge, side_by_side, write_film
 from worldmodel.log import EVALUATIONS, METRICS, Journal, read_evaluations, read_metrics
@@ -127,7 +128,7 @@ def pack(run: Path, weights: Path = WEIGHTS) -> None:
     if not (run / "config.yaml").is_file():
         raise ConfigError(f"run: {run} holds no config.yaml, so it is not a run")
     about = yaml.safe_load((run / "config.yaml").read_text())
-    config = settings.read(Config(), about["settings"])
+    config = read(Config(), about["settings"])
     size, _, channels = about["image"]
     has_choices, felt = about.get("action_count") is not None, about.get("vectors")
     model = WorldModel(config.model, size, channels, about["action_size"], has_choices, felt)

@@ -26,7 +26,8 @@ import torch
 
 from worldmodel import checkpoint
 from worldmodel.agent import Agent
-from worldmodel.config import UPDATES_PER_ROW, Config, ConfigError, EnvConfig
+from worldmodel.checks import ConfigError
+from worldmodel.config import UPDATES_PER_ROW, Config, EnvConfig
 from worldmodel.envs import Environment, adopt, check_env, make_env
 from worldmodel.learner import Learner
 from worldmodel.log import Journal

@@ -20,9 +20,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from worldmodel import checks
 from worldmodel import config as settings
 from worldmodel.agent import Agent
-from worldmodel.config import Config, ConfigError
+from worldmodel.checks import ConfigError
+from worldmodel.config import Config
 from worldmodel.models import WorldModel
 
 FORMAT = 1  # a reader refuses what it does not know
@@ -75,7 +77,7 @@ def read(path: Path) -> Parcel:
             f"{path}: its content is not what {path.with_suffix('.json').name} says (sha256);"
             " install the package again"
         )
-    config = settings.read(Config(), about["settings"])
+    config = checks.read(Config(), about["settings"])
     size, _, channels = about["image"]
     model = WorldModel(
         config.model,

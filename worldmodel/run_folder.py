@@ -14,7 +14,8 @@ import yaml
 from worldmodel import checkpoint
 from worldmodel import config as settings
 from worldmodel.agent import Agent
-from worldmodel.config import Config, ConfigError
+from worldmodel.checks import ConfigError, read
+from worldmodel.config import Config
 from worldmodel.envs import Environment
 from worldmodel.machine import cores
 from worldmodel.models import WorldModel, refuse_infinite_weights
@@ -106,7 +107,7 @@ def claim(run: Path) -> IO[bytes]:
 
 def read_run(run: Path) -> Config:
     """The settings of a run, as they were used."""
-    return settings.read(Config(), read_about(run)["settings"])
+    return read(Config(), read_about(run)["settings"])
 
 
 def read_about(run: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 
-from worldmodel.config import ConfigError
+from worldmodel.checks import ConfigError
 from worldmodel.log import EVALUATIONS, METRICS, THUMBNAIL, read_evaluations, read_metrics
 
 HOST = "127.0.0.1"  # this computer alone: a run is nobody else's business

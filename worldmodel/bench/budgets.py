@@ -25,7 +25,8 @@ from worldmodel import parcel
 from worldmodel.agent import Agent
 from worldmodel.bench.counted import Counted
 from worldmodel.bench.measure import Cell, Table, describe
-from worldmodel.config import ConfigError, PlannerConfig, nearest
+from worldmodel.checks import ConfigError, nearest
+from worldmodel.config import PlannerConfig
 from worldmodel.envs import Environment, make_env
 from worldmodel.progress import Progress
 from worldmodel.structs import Latent

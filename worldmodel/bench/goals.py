@@ -25,7 +25,7 @@ from worldmodel import parcel
 from worldmodel.agent import Agent, LatentScore
 from worldmodel.bench.budgets import WEIGHTS
 from worldmodel.bench.measure import Cell, Table, describe
-from worldmodel.config import ConfigError, nearest
+from worldmodel.checks import ConfigError, nearest
 from worldmodel.envs import Environment, make_env
 from worldmodel.progress import Progress
 

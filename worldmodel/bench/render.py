@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from worldmodel.bench.measure import Cell, Table, interleave, percentiles
-from worldmodel.config import ConfigError, EnvConfig
+from worldmodel.checks import ConfigError
+from worldmodel.config import EnvConfig
 from worldmodel.envs import make_env
 from worldmodel.envs.render import Renderer, choose, make_renderer
 

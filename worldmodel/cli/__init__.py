@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from worldmodel import machine
+from worldmodel.checks import ConfigError, nearest
 from worldmodel.cli import (
     bench,
     compare,
@@ -27,7 +28,6 @@ from worldmodel.cli import (
 )
 from worldmodel.cli.screen import aligned, say
 from worldmodel.cli.surroundings import surroundings
-from worldmodel.config import ConfigError, nearest
 
 OVERVIEW = """\
 worldmodel: agents that learn a world model from pixels and plan in it

@@ -13,10 +13,11 @@ import torch
 import tyro
 
 from worldmodel import run_folder
+from worldmodel.checks import require
 from worldmodel.cli.arguments import parse
 from worldmodel.cli.doors import require_run
 from worldmodel.cli.renderer import environment_of
-from worldmodel.config import load_preset, require
+from worldmodel.config import load_preset
 
 
 def command(typed: list[str]) -> int:

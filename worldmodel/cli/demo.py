@@ -8,11 +8,11 @@ from typing import Annotated
 import tyro
 
 from worldmodel import demo
+from worldmodel.checks import require
 from worldmodel.cli.arguments import parse
 from worldmodel.cli.doors import require_writable
 from worldmodel.cli.screen import show_episode
 from worldmodel.cli.surroundings import one_thread
-from worldmodel.config import require
 
 
 def command(typed: list[str]) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from worldmodel import run_folder
-from worldmodel.config import ConfigError, nearest
+from worldmodel.checks import ConfigError, nearest
 
 
 def require_run(run: Path) -> None:

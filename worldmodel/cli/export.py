@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 import tyro
 
 from worldmodel import run_folder
+from worldmodel.checks import require
 from worldmodel.cli.arguments import RunFolder, parse
 from worldmodel.cli.doors import require_run, require_writable
 from worldmodel.cli.renderer import Renderer, environment_of
 from worldmodel.cli.screen import aligned
 from worldmodel.cli.surroundings import one_thread
-from worldmodel.config import require
 
 
 def command(typed: list[str]) -> int:

@@ -15,12 +15,12 @@ import tyro
 from numpy.typing import NDArray
 
 from worldmodel import run_folder
+from worldmodel.checks import ConfigError, require
 from worldmodel.cli.arguments import RunFolder, parse
 from worldmodel.cli.doors import require_run, require_writable
 from worldmodel.cli.renderer import Renderer, environment_of
 from worldmodel.cli.screen import score, show_episode
 from worldmodel.cli.surroundings import one_thread
-from worldmodel.config import ConfigError, require
 from worldmodel.envs import Environment
 from worldmodel.film import enlarge, side_by_side, write_film
 from worldmodel.rollout import evaluate, play_constant, play_random

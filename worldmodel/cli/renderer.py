@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from worldmodel import run_folder
-from worldmodel.config import Config, ConfigError
+from worldmodel.checks import ConfigError
+from worldmodel.config import Config
 from worldmodel.envs import Environment, make_env
 
 Renderer = Literal["auto", "warp", "gl"]

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from worldmodel.config import Config, ConfigError, load_preset, nearest, presets
+from worldmodel.checks import ConfigError, nearest
+from worldmodel.config import Config, load_preset, presets
 
 
 @dataclass(frozen=True)

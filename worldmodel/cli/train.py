@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from worldmodel import loop, run_folder
+from worldmodel.checks import ConfigError, require
 from worldmodel.cli.doors import require_writable
 from worldmodel.cli.screen import score
 from worldmodel.cli.settings import (
@@ -21,7 +22,7 @@ from worldmodel.cli.settings import (
     starting_point,
 )
 from worldmodel.cli.visualize import report
-from worldmodel.config import Config, ConfigError, require
+from worldmodel.config import Config
 from worldmodel.log import EVALUATIONS, read_evaluations
 
 

@@ -6,7 +6,8 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from worldmodel.config import ConfigError, EnvConfig, nearest
+from worldmodel.checks import ConfigError, nearest
+from worldmodel.config import EnvConfig
 from worldmodel.envs.contract import Environment, adopt, check_env
 
 if TYPE_CHECKING:

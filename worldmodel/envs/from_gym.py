@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.config import ConfigError, EnvConfig, nearest
+from worldmodel.checks import ConfigError, nearest
+from worldmodel.config import EnvConfig
 from worldmodel.envs.images import ImageStack, resize
 from worldmodel.structs import Step
 

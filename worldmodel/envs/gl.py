@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.config import ConfigError
+from worldmodel.checks import ConfigError
 from worldmodel.envs.render import INSTALL_GL
 
 BACKENDS = ("egl", "osmesa", "glfw")  # Mesa 25.1 dropped OSMesa, so EGL comes first

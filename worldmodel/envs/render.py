@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.config import ConfigError
+from worldmodel.checks import ConfigError
 
 INSTALL_WARP = 'pip install "mujoco-warp>=3.17,<4" "warp-lang>=1.15"'
 INSTALL_GL = "apt-get install -y libegl1 libgl1-mesa-dri"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.config import ConfigError
+from worldmodel.checks import ConfigError
 from worldmodel.envs.contract import Environment
 from worldmodel.structs import Step
 

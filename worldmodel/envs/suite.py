@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.config import ConfigError, EnvConfig
+from worldmodel.checks import ConfigError
+from worldmodel.config import EnvConfig
 from worldmodel.envs.images import ImageStack
 from worldmodel.envs.render import choose, make_renderer
 from worldmodel.structs import Step

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worldmodel.config import ConfigError
+from worldmodel.checks import ConfigError
 from worldmodel.export import runner
 from worldmodel.export.compression import compress
 from worldmodel.export.graphs import Graphs

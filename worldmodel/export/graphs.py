@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from worldmodel.agent import Agent
-from worldmodel.config import ConfigError
+from worldmodel.checks import ConfigError
 from worldmodel.models import WorldModel
 from worldmodel.structs import Latent, Plan
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worldmodel.agent import Agent
-from worldmodel.config import ConfigError
+from worldmodel.checks import ConfigError
 from worldmodel.models import WorldModel
 from worldmodel.replay import read_episode
 from worldmodel.structs import Episode, Latent

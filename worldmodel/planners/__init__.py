@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from worldmodel.config import PlannerConfig, require
+from worldmodel.checks import require
+from worldmodel.config import PlannerConfig
 from worldmodel.planners.candidates import draw
 from worldmodel.planners.categorical import CategoricalCEM
 from worldmodel.planners.cem import CEM

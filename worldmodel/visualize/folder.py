@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worldmodel.config import ConfigError
+from worldmodel.checks import ConfigError
 from worldmodel.visualize.figures import darken
 from worldmodel.visualize.page import Film, Picture
 from worldmodel.visualize.strips import DARK, LIGHT, Images, Paper

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.agent import Agent
-from worldmodel.config import ConfigError
+from worldmodel.checks import ConfigError
 from worldmodel.log import EVALUATIONS, METRICS, Evaluation, read_evaluations, read_metrics
 from worldmodel.replay import BrokenEpisodeError, read_episode
 from worldmodel.structs import Episode

@@ -1,0 +1,225 @@
+"""Checks of settings: bounds declared in types, the strict reader, and the error that both raise.
+
+A setting is a field of a frozen dataclass. Its bound stands in its type, a rule between two fields
+stands in the dataclass's ``check(path)``, and ``check`` below applies both to a tree of them::
+
+    @dataclass(frozen=True)
+    class CEM:
+        kind: Literal["cem"] = "cem"
+        candidates: Annotated[int, at_least(1)] = 1000
+        elites: Annotated[int, at_least(1)] = 100
+
+        def check(self, path: str) -> None:
+            require(self.elites <= self.candidates, f"{path}.elites: expected at most ...")
+
+A field that is one of several dataclasses holds a part with variants: their ``kind`` tells them
+apart, and the union is the only list of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+# Old names of settings, and what to write instead. `read` looks here before it guesses.
+RENAMED: dict[str, str] = {}
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be; the message says which, what was expected and what came."""
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def nearest(name: str, known: Sequence[str], path: str = "") -> str:
+    """``; did you mean x?`` where something is near, else the whole list."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.55)
+    if close:
+        return f"; did you mean {path}{close[0]}?"
+    return f"; known: {', '.join(sorted(known))}"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Which numbers a setting may be: ``expected`` says it in words."""
+
+    expected: str
+    holds: Callable[[float], bool]
+
+
+def at_least(low: float, *, below: float = math.inf) -> Bound:
+    words = f"{low} or more" + (f", less than {below}" if below < math.inf else "")
+    return Bound(words, lambda value: low <= value < below)
+
+
+def more_than(low: float, *, at_most: float = math.inf) -> Bound:
+    words = f"more than {low}" + (f", at most {at_most}" if at_most < math.inf else "")
+    return Bound(words, lambda value: low < value <= at_most)
+
+
+def between(low: float, high: float) -> Bound:
+    return Bound(f"{low} to {high}", lambda value: low <= value <= high)
+
+
+def hints(kind: type) -> dict[str, Any]:
+    """The declared types of a dataclass's fields, bounds included."""
+    return typing.get_type_hints(kind, include_extras=True)
+
+
+def options(hint: Any) -> list[Any]:
+    """The types that a hint admits, without its bounds: ``Annotated[int | None, ...]`` -> both."""
+    origin = typing.get_origin(hint)
+    if origin is Annotated:
+        return options(typing.get_args(hint)[0])
+    if origin in (types.UnionType, typing.Union):
+        return [one for option in typing.get_args(hint) for one in options(option)]
+    return [hint]
+
+
+def bounds(hint: Any) -> list[Bound]:
+    """Those that stand anywhere in a hint."""
+    origin = typing.get_origin(hint)
+    if origin is Annotated:
+        inner, *notes = typing.get_args(hint)
+        return [*bounds(inner), *(note for note in notes if isinstance(note, Bound))]
+    if origin in (types.UnionType, typing.Union):
+        return [bound for option in typing.get_args(hint) for bound in bounds(option)]
+    return []
+
+
+def sections(hint: Any) -> list[type]:
+    """The dataclasses that a hint admits: several for a part with variants, none for a number."""
+    return [one for one in options(hint) if isinstance(one, type) and dataclasses.is_dataclass(one)]
+
+
+def is_optional(hint: Any) -> bool:
+    return types.NoneType in options(hint)
+
+
+def kinds(section: type) -> tuple[str, ...]:
+    """What its ``kind`` may be; empty where it has none."""
+    hint = hints(section).get("kind")
+    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+
+
+def check(part: Any, path: str = "") -> None:
+    """Raise for the first setting of a tree that breaks its bound, or a rule of its section."""
+    prefix = f"{path}." if path else ""
+    declared = hints(type(part))
+    for f in dataclasses.fields(part):
+        value, where, hint = getattr(part, f.name), f"{prefix}{f.name}", declared[f.name]
+        if dataclasses.is_dataclass(value):
+            check(value, where)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{where}: expected a finite number, got {value}")
+        elif value is not None:
+            or_none = ", or none" if is_optional(hint) else ""
+            for bound in bounds(hint):
+                if not bound.holds(value):
+                    raise ConfigError(f"{where}: expected {bound.expected}{or_none}, got {value}")
+    if hasattr(part, "check"):
+        part.check(path)
+
+
+def read(base: T, differences: Mapping[str, Any], path: str = "") -> T:
+    """``base`` with the differences of a preset, strictly.
+
+    A part whose ``kind`` is another one than the base's starts from that kind's own defaults. An
+    optional part is absent where the preset says ``none``.
+    """
+    declared = hints(type(base))
+    known = [f.name for f in dataclasses.fields(base)]  # type: ignore[arg-type]
+    changes: dict[str, Any] = {}
+    for name, value in differences.items():
+        where = f"{path}{name}"
+        if name not in known:
+            if where in RENAMED:
+                raise ConfigError(f"{where}: renamed; write {RENAMED[where]}")
+            raise ConfigError(f"{where}: no such setting{nearest(str(name), known, path)}")
+        if sections(declared[name]):
+            changes[name] = _read_section(declared[name], getattr(base, name), value, where)
+        else:
+            changes[name] = _convert(value, declared[name], where)
+    return dataclasses.replace(base, **changes)  # type: ignore[type-var]
+
+
+def _read_section(hint: Any, current: Any, value: Any, where: str) -> Any:
+    optional = is_optional(hint)
+    if optional and value in (None, "none", {"kind": "none"}):
+        return None
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"{where}: expected a section of settings{', or none' if optional else ''},"
+            f" got {type(value).__name__} {value!r}"
+        )
+    base = _of_kind(hint, current, value.get("kind"), where)
+    own = {f.name for f in dataclasses.fields(base)}
+    for name in value:
+        others = [
+            kind
+            for variant in sections(hint)
+            if name in {f.name for f in dataclasses.fields(variant)}
+            for kind in kinds(variant)
+        ]
+        if name not in own and others:
+            raise ConfigError(
+                f"{where}.{name}: a setting of {' and '.join(others)}, and {where}.kind is"
+                f" {base.kind}{nearest(str(name), sorted(own), f'{where}.')}"
+            )
+    return read(base, value, f"{where}.")
+
+
+def _of_kind(hint: Any, current: Any, kind: Any, where: str) -> Any:
+    """``current`` where it is of that kind, else the kind's defaults."""
+    variants = sections(hint)
+    if kind is None or (current is not None and kind in kinds(type(current))):
+        if current is not None:
+            return current
+        if len(variants) == 1:
+            return variants[0]()
+    for variant in variants:
+        if kind in kinds(variant):
+            return variant()
+    known = [name for variant in variants for name in kinds(variant)]
+    if not known:  # a section without variants: `read` says that it has no kind
+        return current if current is not None else variants[0]()
+    known += ["none"] if is_optional(hint) else []
+    raise ConfigError(f"{where}.kind: expected one of {', '.join(known)}; got {kind!r}")
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """By declared type: YAML reads 1e-3 as text, and 1 where 1.0 is meant."""
+    if value is None and is_optional(hint):
+        return None
+    kind = next(option for option in options(hint) if option is not types.NoneType)
+    if typing.get_origin(kind) is Literal:
+        known = typing.get_args(kind)
+        if value not in known:
+            raise ConfigError(
+                f"{where}: expected one of {', '.join(map(str, known))}; got {value!r}"
+            )
+        return value
+    if kind is float and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    elif kind is int and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if float(value).is_integer():
+            return int(value)
+    elif (kind is str and isinstance(value, str)) or (kind is bool and isinstance(value, bool)):
+        return value
+    raise ConfigError(
+        f"{where}: expected {getattr(kind, '__name__', kind)}, got {type(value).__name__} {value!r}"
+    )
