@@ -23,8 +23,8 @@ FLOORS = [
     {"losses", "agent"},
     {"learner", "rollout", "checkpoint", "parcel", "visualize", "robot"},
     {"run_folder"},
-    {"loop", "bench", "doctor", "ceiling", "compare", "export", "watch", "demo"},
-    {"cli"},
+    {"loop", "bench", "doctor", "compare", "export", "watch", "demo"},
+    {"cli", "experiments"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 DOORS = {"__init__", "__main__"}  # of the house itself: they show what is inside

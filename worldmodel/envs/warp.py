@@ -20,7 +20,7 @@ from worldmodel.envs.render import log
 
 @dataclass(frozen=True)
 class Look:
-    """What the rays meet, chosen by measurement: ``python -m worldmodel.envs.study``.
+    """What the rays meet, chosen by measurement: ``python -m worldmodel.bench.renderers``.
 
     One ray a pixel meets one point of a texture where OpenGL averages, so stars flicker and edges
     crawl. Averaging the textures themselves once, before the first image, brings more than four

@@ -1,6 +1,6 @@
 """Which distance brings an agent to a picture? Each is planned with, in the true simulator.
 
-    python -m worldmodel.bench.goals [--weights FILE] [--only NAME ...] [--goals N]
+    python -m worldmodel.experiments.goal_distances [--weights FILE] [--only NAME ...] [--goals N]
 
 A goal is where the world comes to rest under a constant action, and its picture is all that the
 agent is given. How far the true position is from the goal's over the last rows says what reached
@@ -23,9 +23,9 @@ from torch import Tensor
 
 from worldmodel import parcel
 from worldmodel.agent import Agent, LatentScore
-from worldmodel.bench.budgets import WEIGHTS
 from worldmodel.bench.measure import Cell, Table, describe
 from worldmodel.checks import ConfigError, nearest
+from worldmodel.demo import WEIGHTS
 from worldmodel.envs import Environment, make_env
 from worldmodel.progress import Progress
 
@@ -180,7 +180,7 @@ def main(weights: Path, only: Sequence[str], count: int, file: Path) -> None:
     renderer = about["environment"]["renderer"]
     env = make_env(agent.config.task, replace(agent.config.env, renderer=renderer), 0)
     header = [
-        f"python -m worldmodel.bench.goals: {agent.config.task},"
+        f"python -m worldmodel.experiments.goal_distances: {agent.config.task},"
         f" {weights.name} with sha256 {about['sha256'][:12]}; {ROWS} rows an attempt",
         "goal: the picture after a constant action was held; planned for by icem, no proposals",
         f"error: from the goal's true position, mean of the last {LAST} rows",
@@ -218,4 +218,4 @@ if __name__ == "__main__":
         """
         main(weights, only, goals, file)
 
-    tyro.cli(command, prog="python -m worldmodel.bench.goals")
+    tyro.cli(command, prog="python -m worldmodel.experiments.goal_distances")

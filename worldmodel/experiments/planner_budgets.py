@@ -1,7 +1,7 @@
 """What a trained agent earns by planner and budget, beside what its plans cost and promise.
 
-    python -m worldmodel.bench.budgets [--weights FILE] [--only NAME ...] [--episodes N]
-    python -m worldmodel.bench.budgets --deadlines
+    python -m worldmodel.experiments.planner_budgets [--weights FILE] [--only NAME ...]
+    python -m worldmodel.experiments.planner_budgets --deadlines
 
 Episodes from the same starts in the true simulator, without exploration noise; the weights are
 the demo's unless told otherwise. A file's episodes that are not played again stay. Beside the file
@@ -27,6 +27,7 @@ from worldmodel.bench.counted import Counted
 from worldmodel.bench.measure import Cell, Table, describe
 from worldmodel.checks import ConfigError, nearest
 from worldmodel.config import PlannerConfig
+from worldmodel.demo import WEIGHTS
 from worldmodel.envs import Environment, make_env
 from worldmodel.progress import Progress
 from worldmodel.structs import Latent
@@ -34,7 +35,6 @@ from worldmodel.structs import Latent
 if TYPE_CHECKING:  # plotting is no part of an import
     from matplotlib.figure import Figure
 
-WEIGHTS = Path(__file__).parents[1] / "pretrained" / "demo.safetensors"
 POLICY = "policy"  # the row of whoever follows the policy and searches nothing
 DEADLINES_MS = (5.0, 10.0, 20.0, 50.0, 100.0, None)
 ALONE = {"proposals": 0, "warm_start": False}  # nothing but the search itself, as PlaNet plans
@@ -266,7 +266,7 @@ def main(
     env = make_env(agent.config.task, replace(agent.config.env, renderer=renderer), seed)
     played: list[Episode] = read(file)
     header = [
-        f"python -m worldmodel.bench.budgets{' --deadlines' if deadlines else ''}:"
+        f"python -m worldmodel.experiments.planner_budgets{' --deadlines' if deadlines else ''}:"
         f" {f'the first {rows} rows of an episode' if rows else 'whole episodes'}"
         f" of {agent.config.task}, {weights.name} with sha256 {about['sha256'][:12]}, one thread",
         "latent_steps: imagined for a decision (candidates x rows, and the policy's proposals),"
@@ -323,4 +323,4 @@ if __name__ == "__main__":
         name = "plan_deadlines.csv" if deadlines else "plan_quality.csv"
         main(weights, only, episodes, seed, rows, deadlines, file or Path("assets/bench") / name)
 
-    tyro.cli(command, prog="python -m worldmodel.bench.budgets")
+    tyro.cli(command, prog="python -m worldmodel.experiments.planner_budgets")

@@ -9,7 +9,9 @@ import pytest
 
 from tests.conftest import Answer, Painter
 from worldmodel.agent import Agent
-from worldmodel.bench.budgets import (
+from worldmodel.config import Config
+from worldmodel.envs import adopt
+from worldmodel.experiments.planner_budgets import (
     BUDGETS,
     DEFAULT,
     POLICY,
@@ -23,8 +25,6 @@ from worldmodel.bench.budgets import (
     read,
     summarise,
 )
-from worldmodel.config import Config
-from worldmodel.envs import adopt
 from worldmodel.models import WorldModel
 
 ROWS = 3

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from tests.conftest import Answer
 from worldmodel.agent import Agent
-from worldmodel.bench import goals
-from worldmodel.bench.goals import DISTANCES, NOTHING, Attempt, Goal, attempt
 from worldmodel.checks import ConfigError
 from worldmodel.config import Config
 from worldmodel.envs import Environment, adopt, make_env
+from worldmodel.experiments import goal_distances
+from worldmodel.experiments.goal_distances import DISTANCES, NOTHING, Attempt, Goal, attempt
 from worldmodel.models import WorldModel
 from worldmodel.structs import Plan, Step
 
@@ -78,12 +78,12 @@ def test_pictures_are_compared_as_they_are_drawn(agent: Agent) -> None:
 
 
 def test_goals_lie_inside_what_can_be_held_and_are_the_same_each_time(env: Environment) -> None:
-    found, again = list(goals.goals(env, 5)), list(goals.goals(env, 5))
+    found, again = list(goal_distances.goals(env, 5)), list(goal_distances.goals(env, 5))
     for goal, same in zip(found, again, strict=True):
         np.testing.assert_array_equal(goal.picture, same.picture)
         np.testing.assert_array_equal(goal.position, same.position)
         middle, half = np.array([1, 0]), np.array([2, 1])
-        assert (np.abs(goal.position - middle) <= goals.REACH * half + 1e-6).all()
+        assert (np.abs(goal.position - middle) <= goal_distances.REACH * half + 1e-6).all()
     assert len({tuple(goal.position) for goal in found}) == 5
 
 
@@ -98,19 +98,19 @@ def test_an_error_is_the_true_distance_over_the_last_rows(
 
     def plan(belief, previous, seed, score):  # type: ignore[no-untyped-def]
         rows.append(seed)
-        arrives = len(rows) > goals.ROWS - goals.LAST
+        arrives = len(rows) > goal_distances.ROWS - goal_distances.LAST
         actions = torch.tensor([[0.15, -0.2]] if arrives else [[-0.5, -0.5]])
         return Plan(actions, torch.zeros(()), actions[None], 1, 0.0, torch.ones((), dtype=bool))
 
     monkeypatch.setattr(agent, "plan", plan)
     # the slider's action [-1, 3] is seen as [-1, 1]: 0.15 is where 1.3 is
     assert attempt(agent, env, "latent", goal).error == pytest.approx(np.hypot(1.0, 0.6))
-    assert rows == list(range(goals.ROWS))
+    assert rows == list(range(goal_distances.ROWS))
 
 
 def test_a_table_shows_the_mean_and_the_worst_of_each_distance() -> None:
     attempts = [Attempt(NOTHING, 0, 1.0), Attempt("latent", 0, 0.5), Attempt("latent", 1, 0.1)]
-    table = goals.summarise(attempts)
+    table = goal_distances.summarise(attempts)
     assert [row["distance"] for row in table.rows] == [NOTHING, "latent"]
     assert table.rows[1]["error"] == pytest.approx(0.3)
     assert table.rows[1]["worst"] == 0.5
@@ -122,8 +122,8 @@ def test_a_task_without_a_position_is_refused(tmp_path: Path) -> None:
             return {"angle": np.zeros(1, np.float32)}
 
     with pytest.raises(ConfigError, match="no position; it has angle"):
-        next(goals.goals(adopt(Nowhere()), 1))
-    assert next(goals.goals(make_env("toy"), 1)).position.shape == (2,)
+        next(goal_distances.goals(adopt(Nowhere()), 1))
+    assert next(goal_distances.goals(make_env("toy"), 1)).position.shape == (2,)
 
 
 def _at(*place: float) -> Slider:

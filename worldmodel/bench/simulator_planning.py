@@ -1,6 +1,6 @@
-"""What planning reaches with the true simulator as its model: assets/ceiling.csv.
+"""What planning reaches with the true simulator as its model: assets/simulator_planning.csv.
 
-    python -m worldmodel.ceiling [TASK ...] [--episodes N] [--seed S] [--file FILE]
+    python -m worldmodel.bench.simulator_planning [TASK ...] [--episodes N] [--seed S] [--file FILE]
 
 A learned model's return, beside this, tells whether the planner or the model is to blame. PlaNet
 (Hafner et al. 2019, table 1) reports the same of CEM with 1000 candidates, 10 iterations and 12
@@ -150,7 +150,7 @@ if __name__ == "__main__":
         *,
         episodes: int = 1,
         seed: int = 0,
-        file: Path = Path("assets/ceiling.csv"),
+        file: Path = Path("assets/simulator_planning.csv"),
         planner: Literal["cem", "icem", "mppi", "shooting"] = "mppi",
         horizon: int = SEARCH.horizon,
         iterations: int = SEARCH.iterations,

@@ -1,6 +1,6 @@
 """How near the rays come to the published look, and what they cost: assets/render_study.csv.
 
-    python -m worldmodel.envs.study [FILE]
+    python -m worldmodel.bench.renderers [FILE]
 
 Needs OpenGL beside warp. All draw the same states, reached by random actions, one after the other.
 A time is processor time, all threads together, of the cheapest state: other work on a machine

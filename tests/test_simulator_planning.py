@@ -7,8 +7,8 @@ import csv
 import numpy as np
 import pytest
 
-from worldmodel import ceiling
-from worldmodel.ceiling import SEARCH, keep, plan_with_simulator
+from worldmodel.bench import simulator_planning
+from worldmodel.bench.simulator_planning import SEARCH, keep, plan_with_simulator
 from worldmodel.config import EnvConfig, PlannerConfig
 from worldmodel.envs import make_env
 from worldmodel.envs.simulator import fork
@@ -47,7 +47,7 @@ def test_a_seed_repeats_an_episode_of_planning_and_the_environment_stays():
 
 
 def test_a_row_of_the_file_takes_the_place_of_the_one_it_repeats(tmp_path):
-    file = tmp_path / "ceiling.csv"
+    file = tmp_path / "simulator_planning.csv"
     row = {"task": "walker_walk", "planner": "icem", "settings": "horizon=3", "seed": "0"}
     keep(file, row | {"return": "1.0"})
     keep(file, row | {"return": "2.0", "task": "cartpole_balance"})
@@ -62,5 +62,5 @@ def test_a_row_of_the_file_takes_the_place_of_the_one_it_repeats(tmp_path):
 @pytest.mark.slow
 @pytest.mark.mujoco
 def test_cartpole_is_balanced_by_the_search_of_the_file():
-    row = ceiling.measure("cartpole_balance", build(SEARCH), seed=0)
+    row = simulator_planning.measure("cartpole_balance", build(SEARCH), seed=0)
     assert float(row["return"]) >= 950

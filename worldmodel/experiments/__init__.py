@@ -1,0 +1,1 @@
+"""Experiments that play episodes and keep their figures as CSV: ``python -m`` runs each of them."""
