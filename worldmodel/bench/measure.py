@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel.columns import aligned
+
 Cell = str | int | float
 
 
@@ -45,18 +47,11 @@ def percentiles(milliseconds: NDArray[np.float64]) -> dict[str, Cell]:
 
 
 def describe(table: Table) -> str:
-    """For a screen."""
+    """For a screen: the title, then columns, then notes."""
     columns = list(dict.fromkeys(name for row in table.rows for name in row))
     cells = [columns, *([_text(row.get(name, "")) for name in columns] for row in table.rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join(
-            f"{cell:<{width}}" if place == 0 else f"{cell:>{width}}"
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
-    return "\n".join([table.title, *("  " + line for line in [*lines, *table.notes])])
+    notes = [f"  {note}" for note in table.notes]
+    return "\n".join([table.title, aligned(cells, indent="  ", align="<>"), *notes])
 
 
 def _text(cell: Cell) -> str:

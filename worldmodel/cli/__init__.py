@@ -26,8 +26,9 @@ from worldmodel.cli import (
     visualize,
     watch,
 )
-from worldmodel.cli.screen import aligned, say
+from worldmodel.cli.screen import say
 from worldmodel.cli.surroundings import surroundings
+from worldmodel.columns import aligned
 
 OVERVIEW = """\
 worldmodel: agents that learn a world model from pixels and plan in it

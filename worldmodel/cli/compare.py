@@ -11,7 +11,7 @@ from worldmodel import compare, run_folder
 from worldmodel.checks import require
 from worldmodel.cli.arguments import parse
 from worldmodel.cli.doors import made_by_another, require_writable
-from worldmodel.cli.screen import aligned
+from worldmodel.columns import aligned
 
 
 def command(typed: list[str]) -> int:

@@ -12,8 +12,8 @@ from worldmodel.checks import require
 from worldmodel.cli.arguments import RunFolder, parse
 from worldmodel.cli.doors import require_run, require_writable
 from worldmodel.cli.renderer import Renderer, environment_of
-from worldmodel.cli.screen import aligned
 from worldmodel.cli.surroundings import one_thread
+from worldmodel.columns import aligned
 
 
 def command(typed: list[str]) -> int:

@@ -1,9 +1,8 @@
-"""How a command speaks: numbers, episodes and columns in the same words everywhere."""
+"""What every command prints in the same words: episodes, scores, lines on standard error."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +16,6 @@ def show_episode(number: int, episode: Episode) -> None:
 
 def score(returns: NDArray[np.float64]) -> str:
     return f"score {returns.mean():.1f} ± {returns.std():.1f} over {len(returns)} episodes"
-
-
-def aligned(rows: Sequence[Sequence[str]], indent: str = "") -> str:
-    """Columns as wide as their widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        indent
-        + "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
 
 
 def say(text: str) -> None:

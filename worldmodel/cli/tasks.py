@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from worldmodel.cli.arguments import parse
-from worldmodel.cli.screen import aligned
+from worldmodel.columns import aligned
 from worldmodel.envs import tasks
 
 

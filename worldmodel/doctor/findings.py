@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from worldmodel.columns import aligned
 from worldmodel.doctor.facts import TASK, Facts
 
 LONGEST = 200  # letters of what others say
@@ -43,24 +44,20 @@ def count(number: int, name: str) -> str:
 
 
 def describe(findings: Sequence[Finding], width: int = 100) -> str:
-    """A line for each, the line to type below it, and what follows from all."""
-    indent = " " * (2 + len("problem") + 2)
-    subjects = 2 + max(len(finding.subject) for finding in findings)
-    lines = []
+    """A row for each finding, below it the line to type; a last line says what follows."""
+    states, subjects = len("problem"), max(len(finding.subject) for finding in findings)
+    said_width = width - len("  " + "  " + "  ") - states - subjects
+    rows = []
     for finding in findings:
-        lines += textwrap.wrap(
-            finding.said,
-            width,
-            initial_indent=f"  {finding.state:{len(indent) - 2}}{finding.subject:{subjects}}",
-            subsequent_indent=indent + " " * subjects,
-            break_long_words=False,
-            break_on_hyphens=False,
+        said = textwrap.fill(
+            finding.said, said_width, break_long_words=False, break_on_hyphens=False
         )
-        if finding.remedy:  # in one piece: it is copied
-            lines.append(f"{indent}{'type:':>{subjects - 1}} {finding.remedy}")
+        rows.append((finding.state.ljust(states), finding.subject, said))
+        if finding.remedy:  # never wrapped: people copy it
+            rows.append(("", "", f"type: {finding.remedy}"))
     problems = sum(finding.state == "problem" for finding in findings)
     if problems:
         last = f"{count(problems, 'problem')} between you and a first run; begin with the first"
     else:
         last = f"all that a run needs is here: worldmodel train {TASK} --minutes 10"
-    return "\n".join((*lines, "", last))
+    return "\n".join((aligned(rows, indent="  "), "", last))
