@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 
 import worldmodel
 from worldmodel.checks import read
-from worldmodel.config import Config, settings_hash
+from worldmodel.compare_settings import settings_hash
+from worldmodel.config import Config
 from worldmodel.envs import adopt
 from worldmodel.models.dynamics.recurrent import Recurrent
 from worldmodel.planners.mppi import MPPI

@@ -12,10 +12,11 @@ from torch import Tensor
 from tests.conftest import Answer
 from worldmodel.agent import ROWS_AT_REST, Agent
 from worldmodel.checks import read
-from worldmodel.config import Config, load_preset
+from worldmodel.config import Config
 from worldmodel.models import WorldModel
 from worldmodel.pace import Pace, measure
 from worldmodel.planners import Limits
+from worldmodel.presets import load_preset
 from worldmodel.structs import Latent, Plan
 
 

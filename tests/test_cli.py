@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -23,9 +24,10 @@ from tests.test_config import CHANGES, LEAVES, value_at
 from worldmodel import checkpoint, cli, loop, run_folder
 from worldmodel.cli import main, renderer, train
 from worldmodel.cli.settings import parse_train
-from worldmodel.config import Config, load_yaml, to_dict
+from worldmodel.config import Config
 from worldmodel.log import read_evaluations
 from worldmodel.loop import FINAL_EPISODES
+from worldmodel.presets import load_yaml
 
 STEPS = 320  # two seed episodes of the toy
 # long rows: a test plays many episodes
@@ -183,7 +185,7 @@ def test_what_is_not_typed_comes_from_the_preset(
     assert main(["train", preset, "--planner.horizon", "3", "--steps", "5"]) == 0
     assert main(["train", "--learner.model-rate", "1e-3", "toy", "--minutes", "0.5"]) == 0
     (first, run, steps, _), (second, other, _, minutes) = asked
-    assert to_dict(first) == {**to_dict(first), "task": "toy", "seed": 0}
+    assert dataclasses.asdict(first) == {**dataclasses.asdict(first), "task": "toy", "seed": 0}
     assert value_at(first, "planner.horizon") == 3
     assert value_at(first, "planner.candidates") == load_yaml(Path(preset)).planner.candidates
     assert (str(run), steps) == ("runs/tiny-toy-0", 5)

@@ -11,17 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.test_checks import Animal, Bell, Swim
 from worldmodel.checks import ConfigError, read
-from worldmodel.config import (
-    Config,
-    differences,
-    load_preset,
-    load_yaml,
-    presets,
-    settings_hash,
-    to_dict,
-    unsaid,
-)
+from worldmodel.compare_settings import changes, differences, settings_hash, unsaid
+from worldmodel.config import Config
+from worldmodel.presets import load_preset, load_yaml, presets
 
 # settings that are changed together or not at all
 TOGETHER = {"model.policy.kind": {"model.value.kind": "none"}}
@@ -82,7 +76,7 @@ CHANGES = {path: another(path, kind, value) for path, kind, value in LEAVES}
 
 
 def value_at(config: Config, path: str) -> Any:
-    part: Any = to_dict(config)
+    part: Any = dataclasses.asdict(config)
     for name in path.split("."):
         part = part[name]
     return part
@@ -114,13 +108,14 @@ def test_differences_say_where_and_what() -> None:
 
 
 def test_what_was_not_written_down_is_named() -> None:
-    written = to_dict(Config())
+    written = dataclasses.asdict(Config())
     assert unsaid(Config(), written) == []
     del written["planner"]["horizon"], written["replay"], written["seed"]
     default = Config()
+    replay = dataclasses.asdict(default)["replay"]
     assert unsaid(default, written) == [
         "seed: 0",
-        *(f"replay.{name}: {value}" for name, value in to_dict(default)["replay"].items()),
+        *(f"replay.{name}: {value}" for name, value in replay.items()),
         f"planner.horizon: {default.planner.horizon}",
     ]
 
@@ -134,7 +129,7 @@ def test_a_short_exponent_is_a_number(tmp_path: Path) -> None:
 
 def test_what_yaml_writes_is_what_was_meant() -> None:
     config = load_preset("planet")
-    assert read(Config(), yaml.safe_load(yaml.safe_dump(to_dict(config)))) == config
+    assert read(Config(), yaml.safe_load(yaml.safe_dump(dataclasses.asdict(config)))) == config
 
 
 def test_planet_has_nothing_that_came_after_it() -> None:
@@ -209,4 +204,18 @@ def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
 def test_a_preset_says_only_what_differs() -> None:
     for name, path in presets().items():
         for key in yaml.safe_load(path.read_text()) or {}:
-            assert key in to_dict(Config()), f"{name}: {key}"
+            assert key in dataclasses.asdict(Config()), f"{name}: {key}"
+
+
+def test_another_kind_is_a_difference_of_its_own() -> None:
+    whole, part = Animal(), Animal(moves=Swim(depth=2.0), collar=None)
+    assert list(changes(whole, part)) == [
+        ("moves.kind", "walk", "swim"),
+        ("moves.depth", 1.0, 2.0),
+        ("collar", Bell(loud=True), None),
+    ]
+    assert [path for path, _, _ in changes(part, whole)] == [
+        "moves.kind",
+        "moves.pace",
+        "collar.loud",
+    ]

@@ -17,9 +17,10 @@ from tests.conftest import TINY
 from worldmodel import demo, loop, parcel, run_folder
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import COMMANDS, main
-from worldmodel.config import Config, load_preset
+from worldmodel.config import Config
 from worldmodel.envs import make_env
 from worldmodel.log import read_evaluations
+from worldmodel.presets import load_preset
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from worldmodel import checkpoint, run_folder
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
-from worldmodel.config import Config, to_dict
+from worldmodel.config import Config
 from worldmodel.models import WorldModel
 from worldmodel.replay import write_episode
 from worldmodel.structs import Episode
@@ -265,7 +265,7 @@ def make_run(at: Path, agent: Agent) -> Path:
     """What ``load`` reads of a run."""
     at.mkdir()
     about = {
-        "settings": to_dict(agent.config),
+        "settings": dataclasses.asdict(agent.config),
         "image": list(agent.model.image_shape),
         "action_size": agent.model.action_size,
         "environment": {"renderer": None},

@@ -18,10 +18,11 @@ import torch
 from tests.conftest import TINY
 from worldmodel.agent import Agent
 from worldmodel.checks import read
-from worldmodel.config import Config, load_preset
+from worldmodel.config import Config
 from worldmodel.envs import make_env
 from worldmodel.learner import Learner
 from worldmodel.models import WorldModel
+from worldmodel.presets import load_preset
 from worldmodel.rollout import Noise
 from worldmodel.rollout.play import collect
 from worldmodel.structs import Batch

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import worldmodel
-from worldmodel import config
+from worldmodel import config, presets
 
 HOUSE = Path(worldmodel.__file__).parent
 FLOORS = [
@@ -21,7 +21,16 @@ FLOORS = [
     {"config"},
     {"envs", "models", "replay", "planners", "log", "progress", "published"},
     {"losses", "agent"},
-    {"learner", "rollout", "checkpoint", "parcel", "visualize", "robot"},
+    {
+        "learner",
+        "rollout",
+        "checkpoint",
+        "parcel",
+        "visualize",
+        "robot",
+        "presets",
+        "compare_settings",
+    },
     {"run_folder"},
     {"loop", "bench", "doctor", "compare", "export", "watch", "demo"},
     {"cli", "experiments"},
@@ -118,10 +127,10 @@ def test_a_file_says_what_it_is_for(file: Path) -> None:
     assert not text.strip() or ast.get_docstring(ast.parse(text))
 
 
-@pytest.mark.parametrize("name", sorted(config.presets()))
+@pytest.mark.parametrize("name", sorted(presets.presets()))
 def test_every_preset_loads(name: str) -> None:
-    assert isinstance(config.load_preset(name), config.Config)
+    assert isinstance(presets.load_preset(name), config.Config)
 
 
 def test_the_presets_that_people_rely_on_are_there() -> None:
-    assert {"default", "planet"} <= set(config.presets())
+    assert {"default", "planet"} <= set(presets.presets())

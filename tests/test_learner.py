@@ -8,10 +8,11 @@ import torch
 
 from tests.test_losses import make_batch
 from worldmodel.checks import read
-from worldmodel.config import Config, load_preset
+from worldmodel.config import Config
 from worldmodel.learner import InTurn, Learner, choose_precision, clip_gradients
 from worldmodel.machine import second_thread
 from worldmodel.models import WorldModel
+from worldmodel.presets import load_preset
 from worldmodel.structs import Batch
 
 

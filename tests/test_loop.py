@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ from tests.test_rollout import Broken
 from worldmodel import checkpoint
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError, read
-from worldmodel.config import UPDATES_PER_ROW, Config, to_dict
+from worldmodel.config import UPDATES_PER_ROW, Config
 from worldmodel.envs import make_env
 from worldmodel.log import read_evaluations, read_metrics
 from worldmodel.loop import Outcome, Training
@@ -220,7 +221,7 @@ def test_a_run_has_one_trainer_at_a_time(tiny: Config, tmp_path: Path) -> None:
     training = Training(tiny, run, env, own_env=True, device="cpu")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     asked = [sys.executable, "-m", "worldmodel", "train", str(tmp_path / "tiny.yaml")]
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(to_dict(tiny)))
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(dataclasses.asdict(tiny)))
     other = subprocess.run(
         [*asked, "--run", str(run), "--steps", "200"], capture_output=True, text=True, timeout=120
     )

@@ -7,7 +7,7 @@ import torch
 from torch import distributions
 
 from worldmodel.checks import read
-from worldmodel.config import Config, load_preset
+from worldmodel.config import Config
 from worldmodel.models import WorldModel
 from worldmodel.models.dynamics.recurrent import Recurrent
 from worldmodel.models.encoder import PatchEncoder
@@ -15,6 +15,7 @@ from worldmodel.models.heads import Bernoulli, Constant, Normal, TwoHot, symexp,
 from worldmodel.models.layers import GRUCell, NormedGRUCell, normed, plain
 from worldmodel.models.pixels import ENERGY, Pixels
 from worldmodel.models.policy import Policy
+from worldmodel.presets import load_preset
 from worldmodel.structs import Latent
 
 B, T, A, E, D, S = 2, 5, 3, 7, 11, 4

@@ -43,7 +43,7 @@ def test_an_installed_package_knows_its_presets_and_its_command(
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r})\n"
         "import worldmodel\n"
-        "from worldmodel.config import load_preset, presets\n"
+        "from worldmodel.presets import load_preset, presets\n"
         f"assert worldmodel.__file__.startswith({str(site)!r}), worldmodel.__file__\n"
         "print(sorted(presets()), load_preset('planet').planner.candidates)\n"
     )

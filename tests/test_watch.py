@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 import os
@@ -21,7 +22,7 @@ import yaml
 from tests.conftest import TINY
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
-from worldmodel.config import Config, to_dict
+from worldmodel.config import Config
 from worldmodel.log import THUMBNAIL, Journal
 from worldmodel.run_folder import load
 from worldmodel.visualize import visualize_run
@@ -194,7 +195,7 @@ def test_a_port_in_use_names_another(tmp_path: Path) -> None:
 
 def test_the_command_ends_cleanly_when_interrupted(tmp_path: Path) -> None:
     config = read(Config(), TINY)
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"settings": to_dict(config)}))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"settings": dataclasses.asdict(config)}))
     command = [sys.executable, "-m", "worldmodel", "watch", str(tmp_path), "--port", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -221,7 +222,7 @@ def test_the_command_says_in_one_sentence_that_a_port_is_taken(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = read(Config(), TINY)
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"settings": to_dict(config)}))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"settings": dataclasses.asdict(config)}))
     with watching(tmp_path, Drawer()) as (watch, _):
         port = int(watch.address.rpartition(":")[2])
         assert main(["watch", str(tmp_path), "--port", str(port)]) == 2

@@ -26,7 +26,8 @@ import yaml
 from numpy.typing import NDArray
 
 from worldmodel.checks import ConfigError
-from worldmodel.config import Config, settings_hash, shared
+from worldmodel.compare_settings import settings_hash, shared
+from worldmodel.config import Config
 from worldmodel.log import EVALUATIONS, Evaluation, read_evaluations
 from worldmodel.published import best, published, shown
 from worldmodel.visualize.figures import draw_published, name_axes, panels

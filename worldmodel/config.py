@@ -1,4 +1,4 @@
-"""Every setting, with its only default, and the strict reading of presets.
+"""The tree of settings: every one, with its bounds and its only default.
 
 Defaults live in these frozen dataclasses; a preset (a YAML file in ``configs/``) says only what
 differs; the command line overrides one by one. An unknown name, a wrong type or an impossible
@@ -7,24 +7,14 @@ value is a ``ConfigError`` that names the path and the nearest known name.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import yaml
+from typing import Annotated, Literal
 
 from worldmodel.checks import (
-    ConfigError,
     at_least,
     between,
     check,
     more_than,
-    nearest,
-    read,
     require,
 )
 
@@ -265,82 +255,3 @@ class Config:
             fits = size == 64 if kind == "planet" else size % 16 == 0
             takes = "64" if kind == "planet" else "a multiple of 16"
             require(fits, f"env.image_size: the {kind} {part} takes {takes}, got {size}")
-
-
-def presets() -> dict[str, Path]:
-    """Every shipped preset, by name."""
-    inside = Path(__file__).parent / "configs"  # an installed package
-    folder = inside if inside.is_dir() else Path(__file__).parents[1] / "configs"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def load_preset(name: str) -> Config:
-    """A shipped preset by name, or a YAML file by path."""
-    shipped = presets()
-    if name in shipped:
-        path = shipped[name]
-    elif name.endswith((".yaml", ".yml")) or "/" in name:
-        path = Path(name)
-        require(path.is_file(), f"preset: no file {name}")
-    else:
-        raise ConfigError(f"preset: no preset {name}{nearest(name, list(shipped))}")
-    return load_yaml(path)
-
-
-def load_yaml(path: Path) -> Config:
-    try:
-        differences = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not readable as YAML: {error}") from error
-    require(isinstance(differences, Mapping), f"{path}: expected a mapping of settings")
-    try:
-        return read(Config(), differences)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def to_dict(config: Config) -> dict[str, Any]:
-    return dataclasses.asdict(config)
-
-
-def shared(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What runs with the same settings share: all but task and seed."""
-    return {name: value for name, value in settings.items() if name not in ("task", "seed")}
-
-
-def settings_hash(config: Config) -> str:
-    """Twelve letters that change when any setting but the seed and the task does."""
-    text = json.dumps(shared(to_dict(config)), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def differences(old: Config, new: Config) -> list[str]:
-    """``path: old -> new`` for every setting that differs."""
-
-    def walk(a: Mapping[str, Any], b: Mapping[str, Any], path: str) -> list[str]:
-        rows: list[str] = []
-        for name in a:
-            where = f"{path}{name}"
-            if isinstance(a[name], Mapping):
-                rows += walk(a[name], b[name], f"{where}.")
-            elif a[name] != b[name]:
-                rows.append(f"{where}: {a[name]} -> {b[name]}")
-        return rows
-
-    return walk(to_dict(old), to_dict(new), "")
-
-
-def unsaid(config: Config, written: Mapping[str, Any]) -> list[str]:
-    """``path: value`` for every setting that was not written down and so took today's default."""
-
-    def walk(settings: Mapping[str, Any], written: Mapping[str, Any], path: str) -> list[str]:
-        rows: list[str] = []
-        for name, value in settings.items():
-            where = f"{path}{name}"
-            if isinstance(value, Mapping):
-                rows += walk(value, written.get(name, {}), f"{where}.")
-            elif name not in written:
-                rows.append(f"{where}: {value}")
-        return rows
-
-    return walk(to_dict(config), written, "")

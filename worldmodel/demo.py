@@ -20,13 +20,14 @@ import yaml
 from numpy.typing import NDArray
 
 from worldmodel import checkpoint, parcel
-from worldmodel import config as settings
 from worldmodel.checks import ConfigError, read
-from worldmodel.config import Config, load_preset
+from worldmodel.compare_settings import changes
+from worldmodel.config import Config
 from worldmodel.envs import Environment, make_env
 from worldmodel.film import best_format, enlarge, side_by_side, write_film
 from worldmodel.log import EVALUATIONS, METRICS, Journal, read_evaluations, read_metrics
 from worldmodel.models import WorldModel
+from worldmodel.presets import load_preset
 from worldmodel.replay import write_episode
 from worldmodel.rollout import evaluate
 from worldmodel.structs import Episode
@@ -163,18 +164,9 @@ def command(config: Config, minutes: int) -> str:
     base = dataclasses.replace(load_preset("default"), task=config.task, seed=config.seed)
     words = ["worldmodel", "train", config.task, "--seed", str(config.seed)]
     words += ["--minutes", str(minutes)]
-    words += _differing(settings.to_dict(base), settings.to_dict(config))
+    for path, _, value in changes(base, config):
+        words += [f"--{path}", str(value)]
     return " ".join(words)
-
-
-def _differing(base: Mapping[str, Any], wished: Mapping[str, Any], path: str = "") -> list[str]:
-    words = []
-    for name, value in wished.items():
-        if isinstance(value, Mapping):
-            words += _differing(base[name], value, f"{path}{name}.")
-        elif value != base[name]:
-            words += [f"--{path}{name}", str(value)]
-    return words
 
 
 def _environment(config: Config, about: Mapping[str, Any]) -> Environment:

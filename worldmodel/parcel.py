@@ -8,6 +8,7 @@ pickled; reading runs no code.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -21,7 +22,6 @@ import torch
 from torch import Tensor
 
 from worldmodel import checks
-from worldmodel import config as settings
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError
 from worldmodel.config import Config
@@ -61,7 +61,7 @@ def write(path: Path, model: WorldModel, config: Config, about: Mapping[str, Any
         "has_choices": model.has_choices,
         "vectors": dict(model.vector_sizes),
         **about,
-        "settings": settings.to_dict(config),
+        "settings": dataclasses.asdict(config),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     _replace(path, content)

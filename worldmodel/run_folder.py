@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import logging
 import os
@@ -12,9 +13,9 @@ from typing import IO, Any
 import yaml
 
 from worldmodel import checkpoint
-from worldmodel import config as settings
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError, read
+from worldmodel.compare_settings import differences, settings_hash, unsaid
 from worldmodel.config import Config
 from worldmodel.envs import Environment
 from worldmodel.machine import cores
@@ -43,13 +44,13 @@ def refuse_other_settings(run: Path, config: Config) -> None:
             raise ConfigError(f"run: {run} exists and is not a run; choose another with --run")
         return
     made_with = read_run(run)
-    younger = settings.unsaid(made_with, read_about(run)["settings"])
+    younger = unsaid(made_with, read_about(run)["settings"])
     if younger:
         raise ConfigError(
             f"run: {run} was made before these settings were; write into its config.yaml what it"
             " shall go on with (today's defaults):\n  " + "\n  ".join(younger)
         )
-    differing = settings.differences(made_with, config)
+    differing = differences(made_with, config)
     if differing:
         raise ConfigError(
             f"run: {run} was made with other settings; choose another folder with --run, or these"
@@ -65,8 +66,8 @@ def create(run: Path, config: Config, env: Environment) -> None:
     first = env.reset(0)
     packages = ("worldmodel", "torch", "numpy")
     about = {
-        "settings": settings.to_dict(config),
-        "settings_hash": settings.settings_hash(config),
+        "settings": dataclasses.asdict(config),
+        "settings_hash": settings_hash(config),
         "image": list(first.image.shape),
         "action_size": len(env.action_low),
         "action_count": env.action_count,

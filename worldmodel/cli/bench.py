@@ -17,7 +17,7 @@ from worldmodel.checks import require
 from worldmodel.cli.arguments import parse
 from worldmodel.cli.doors import require_run
 from worldmodel.cli.renderer import environment_of
-from worldmodel.config import load_preset
+from worldmodel.presets import load_preset
 
 
 def command(typed: list[str]) -> int:

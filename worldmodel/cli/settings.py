@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from worldmodel.checks import ConfigError, nearest
-from worldmodel.config import Config, load_preset, presets
+from worldmodel.config import Config
+from worldmodel.presets import load_preset, presets
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,66 @@
+"""Settings compared: a hash of all, what differs between two, what a file does not say."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from worldmodel.checks import sections
+from worldmodel.config import Config
+
+
+def shared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that runs for a comparison have in common: all but task and seed."""
+    return {name: value for name, value in settings.items() if name not in ("task", "seed")}
+
+
+def settings_hash(config: Config) -> str:
+    """Twelve letters that change when any setting but the seed and the task does."""
+    text = json.dumps(shared(dataclasses.asdict(config)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def changes(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Path, old and new value of every setting to change in ``old`` so that it becomes ``new``.
+
+    Where a part is of another kind, its settings are compared with that kind's defaults: after the
+    kind is said, the others need saying only where they differ from these.
+    """
+    for f in dataclasses.fields(new):
+        before, where = getattr(old, f.name), f"{path}{f.name}"
+        after: Any = getattr(new, f.name)
+        if not sections(type(after)):
+            if before != after:
+                yield where, getattr(before, "kind", before), after
+        elif isinstance(before, type(after)):
+            yield from changes(before, after, f"{where}.")
+        elif hasattr(after, "kind"):
+            yield f"{where}.kind", getattr(before, "kind", None), after.kind
+            yield from changes(type(after)(), after, f"{where}.")
+        else:
+            for name, value in dataclasses.asdict(after).items():
+                yield f"{where}.{name}", None, value
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """``path: old -> new`` for every setting that differs."""
+    return [f"{path}: {before} -> {after}" for path, before, after in changes(old, new)]
+
+
+def unsaid(config: Config, written: Mapping[str, Any]) -> list[str]:
+    """``path: value`` for every setting that was not written down and so took today's default."""
+
+    def walk(settings: Mapping[str, Any], written: Mapping[str, Any], path: str) -> list[str]:
+        rows: list[str] = []
+        for name, value in settings.items():
+            where = f"{path}{name}"
+            if isinstance(value, Mapping):
+                rows += walk(value, written.get(name, {}), f"{where}.")
+            elif name not in written:
+                rows.append(f"{where}: {value}")
+        return rows
+
+    return walk(dataclasses.asdict(config), written, "")
