@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from worldmodel.checks import read
 from worldmodel.config import Config
-from worldmodel.models import WorldModel
-from worldmodel.structs import Step
+from worldmodel.models import WorldModel, build
+from worldmodel.structs import Spec, Step
 
 TINY = {
     "task": "toy",
@@ -60,7 +60,7 @@ def tiny() -> Config:
 
 @pytest.fixture
 def model(tiny: Config) -> WorldModel:
-    return WorldModel(tiny.model, image_size=16, channels=3, action_size=2)
+    return build(tiny.model, Spec((16, 16, 3), 2))
 
 
 class Answer(torch.nn.Module):

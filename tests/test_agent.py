@@ -13,11 +13,11 @@ from tests.conftest import Answer
 from worldmodel.agent import ROWS_AT_REST, Agent
 from worldmodel.checks import read
 from worldmodel.config import Config
-from worldmodel.models import WorldModel
+from worldmodel.models import WorldModel, build
 from worldmodel.pace import Pace, measure
 from worldmodel.planners import Limits
 from worldmodel.presets import load_preset
-from worldmodel.structs import Latent, Plan
+from worldmodel.structs import Latent, Plan, Spec
 
 
 @pytest.fixture(params=["mppi", "cem", "icem", "shooting", "gradient"])
@@ -110,7 +110,7 @@ def test_how_far_a_search_begins(
 ) -> None:
     narrow = {"planner": {"max_std": 0.11, "free_std": 0.7, "iterations": 1, "elites": 8}}
     config = read(read(tiny, narrow), changes)
-    model = WorldModel(config.model, image_size=16, channels=3, action_size=2)
+    model = build(config.model, Spec((16, 16, 3), 2))
     agent = Agent(model.requires_grad_(False), config)
     plan = agent.plan(agent.initial(), score=(lambda z, a: a.sum(-1)) if asks else None)
     assert (float(plan.elites[config.planner.proposals :].std()) > 0.3) == far
@@ -523,7 +523,7 @@ def test_what_a_robot_hands_in_is_checked(
 
 def test_planet_plans_at_its_published_size() -> None:
     config = load_preset("planet")
-    agent = Agent(WorldModel(config.model, 64, 3, 1).requires_grad_(False), config)
+    agent = Agent(build(config.model, Spec((64, 64, 3), 1)).requires_grad_(False), config)
     image = np.zeros((64, 64, 3), np.uint8)
     belief = agent.observe(agent.initial(), agent.no_action(), image)
     plan = agent.plan(belief)
@@ -540,7 +540,7 @@ def test_an_agent_without_a_policy_says_so(tiny: Config) -> None:
         tiny,
         {"model": {"policy": {"kind": "none"}, "value": {"kind": "none"}}},
     )
-    agent = Agent(WorldModel(config.model, 16, 3, 2), config)
+    agent = Agent(build(config.model, Spec((16, 16, 3), 2)), config)
     assert agent.plan(agent.initial()).actions.shape == (4, 2)
     with pytest.raises(ValueError, match="learned none; call plan"):
         agent.act(agent.initial())

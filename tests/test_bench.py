@@ -21,9 +21,10 @@ from worldmodel.bench.straightforward import Planet
 from worldmodel.bench.train import bench_train
 from worldmodel.checks import read
 from worldmodel.config import Config
-from worldmodel.models import WorldModel
+from worldmodel.models import WorldModel, build
 from worldmodel.models.packed import Packed, Product, packed
 from worldmodel.models.products import has_onednn
+from worldmodel.structs import Spec
 
 B, N, L, A = 2, 9, 5, 2
 PLAIN = {
@@ -55,7 +56,7 @@ def planet() -> Config:
 def model(request: pytest.FixtureRequest) -> WorldModel:
     """Of either kind of layers, every head awake."""
     config: Config = request.getfixturevalue(request.param)
-    model = WorldModel(config.model, config.env.image_size, 3, A)
+    model = build(config.model, Spec((config.env.image_size, config.env.image_size, 3), A))
     for name, parameter in model.named_parameters():
         if "last" in name or "norm" in name or "bias" in name:
             torch.nn.init.normal_(parameter, std=0.5)
@@ -87,7 +88,7 @@ def test_packed_is_the_model_in_float32(model: WorldModel, sampled: bool) -> Non
 
 @torch.no_grad()
 def test_packed_follows_the_policy_as_the_model_does(tiny: Config) -> None:
-    model = WorldModel(tiny.model, tiny.env.image_size, 3, A)
+    model = build(tiny.model, Spec((tiny.env.image_size, tiny.env.image_size, 3), A))
     assert model.policy is not None
     torch.nn.init.normal_(model.policy.last.weight, std=0.5)
     belief, noise = question(model)[0], torch.randn(B, N, L, A)
@@ -154,13 +155,13 @@ def test_a_product_does_without_onednn(after: str, monkeypatch: pytest.MonkeyPat
 
 def test_the_gradient_planner_still_has_gradients(tiny: Config) -> None:
     planner = dataclasses.replace(tiny.planner, kind="gradient")
-    model = WorldModel(tiny.model, tiny.env.image_size, 3, A)
+    model = build(tiny.model, Spec((tiny.env.image_size, tiny.env.image_size, 3), A))
     agent = Agent(model, dataclasses.replace(tiny, planner=planner))
     assert agent.plan(agent.initial()).iterations == planner.iterations
 
 
 def test_a_plan_in_bfloat16_is_near_that_in_float32(tiny: Config) -> None:
-    model = WorldModel(tiny.model, tiny.env.image_size, 3, A)
+    model = build(tiny.model, Spec((tiny.env.image_size, tiny.env.image_size, 3), A))
     torch.nn.init.normal_(model.reward.last.weight)  # type: ignore[union-attr, arg-type]
     plans = []
     for precision in ("float32", "bfloat16"):
@@ -186,7 +187,7 @@ def test_the_straightforward_planet_does_the_same_sums(planet: Config) -> None:
     """Else the ratio beside it would flatter."""
     sizes, search = planet.model, planet.planner
     straightforward = Planet(sizes.dynamics, sizes.reward.size, sizes.encoder.width, A)
-    agent = Agent(WorldModel(sizes, 64, 3, A), planet)
+    agent = Agent(build(sizes, Spec((64, 64, 3), A)), planet)
     ours = operations(lambda: agent.plan(agent.initial()))
     assert ours == operations(lambda: straightforward.plan(search))
 
@@ -270,7 +271,10 @@ def test_quality_is_measured_in_the_true_simulator(tiny: Config) -> None:
     from worldmodel.envs import make_env
 
     env = make_env("cartpole_balance", tiny.env)
-    agent = Agent(WorldModel(tiny.model, tiny.env.image_size, 3, len(env.action_low)), tiny)
+    agent = Agent(
+        build(tiny.model, Spec((tiny.env.image_size, tiny.env.image_size, 3), len(env.action_low))),
+        tiny,
+    )
     table = bench_quality(agent, env)
     env.close()
     assert table.rows[-1]["planner"] == "no action"
@@ -283,7 +287,10 @@ def test_quality_is_measured_of_an_agent_with_vectors(tiny: Config) -> None:
 
     env = make_env("cartpole_balance", dataclasses.replace(tiny.env, vectors=True))
     sizes = {name: len(vector) for name, vector in env.reset(0).vectors.items()}
-    model = WorldModel(tiny.model, tiny.env.image_size, 3, len(env.action_low), vectors=sizes)
+    model = build(
+        tiny.model,
+        Spec((tiny.env.image_size, tiny.env.image_size, 3), len(env.action_low), vectors=sizes),
+    )
     table = bench_quality(Agent(model, tiny), env)
     env.close()
     assert sizes

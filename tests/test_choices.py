@@ -18,12 +18,12 @@ from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
 from worldmodel.envs import adopt, check_env
 from worldmodel.losses.imagined import dream
-from worldmodel.models import WorldModel
+from worldmodel.models import WorldModel, build
 from worldmodel.models.layers import normed
 from worldmodel.models.policy import CategoricalPolicy
 from worldmodel.replay import read_episode
 from worldmodel.rollout import Noise, collect, play_random
-from worldmodel.structs import Latent, Step
+from worldmodel.structs import Latent, Spec, Step
 
 CHOICES = 3
 
@@ -52,7 +52,7 @@ class Levers:
 
 @pytest.fixture
 def model(tiny: Config) -> WorldModel:
-    return WorldModel(tiny.model, 16, 3, CHOICES, has_choices=True)
+    return build(tiny.model, Spec((16, 16, 3), CHOICES, has_choices=True))
 
 
 # --- rows --------------------------------------------------------------------------------------

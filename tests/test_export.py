@@ -24,9 +24,9 @@ from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
 from worldmodel.config import Config
-from worldmodel.models import WorldModel
+from worldmodel.models import build
 from worldmodel.replay import write_episode
-from worldmodel.structs import Episode
+from worldmodel.structs import Episode, Spec
 
 pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
@@ -47,7 +47,7 @@ def make_agent(**planner: Any) -> Agent:
     """Every head disagrees with every other, so that there is something to search for."""
     torch.manual_seed(0)
     config = read(read(Config(), TINY), {"planner": {**SHORT, **planner}})
-    model = WorldModel(config.model, image_size=16, channels=3, action_size=2)
+    model = build(config.model, Spec((16, 16, 3), 2))
     assert model.policy is not None
     for part in (model.reward, model.slow_value, model.discount, model.policy):
         for parameter in part.parameters():
@@ -189,7 +189,7 @@ def test_an_environment_of_numpy_and_onnxruntime_answers_as_the_original(
     walked: dict[str, list[Any]] = {"action": [], "image": [], "observe": [], "plan": []}
     expected = []
     for step in range(6):
-        image = torch.randint(256, agent.model.image_shape, dtype=torch.uint8).numpy()
+        image = torch.randint(256, agent.model.spec.image, dtype=torch.uint8).numpy()
         with graphs.Drawn() as to_observe:
             belief = agent.observe(belief, done, image, seed=step)
         with graphs.Drawn() as to_plan:
@@ -213,7 +213,7 @@ SLIM = """
 import sys, numpy as np, worldmodel
 agent = worldmodel.load(sys.argv[1])
 belief = agent.initial()
-image = np.zeros(agent.model.image_shape, np.uint8)
+image = np.zeros(agent.model.spec.image, np.uint8)
 belief = agent.observe(belief, agent.no_action(), image)
 print(*agent.plan(belief).first)
 for heavy in ("mujoco", "dm_control", "tyro", "matplotlib", "onnx"):
@@ -266,8 +266,7 @@ def make_run(at: Path, agent: Agent) -> Path:
     at.mkdir()
     about = {
         "settings": dataclasses.asdict(agent.config),
-        "image": list(agent.model.image_shape),
-        "action_size": agent.model.action_size,
+        "spec": agent.model.spec.to_dict(),
         "environment": {"renderer": None},
         "versions": {"worldmodel": run_folder.worldmodel_version()},
     }

@@ -14,9 +14,9 @@ from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
 from worldmodel.export import pruning
-from worldmodel.models import WorldModel
+from worldmodel.models import WorldModel, build
 from worldmodel.replay import write_episode
-from worldmodel.structs import Episode
+from worldmodel.structs import Episode, Spec
 
 SIZES = {
     "encoder": {"width": 2},
@@ -28,7 +28,7 @@ SIZES = {
 @pytest.fixture
 def agent(tiny: Config) -> Agent:
     config = read(tiny, {"model": SIZES})
-    model = WorldModel(config.model, image_size=16, channels=3, action_size=2)
+    model = build(config.model, Spec((16, 16, 3), 2))
     for parameter in model.parameters():  # heads start at zero
         nn.init.normal_(parameter, std=0.3)
     return Agent(model.requires_grad_(False), config)

@@ -21,11 +21,11 @@ from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.envs import make_env
 from worldmodel.learner import Learner
-from worldmodel.models import WorldModel
+from worldmodel.models import WorldModel, build
 from worldmodel.presets import load_preset
 from worldmodel.rollout import Noise
 from worldmodel.rollout.play import collect
-from worldmodel.structs import Batch
+from worldmodel.structs import Batch, Spec
 
 GOLDEN = Path(__file__).with_name("golden.json")
 
@@ -39,7 +39,7 @@ def sha256_of(model: torch.nn.Module) -> str:
 
 def made(config: Config, size: int) -> WorldModel:
     torch.manual_seed(0)
-    return WorldModel(config.model, size, 3, 2)
+    return build(config.model, Spec((size, size, 3), 2))
 
 
 def batch_of(rows: int, steps: int, size: int) -> Batch:
@@ -69,7 +69,7 @@ def plan_of(config: Config) -> list[float]:
 def episode_of(config: Config) -> list[float]:
     env = make_env("toy", config.env, 0)
     torch.manual_seed(0)
-    model = WorldModel(config.model, 16, 3, len(env.action_low))
+    model = build(config.model, Spec((16, 16, 3), len(env.action_low)))
     noise = Noise(0.3, 0.8, 1.0)
     played = collect(env, Agent(model, config), seed=5, noise=noise)
     numbers: list[float] = played.episode.action.flatten().tolist()

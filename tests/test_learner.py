@@ -11,9 +11,9 @@ from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.learner import InTurn, Learner, choose_precision, clip_gradients
 from worldmodel.machine import second_thread
-from worldmodel.models import WorldModel
+from worldmodel.models import WorldModel, build
 from worldmodel.presets import load_preset
-from worldmodel.structs import Batch
+from worldmodel.structs import Batch, Spec
 
 
 def test_every_parameter_learns(model: WorldModel, tiny: Config) -> None:
@@ -30,7 +30,7 @@ def test_an_update_is_the_same_for_the_same_seed_and_batch(tiny: Config) -> None
 
     def learned(seed: int) -> torch.Tensor:
         torch.manual_seed(0)
-        model = WorldModel(tiny.model, 16, 3, 2)
+        model = build(tiny.model, Spec((16, 16, 3), 2))
         Learner(model, dataclasses.replace(tiny, seed=seed)).update(batch)
         return torch.cat([p.flatten() for p in model.parameters()])
 
@@ -90,7 +90,7 @@ def test_padded_rows_teach_nothing(model: WorldModel, tiny: Config) -> None:
 
     def learned(image: torch.Tensor, reward: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(0)
-        model = WorldModel(tiny.model, 16, 3, 2)
+        model = build(tiny.model, Spec((16, 16, 3), 2))
         changed = dataclasses.replace(batch, image=image, reward=reward, valid=valid)
         Learner(model, tiny).update(changed)
         return torch.cat([p.flatten() for p in model.parameters()])
@@ -131,7 +131,7 @@ def test_an_error_in_imagination_leaves_nothing_under_way(
 def test_gradients_found_side_by_side_are_those_found_in_turn(tiny: Config) -> None:
     def learned(beside: Executor) -> torch.Tensor:
         torch.manual_seed(0)
-        model = WorldModel(tiny.model, 16, 3, 2)
+        model = build(tiny.model, Spec((16, 16, 3), 2))
         learner = Learner(model, tiny)
         learner.beside = beside
         for _ in range(4):
@@ -143,7 +143,7 @@ def test_gradients_found_side_by_side_are_those_found_in_turn(tiny: Config) -> N
 
 def test_planet_takes_a_step_at_its_published_sizes() -> None:
     config = read(load_preset("planet"), {"objective": {"free_nats": 0.0}})
-    model = WorldModel(config.model, 64, 3, 1)
+    model = build(config.model, Spec((64, 64, 3), 1))
     learner = Learner(model, config)
     batch = make_batch(2, 3, size=64)
     before = [p.clone() for p in model.parameters()]
@@ -172,7 +172,7 @@ def test_precision_is_asked_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> N
 def train_reward(batches: list[Batch], config: Config) -> float:
     """The reward's mean squared error, named from the imagined latent, after learning."""
     torch.manual_seed(0)
-    model = WorldModel(config.model, 16, 3, 2)
+    model = build(config.model, Spec((16, 16, 3), 2))
     learner = Learner(model, config)
     for batch in batches[:-1]:
         learner.update(batch)

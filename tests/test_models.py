@@ -8,7 +8,7 @@ from torch import distributions
 
 from worldmodel.checks import read
 from worldmodel.config import Config
-from worldmodel.models import WorldModel
+from worldmodel.models import WorldModel, build
 from worldmodel.models.dynamics.recurrent import Recurrent
 from worldmodel.models.encoder import PatchEncoder
 from worldmodel.models.heads import Bernoulli, Constant, Normal, TwoHot, symexp, symlog
@@ -16,7 +16,7 @@ from worldmodel.models.layers import GRUCell, NormedGRUCell, normed, plain
 from worldmodel.models.pixels import ENERGY, Pixels
 from worldmodel.models.policy import Policy
 from worldmodel.presets import load_preset
-from worldmodel.structs import Latent
+from worldmodel.structs import Latent, Spec
 
 B, T, A, E, D, S = 2, 5, 3, 7, 11, 4
 
@@ -130,7 +130,7 @@ def test_a_cell_starts_by_remembering() -> None:
 def test_planet_has_the_published_shapes_and_counts() -> None:
     config = load_preset("planet")
     action_size = 6
-    model = WorldModel(config.model, 64, 3, action_size)
+    model = build(config.model, Spec((64, 64, 3), action_size))
 
     def count(part: torch.nn.Module) -> int:
         return sum(p.numel() for p in part.parameters())
@@ -156,7 +156,7 @@ def test_planet_has_the_published_shapes_and_counts() -> None:
 @pytest.mark.parametrize("size", [16, 32, 64, 96])
 def test_ours_take_every_multiple_of_16(tiny: Config, size: int, kind: str) -> None:
     sizes = read(tiny.model, {"encoder": {"kind": kind}})
-    model = WorldModel(sizes, size, channels=6, action_size=1)
+    model = build(sizes, Spec((size, size, 6), 1))
     image = torch.randint(0, 256, (2, 3, size, size, 6), dtype=torch.uint8)
     embed = model.embed(image)
     assert embed.shape == (2, 3, model.encoder.embed_size)
@@ -271,7 +271,7 @@ def test_twohot_learns_the_mean_of_what_it_sees() -> None:
 def test_an_encoder_may_begin_louder(tiny: Config) -> None:
     def answer(gain: float) -> torch.Tensor:
         torch.manual_seed(0)
-        louder = WorldModel(read(tiny.model, {"encoder_gain": gain}), 16, 3, A)
+        louder = build(read(tiny.model, {"encoder_gain": gain}), Spec((16, 16, 3), A))
         rows = torch.randn(5, 3, 16, 16)
         with torch.no_grad():
             for name, bias in louder.encoder.named_parameters():

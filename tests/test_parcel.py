@@ -13,12 +13,13 @@ from worldmodel import parcel
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError
 from worldmodel.config import Config
-from worldmodel.models import WorldModel
+from worldmodel.models import build
+from worldmodel.structs import Spec
 
 
 @pytest.fixture
 def packed(tmp_path: Path, tiny: Config) -> Path:
-    model = WorldModel(tiny.model, image_size=64, channels=3, action_size=2)
+    model = build(tiny.model, Spec((64, 64, 3), 2))
     path = tmp_path / "agent.safetensors"
     parcel.write(path, model, tiny, {"trained": {"score": 3.0}})
     torch.manual_seed(0)
@@ -26,7 +27,7 @@ def packed(tmp_path: Path, tiny: Config) -> Path:
 
 
 def test_weights_come_back_within_half_a_step_of_eight_bits(tmp_path: Path, tiny: Config) -> None:
-    model = WorldModel(tiny.model, image_size=64, channels=3, action_size=2)
+    model = build(tiny.model, Spec((64, 64, 3), 2))
     path = tmp_path / "agent.safetensors"
     parcel.write(path, model, tiny, {})
     back = parcel.read(path).agent.model.state_dict()

@@ -30,8 +30,10 @@ from worldmodel import cli
 from worldmodel.agent import Agent
 from worldmodel.checks import read
 from worldmodel.config import Config
+from worldmodel.models import build
 from worldmodel.robot import Controller
 from worldmodel.robot.controller import RUNGS
+from worldmodel.structs import Spec
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -44,7 +46,7 @@ def blocks(language: str) -> list[str]:
 def test_the_robots_ten_lines_run(tiny: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """As they stand, with a camera and a robot that stops after four images."""
     code = next(block for block in blocks("python") if "robot.execute" in block)
-    model = worldmodel.loop.WorldModel(tiny.model, 64, 3, 2)
+    model = build(tiny.model, Spec((64, 64, 3), 2))
     executed: list[np.ndarray] = []
 
     class Stop(Exception):  # noqa: N818

@@ -21,10 +21,10 @@ from tests.conftest import TINY
 from worldmodel.agent import Agent
 from worldmodel.checks import read
 from worldmodel.config import Config
-from worldmodel.models import WorldModel
+from worldmodel.models import WorldModel, build
 from worldmodel.pace import Pace
 from worldmodel.robot import Answer, Controller, Guard, InlineWorker, Mind, ProcessWorker, Row
-from worldmodel.structs import Plan
+from worldmodel.structs import Plan, Spec
 
 LOW, HIGH, CHANGE = np.array([-2.0, 0.1]), np.array([2.0, 7.3]), np.array([0.3, 1.1])
 A, L = 2, 4
@@ -768,7 +768,7 @@ def test_with_a_planner_in_time_it_is_the_loop_written_by_hand(agent: Agent) -> 
 
 
 def test_with_vectors_too_it_is_the_loop_written_by_hand(tiny: Config) -> None:
-    agent = Agent(WorldModel(tiny.model, 16, 3, A, vectors={"joints": 3, "torque": 1}), tiny)
+    agent = Agent(build(tiny.model, Spec((16, 16, 3), A, vectors={"joints": 3, "torque": 1})), tiny)
     random = np.random.default_rng(0)
     seen = [
         {"image": image, "joints": random.standard_normal(3), "torque": [number]}
@@ -784,7 +784,7 @@ def test_with_vectors_too_it_is_the_loop_written_by_hand(tiny: Config) -> None:
 
 
 def test_choices_are_no_motors_and_are_refused(tiny: Config) -> None:
-    agent = Agent(WorldModel(tiny.model, 16, 3, 3, has_choices=True), tiny)
+    agent = Agent(build(tiny.model, Spec((16, 16, 3), 3, has_choices=True)), tiny)
     with pytest.raises(ValueError, match="agent: its actions are one of 3 choices, which have no"):
         InlineWorker(agent)
 
@@ -943,7 +943,7 @@ COUNTED = {
 def moody() -> Agent:
     torch.manual_seed(0)
     config = read(Config(), TINY)
-    return Moody(WorldModel(config.model, 16, 3, A), config)
+    return Moody(build(config.model, Spec((16, 16, 3), A)), config)
 
 
 def moody_image(mood: str, random: np.random.Generator) -> NDArray[np.uint8]:
@@ -1145,7 +1145,7 @@ def test_a_planner_without_time_to_search_answers_with_the_policy(
 ) -> None:
     agent = Agent(model.requires_grad_(False), tiny)
     mind = Mind(agent, deadline_ms=1000.0)
-    row = Row(0, None, np.zeros(agent.model.image_shape, np.uint8))
+    row = Row(0, None, np.zeros(agent.model.spec.image, np.uint8))
     agent.pace = Pace(8, slice_s=60.0, proposing_s=60.0)
     answer = mind.consume([row])
     assert answer.is_finite

@@ -113,7 +113,7 @@ def test_exploration_wanders_with_unit_variance(memory: float) -> None:
 
 def test_a_belief_is_drawn_where_the_setting_says_so(model: WorldModel, tiny: Config) -> None:
     """PlaNet acts on a draw of the posterior; everything else here follows its mean."""
-    image = np.zeros(model.image_shape, np.uint8)
+    image = np.zeros(model.spec.image, np.uint8)
     means = Agent(model, tiny)
     draws = Agent(model, read(tiny, {"planner": {"sampled": True}}))
 

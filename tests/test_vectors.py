@@ -18,12 +18,12 @@ from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config, EnvConfig
 from worldmodel.envs import adopt, check_env, make_env
 from worldmodel.learner import Learner
-from worldmodel.models import WorldModel
+from worldmodel.models import WorldModel, build
 from worldmodel.models.layers import normed
 from worldmodel.models.vectors import Vectors
 from worldmodel.replay import Replay, check_episode, read_episode, write_episode
 from worldmodel.rollout import BadEpisodeError, play_random
-from worldmodel.structs import Episode, Step
+from worldmodel.structs import Episode, Spec, Step
 
 SIZES = {"joints": 2, "torque": 1}
 Felt = dict[str, np.ndarray]
@@ -56,7 +56,7 @@ def episode() -> Episode:
 
 @pytest.fixture
 def model(tiny: Config) -> WorldModel:
-    return WorldModel(tiny.model, 16, 3, 2, vectors=SIZES)
+    return build(tiny.model, Spec((16, 16, 3), 2, vectors=SIZES))
 
 
 def test_vectors_stand_in_the_row_that_they_were_felt_in() -> None:
@@ -195,8 +195,8 @@ def test_image_and_vectors_train_and_the_run_is_loaded(tiny: Config, tmp_path: P
     outcome = worldmodel.train(config, tmp_path / "run", steps=500)
     assert len(outcome.returns) == 10
     agent = worldmodel.load(tmp_path / "run")
-    assert agent.model.vector_sizes == {"position": 2, "velocity": 2, "goal": 2}
+    assert agent.model.spec.vectors == {"position": 2, "velocity": 2, "goal": 2}
     worldmodel.evaluate(agent, make_env("toy", config.env), episodes=1)
     demo.pack(tmp_path / "run", tmp_path / "demo.safetensors")
     packed = parcel.read(tmp_path / "demo.safetensors").agent
-    assert packed.model.vector_sizes == agent.model.vector_sizes
+    assert packed.model.spec.vectors == agent.model.spec.vectors

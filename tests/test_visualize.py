@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import types
-from typing import ClassVar
 
 import imageio.v3
 import imageio_ffmpeg
@@ -25,10 +24,10 @@ from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
 from worldmodel.envs import make_env
 from worldmodel.log import Evaluation, Journal, read_metrics
-from worldmodel.models import WorldModel
+from worldmodel.models import build
 from worldmodel.replay import write_episode
 from worldmodel.rollout import evaluate, play_constant
-from worldmodel.structs import Episode, Latent
+from worldmodel.structs import Episode, Latent, Spec
 from worldmodel.visualize import (
     NoTruthError,
     RewardFit,
@@ -82,21 +81,18 @@ class Adding(torch.nn.Module):
 class Adder(torch.nn.Module):
     """Knows that world. ``deter`` sums the levels of all images seen; the reward is the level."""
 
-    action_size = 1
-    has_choices = False
     policy = None
     vectors = None
-    vector_sizes: ClassVar = {}
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()
-        self.image_shape = (HEIGHT, WIDTH, channels)
+        self.spec = Spec((HEIGHT, WIDTH, channels), 1)
         self.nothing = torch.nn.Parameter(torch.zeros(1))
         self.dynamics = Adding()
         self.reward = Answer(lambda features: features[..., 1])
         self.discount = Answer(lambda features: torch.ones_like(features[..., 0]))
         self.slow_value = Answer(lambda features: torch.zeros_like(features[..., 0]))
-        self.pixels = types.SimpleNamespace(mean=torch.full(self.image_shape, 0.5))
+        self.pixels = types.SimpleNamespace(mean=torch.full(self.spec.image, 0.5))
 
     def observe_step(self, latent, action, image, noise=None, vectors=None):
         level = image[..., 0, 0, -1:].float()
@@ -110,7 +106,7 @@ class Adder(torch.nn.Module):
         return self.paint(features[..., 1])
 
     def paint(self, level):
-        whole = level[..., None, None, None].expand(*level.shape, *self.image_shape)
+        whole = level[..., None, None, None].expand(*level.shape, *self.spec.image)
         return whole.round().clamp(0, 255).byte()
 
 
@@ -376,7 +372,7 @@ def test_a_world_model_sees_its_context_alone():
     }
     config = read(Config(), {"env": {"image_size": 16}, "model": settings})
     torch.manual_seed(0)
-    agent = Agent(WorldModel(config.model, 16, channels=3, action_size=2), config)
+    agent = Agent(build(config.model, Spec((16, 16, 3), 2)), config)
     random = np.random.default_rng(0)
     rows = 9
     image = random.integers(0, 256, (rows, 16, 16, 3), np.uint8)
@@ -447,10 +443,9 @@ def test_episodes_of_another_camera_are_refused(tmp_path):
 class Knowing(Adder):
     """It feels the level too, as ``height`` in thousands, and knows what it will be."""
 
-    vector_sizes: ClassVar = {"height": 1}
-
     def __init__(self) -> None:
         super().__init__()
+        self.spec = Spec((HEIGHT, WIDTH, 3), 1, vectors={"height": 1})
         self.vectors = types.SimpleNamespace(
             decode=lambda features: {"height": 1000 * features[..., 1:]}
         )
@@ -505,7 +500,7 @@ def test_a_model_of_images_and_sensors_is_reported(tmp_path, tiny):
     env = make_env("toy", config.env)
     episode = play_constant(env, np.array([0.3, -0.1], np.float32), seed=3).episode
     sizes = {name: part.shape[-1] for name, part in episode.vectors.items()}
-    model = WorldModel(config.model, 16, 3, 2, vectors=sizes).requires_grad_(False)
+    model = build(config.model, Spec((16, 16, 3), 2, vectors=sizes)).requires_grad_(False)
     visualize(Agent(model, config), [episode], tmp_path)
     page = (tmp_path / "report.html").read_text()
     for name in ("position x", "velocity y", "goal x"):
@@ -523,7 +518,9 @@ def test_an_action_is_said_in_a_few_characters():
 
 @pytest.mark.usefixtures("quickly")
 def test_a_model_of_choices_is_reported(tmp_path, tiny):
-    agent = Agent(WorldModel(tiny.model, 16, 3, 3, has_choices=True).requires_grad_(False), tiny)
+    agent = Agent(
+        build(tiny.model, Spec((16, 16, 3), 3, has_choices=True)).requires_grad_(False), tiny
+    )
     played = evaluate(agent, Levers(14), 1, seed=7)
     visualize(agent, played.episodes, tmp_path)
     page = (tmp_path / "report.html").read_text()

@@ -70,7 +70,7 @@ class Agent:
         self.config = config
         self.pace = Pace()  # ``warm_up`` measures it, and plans correct it
         self._clock = clock
-        fitting = build_categorical if model.has_choices else build
+        fitting = build_categorical if model.spec.has_choices else build
         free = dataclasses.replace(config.planner, max_std=config.planner.free_std)
         guided = model.policy is not None and config.planner.proposals > 0
         self.planner: Planner = fitting(config.planner if guided else free)
@@ -85,7 +85,7 @@ class Agent:
 
     def no_action(self, *batch: int) -> NDArray[np.float32]:
         """[A] the action before the first image."""
-        return np.zeros((*batch, self.model.action_size), np.float32)
+        return np.zeros((*batch, self.model.spec.action_size), np.float32)
 
     @torch.no_grad()
     def observe(
@@ -109,13 +109,13 @@ class Agent:
             image = np.ascontiguousarray(image)  # a camera's flipped view has negative strides
         image = torch.as_tensor(image, device=self.device)
         action = torch.as_tensor(action, dtype=torch.float32, device=self.device)
-        self._check("image", image, (*belief.shape, *self.model.image_shape), torch.uint8)
-        self._check("action", action, (*belief.shape, self.model.action_size), torch.float32)
+        self._check("image", image, (*belief.shape, *self.model.spec.image), torch.uint8)
+        self._check("action", action, (*belief.shape, self.model.spec.action_size), torch.float32)
         if not torch.isfinite(action).all():
             raise ValueError(f"action: expected finite numbers, got {action.tolist()}")
         rows = belief if belief.shape else belief.map(lambda part: part[None])
         action = action.reshape(*rows.shape, -1)
-        image = image.reshape(*rows.shape, *self.model.image_shape)
+        image = image.reshape(*rows.shape, *self.model.spec.image)
         noise = None
         if self.config.planner.sampled:
             noise = draw(torch.empty_like(rows.stoch), self._generators(seed, len(rows.stoch)))
@@ -173,7 +173,7 @@ class Agent:
             origin = "policy"
         project: Project = box
         if limits is not None:
-            if self.model.has_choices and limits.bounds_numbers:
+            if self.model.spec.has_choices and limits.bounds_numbers:
                 raise ValueError(
                     "limits: an action of this agent is a choice, which has no low, high or"
                     " max_change; only allowed= can hold"
@@ -221,7 +221,7 @@ class Agent:
         rows, horizon = self.initial(1), self.planner.horizon
         generators, model = self._generators(0, 1), self._packed()
         score = self._score(model, rows, None, generators)
-        shape = (horizon, self.model.action_size)
+        shape = (horizon, self.model.spec.action_size)
         self.pace = measure(
             lambda count: score(torch.zeros(1, count, *shape, device=self.device)),
             lambda count: self._propose(model, rows, count, generators),
@@ -333,8 +333,8 @@ class Agent:
 
     def _time_plan(self) -> float:
         """In milliseconds, from an image to the plan."""
-        image = np.zeros(self.model.image_shape, np.uint8)
-        sizes = self.model.vector_sizes
+        image = np.zeros(self.model.spec.image, np.uint8)
+        sizes = self.model.spec.vectors
         still = {name: np.zeros(size, np.float32) for name, size in sizes.items()}
         seen = Step(image, vectors=still).observation
         belief = self.observe(self.initial(), self.no_action(), seen)
@@ -347,7 +347,7 @@ class Agent:
     def _under_way(self, delay: NDArray[np.floating] | Tensor, belief: Latent) -> Tensor:
         """[B, D, A]"""
         actions = torch.as_tensor(delay, dtype=torch.float32, device=self.device)
-        batch, size = belief.shape, self.model.action_size
+        batch, size = belief.shape, self.model.spec.action_size
         is_shaped = actions.ndim == len(batch) + 2 and actions.shape[-1] == size
         if not is_shaped or actions.shape[:-2] != batch:
             expected = ", ".join(map(str, (*batch, "any", size)))
@@ -387,10 +387,10 @@ class Agent:
 
     def _start(self, previous: Plan | None, batch: int) -> Tensor:
         """The last plan, one step later; the horizon's new end is still. [B, L, A]"""
-        shape = (batch, self.planner.horizon, self.model.action_size)
+        shape = (batch, self.planner.horizon, self.model.spec.action_size)
         start = torch.zeros(shape, device=self.device)
         if previous is not None and self.config.planner.warm_start:
-            actions = previous.actions.reshape(batch, -1, self.model.action_size)
+            actions = previous.actions.reshape(batch, -1, self.model.spec.action_size)
             ahead = actions[:, 1 : self.planner.horizon + 1]
             start[:, : ahead.shape[1]] = ahead
         return start
@@ -409,7 +409,7 @@ class Agent:
         if model.policy is None or count == 0:
             return None
         begin = belief.map(lambda part: part[:, None].expand(-1, count, -1))
-        shape = (len(generators), self.planner.horizon, count, self.model.action_size)
+        shape = (len(generators), self.planner.horizon, count, self.model.spec.action_size)
         noise = draw(torch.empty(shape, device=self.device), generators)
         noise[:, :, 0] = 0.0
         return model.follow(begin, noise.transpose(1, 2))
@@ -462,7 +462,7 @@ class Agent:
 
     def _felt(self, belief: Latent, seen: Mapping[str, NDArray[Any] | Tensor]) -> dict[str, Tensor]:
         """The vectors that stand beside an image: name -> [..., V]"""
-        sizes = self.model.vector_sizes
+        sizes = self.model.spec.vectors
         if seen.keys() != {"image", *sizes}:
             expected, got = ", ".join(["image", *sizes]), ", ".join(seen)
             raise ValueError(f"image: expected {expected}; got {got}")

@@ -26,11 +26,11 @@ from worldmodel.config import Config
 from worldmodel.envs import Environment, make_env
 from worldmodel.film import best_format, enlarge, side_by_side, write_film
 from worldmodel.log import EVALUATIONS, METRICS, Journal, read_evaluations, read_metrics
-from worldmodel.models import WorldModel
+from worldmodel.models import build
 from worldmodel.presets import load_preset
 from worldmodel.replay import write_episode
 from worldmodel.rollout import evaluate
-from worldmodel.structs import Episode
+from worldmodel.structs import Episode, Spec
 
 WEIGHTS = Path(__file__).parent / "pretrained" / "demo.safetensors"
 MARK = "demo.json"  # in a folder that a demo wrote: the next one may write there
@@ -130,9 +130,7 @@ def pack(run: Path, weights: Path = WEIGHTS) -> None:
         raise ConfigError(f"run: {run} holds no config.yaml, so it is not a run")
     about = yaml.safe_load((run / "config.yaml").read_text())
     config = read(Config(), about["settings"])
-    size, _, channels = about["image"]
-    has_choices, felt = about.get("action_count") is not None, about.get("vectors")
-    model = WorldModel(config.model, size, channels, about["action_size"], has_choices, felt)
+    model = build(config.model, Spec.described(about))
     learned = checkpoint.load_group(run / "checkpoints", "averaged")
     scores, told = read_evaluations(run / EVALUATIONS), read_metrics(run / METRICS)
     if learned is None or not scores or not told:

@@ -32,7 +32,7 @@ from worldmodel.envs import Environment, adopt, check_env, make_env
 from worldmodel.learner import Learner
 from worldmodel.log import Journal
 from worldmodel.machine import cores, keep_memory
-from worldmodel.models import WorldModel
+from worldmodel.models import build
 from worldmodel.progress import Progress
 from worldmodel.replay import Replay, bytes_per_row
 from worldmodel.rollout import (
@@ -54,8 +54,8 @@ from worldmodel.run_folder import (
     default_run,
     keep_heldout,
     refuse_other_settings,
-    vector_sizes,
 )
+from worldmodel.structs import Spec
 
 FINAL_EPISODES = 10  # of the evaluation at the end
 CHECKPOINT_SECONDS = 60.0  # at the end of a round, if the last one is older
@@ -143,27 +143,18 @@ class Training:
         self.config = config
         self.run = run
         torch.manual_seed(config.seed)
-        first = env.reset(0)
-        self.model = WorldModel(
-            config.model,
-            first.image.shape[0],
-            first.image.shape[2],
-            len(env.action_low),
-            has_choices=env.action_count is not None,
-            vectors=vector_sizes(first),
-        ).to(device)
+        spec = Spec.of(env, env.reset(0))
+        self.model = build(config.model, spec).to(device)
         self.acting = copy.deepcopy(self.model).to("cpu").requires_grad_(False)
         Agent(self.acting, config)  # a planner that does not fit complains before there are files
-        self.row_bytes = bytes_per_row(
-            first.image.shape, len(env.action_low), sum(vector_sizes(first).values())
-        )
+        self.row_bytes = bytes_per_row(spec.image, spec.action_size, sum(spec.vectors.values()))
         windows = config.replay.batch * config.replay.length * self.row_bytes
         if windows > config.replay.memory_gb * 1e9:
             raise ConfigError(
                 f"replay.memory_gb: one batch alone needs {windows / 1e9:.3f} GB,"
                 f" got {config.replay.memory_gb}"
             )
-        create(run, config, env)
+        create(run, config, env, spec)
         self.claim = claim(run)
         self.replay = Replay(
             run / "replay",

@@ -25,7 +25,8 @@ from worldmodel import checks
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError
 from worldmodel.config import Config
-from worldmodel.models import WorldModel
+from worldmodel.models import WorldModel, build
+from worldmodel.structs import Spec
 
 FORMAT = 1  # a reader refuses what it does not know
 LARGEST = 127  # of an int8, both ways: zero stays zero
@@ -56,10 +57,7 @@ def write(path: Path, model: WorldModel, config: Config, about: Mapping[str, Any
         "file": path.name,
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
-        "image": list(model.image_shape),
-        "action_size": model.action_size,
-        "has_choices": model.has_choices,
-        "vectors": dict(model.vector_sizes),
+        "spec": model.spec.to_dict(),
         **about,
         "settings": dataclasses.asdict(config),
     }
@@ -78,15 +76,7 @@ def read(path: Path) -> Parcel:
             " install the package again"
         )
     config = checks.read(Config(), about["settings"])
-    size, _, channels = about["image"]
-    model = WorldModel(
-        config.model,
-        size,
-        channels,
-        about["action_size"],
-        about["has_choices"],
-        about["vectors"],
-    )
+    model = build(config.model, Spec.described(about))
     weights = _larger(safetensors.torch.load(content))
     slow = {name: tensor for name, tensor in weights.items() if name.startswith(SLOW)}
     weights |= {FAST + name.removeprefix(SLOW): tensor for name, tensor in slow.items()}

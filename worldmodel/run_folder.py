@@ -19,10 +19,10 @@ from worldmodel.compare_settings import differences, settings_hash, unsaid
 from worldmodel.config import Config
 from worldmodel.envs import Environment
 from worldmodel.machine import cores
-from worldmodel.models import WorldModel, refuse_infinite_weights
+from worldmodel.models import build, refuse_infinite_weights
 from worldmodel.replay import write_episode
 from worldmodel.rollout import Evaluated
-from worldmodel.structs import Step
+from worldmodel.structs import Spec
 
 try:
     import fcntl
@@ -58,20 +58,16 @@ def refuse_other_settings(run: Path, config: Config) -> None:
         )
 
 
-def create(run: Path, config: Config, env: Environment) -> None:
+def create(run: Path, config: Config, env: Environment, spec: Spec) -> None:
     """The folder, and what the run is: settings, versions, renderer."""
     path = run / "config.yaml"
     if path.exists():
         return
-    first = env.reset(0)
     packages = ("worldmodel", "torch", "numpy")
     about = {
         "settings": dataclasses.asdict(config),
         "settings_hash": settings_hash(config),
-        "image": list(first.image.shape),
-        "action_size": len(env.action_low),
-        "action_count": env.action_count,
-        "vectors": vector_sizes(first),
+        "spec": spec.to_dict(),
         "environment": env.describe(),
         "versions": {name: importlib.metadata.version(name) for name in packages},
         "machine": f"{platform.machine()}, {cores()} cores",
@@ -120,7 +116,9 @@ def read_about(run: Path) -> dict[str, Any]:
         written = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not readable as YAML: {error}") from error
-    missing = {"settings", "image", "action_size", "environment"} - set(written or {})
+    missing = {"settings", "environment"} - set(written or {})
+    if not missing and "spec" not in written:  # older runs say it field by field
+        missing = {"image", "action_size"} - set(written)
     if missing:
         raise ConfigError(f"{path}: is damaged: {', '.join(sorted(missing))} missing")
     about: dict[str, Any] = written
@@ -132,10 +130,7 @@ def load(run: Path | str, device: str = "cpu") -> Agent:
     run = Path(run)
     config = read_run(run)
     about = read_about(run)
-    size, _, channels = about["image"]
-    has_choices = about.get("action_count") is not None
-    felt = about.get("vectors")
-    model = WorldModel(config.model, size, channels, about["action_size"], has_choices, felt)
+    model = build(config.model, Spec.described(about))
     weights = checkpoint.load_group(run / "checkpoints", "averaged", device)
     if weights is None:
         raise ConfigError(f"run: {run} has no checkpoint yet; train it a little longer")
@@ -164,10 +159,6 @@ def keep_heldout(run: Path, evaluated: Evaluated) -> None:
         old.unlink()
     for number, episode in enumerate(evaluated.episodes):
         write_episode(folder / f"{number:06d}.npz", episode)
-
-
-def vector_sizes(row: Step) -> dict[str, int]:
-    return {name: len(felt) for name, felt in row.vectors.items()}
 
 
 def worldmodel_version() -> str:

@@ -14,8 +14,8 @@ Letters, the same everywhere::
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -43,6 +43,55 @@ class Step:
     def observation(self) -> NDArray[np.uint8] | dict[str, NDArray[Any]]:
         """What ``agent.observe`` takes: the image, alone or with the vectors beside it."""
         return {"image": self.image, **self.vectors} if self.vectors else self.image
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a body senses and can do: all that a model must know of an environment."""
+
+    image: tuple[int, int, int]  # height, width, channels
+    action_size: int
+    has_choices: bool = False  # an action is one of action_size choices, one-hot
+    vectors: Mapping[str, int] = field(default_factory=dict)  # sizes, by name
+
+    @classmethod
+    def of(cls, env: Acting, first: Step) -> Spec:
+        """Of an environment that answered ``first`` to a reset."""
+        height, width, channels = first.image.shape
+        return cls(
+            image=(height, width, channels),
+            action_size=len(env.action_low),
+            has_choices=env.action_count is not None,
+            vectors={name: len(vector) for name, vector in first.vectors.items()},
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The field ``spec`` of YAML and JSON files."""
+        return {**asdict(self), "image": list(self.image), "vectors": dict(self.vectors)}
+
+    @classmethod
+    def described(cls, about: Mapping[str, Any]) -> Spec:
+        """Out of a run's config.yaml or a model file's JSON; older ones have no field ``spec``."""
+        written = about.get("spec", about)
+        height, width, channels = (int(size) for size in written["image"])
+        has_choices = written.get("has_choices", written.get("action_count") is not None)
+        vectors = written.get("vectors") or {}
+        return cls(
+            image=(height, width, channels),
+            action_size=int(written["action_size"]),
+            has_choices=bool(has_choices),
+            vectors={str(name): int(size) for name, size in vectors.items()},
+        )
+
+
+class Acting(Protocol):
+    """What ``Spec.of`` asks of an environment."""
+
+    @property
+    def action_low(self) -> NDArray[np.float32]: ...
+
+    @property
+    def action_count(self) -> int | None: ...
 
 
 @dataclass(frozen=True)

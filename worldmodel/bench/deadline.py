@@ -11,7 +11,8 @@ from worldmodel.agent import Agent
 from worldmodel.bench.measure import Cell, Table
 from worldmodel.bench.plan import ACTION_SIZE
 from worldmodel.config import Config
-from worldmodel.models import WorldModel
+from worldmodel.models import build
+from worldmodel.structs import Spec
 
 DEADLINES_MS = (5.0, 10.0, 20.0, 50.0)
 
@@ -20,7 +21,9 @@ def bench_deadline(
     config: Config, repetitions: int, deadlines_ms: Sequence[float] = DEADLINES_MS
 ) -> Table:
     """Every deadline in turn, ``repetitions`` times; the whole call is timed, from outside."""
-    model = WorldModel(config.model, config.env.image_size, 3, ACTION_SIZE)
+    model = build(
+        config.model, Spec((config.env.image_size, config.env.image_size, 3), ACTION_SIZE)
+    )
     agent = Agent(model.requires_grad_(False), config)
     agent.warm_up()
     belief = agent.initial()

@@ -17,9 +17,9 @@ from worldmodel.bench.straightforward import Planet
 from worldmodel.config import Config, PlannerConfig
 from worldmodel.envs import Environment
 from worldmodel.envs.simulator import Simulator
-from worldmodel.models import WorldModel
+from worldmodel.models import WorldModel, build
 from worldmodel.models.packed import Packed
-from worldmodel.structs import Latent
+from worldmodel.structs import Latent, Spec
 
 ACTION_SIZE = 6  # as cheetah_run and walker_walk have
 KINDS = ("mppi", "icem", "cem", "shooting", "gradient")
@@ -173,7 +173,7 @@ def _imagined(agent: Agent, belief: Latent, actions: torch.Tensor) -> float:
 
 
 def _model(config: Config) -> WorldModel:
-    return WorldModel(config.model, config.env.image_size, 3, ACTION_SIZE)
+    return build(config.model, Spec((config.env.image_size, config.env.image_size, 3), ACTION_SIZE))
 
 
 def _search(config: Config, kind: str) -> Config:

@@ -20,9 +20,9 @@ from worldmodel.config import Config
 from worldmodel.learner import InTurn, Learner, clip_gradients
 from worldmodel.losses.joint import joint_terms, mean_over_valid
 from worldmodel.machine import cores, second_thread
-from worldmodel.models import WorldModel
+from worldmodel.models import build
 from worldmodel.replay import Replay
-from worldmodel.structs import Batch, Episode
+from worldmodel.structs import Batch, Episode, Spec
 
 ACTION_SIZE = 6
 EPISODE_ROWS = 125
@@ -201,7 +201,9 @@ def _growth(config: Config, repetitions: int) -> Table:
 
 
 def make_learner(config: Config, precision: str) -> Learner:
-    model = WorldModel(config.model, config.env.image_size, 3, ACTION_SIZE)
+    model = build(
+        config.model, Spec((config.env.image_size, config.env.image_size, 3), ACTION_SIZE)
+    )
     rates = dataclasses.replace(config.learner, precision=precision)  # type: ignore[arg-type]
     learner = Learner(model, dataclasses.replace(config, learner=rates))
     learner.beside = InTurn()  # as many cores as torch has threads, and operations are counted

@@ -19,9 +19,10 @@ from worldmodel.doctor.facts import TASK
 from worldmodel.envs import make_env
 from worldmodel.envs.render import choose, make_renderer
 from worldmodel.learner import Learner, choose_precision
-from worldmodel.models import WorldModel
+from worldmodel.models import build
 from worldmodel.replay import Replay
 from worldmodel.rollout import play_random
+from worldmodel.structs import Spec
 
 IMAGE_SIZE, ENLARGED = 64, 4
 TIMED_FRAMES, TIMED_S = 50, 0.5  # whichever comes first
@@ -109,7 +110,7 @@ def try_training() -> None:
     replay = Replay(None, batch=sizes.batch, length=sizes.length, memory_bytes=10**9)
     replay.add(episode)
     height, _, channels = episode.image.shape[1:]
-    model = WorldModel(config.model, height, channels, len(env.action_low))
+    model = build(config.model, Spec((height, height, channels), len(env.action_low)))
     learner = Learner(model, config)
     update_s = []
     for seed in range(3):

@@ -27,7 +27,7 @@ def difference(agent: Agent, runner: Runner, steps: int, seed: int = 0) -> float
     done = agent.no_action()
     largest = 0.0
     for step in range(steps):
-        image = random.integers(0, 256, agent.model.image_shape, np.uint8)
+        image = random.integers(0, 256, agent.model.spec.image, np.uint8)
         with Drawn() as drawn:
             theirs = agent.observe(theirs, done, image, seed=step)
         ours = runner.observe(ours, done, image, noise=drawn.noise.numpy())

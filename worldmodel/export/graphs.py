@@ -55,12 +55,12 @@ def require_libraries() -> None:
 
 def require_exportable(agent: Agent) -> None:
     kind = agent.config.planner.kind
-    if agent.model.has_choices:
+    if agent.model.spec.has_choices:
         raise ConfigError(
             "export: actions that are choices cannot be exported, only continuous ones can"
         )
-    if agent.model.vector_sizes:
-        felt = ", ".join(agent.model.vector_sizes)
+    if agent.model.spec.vectors:
+        felt = ", ".join(agent.model.spec.vectors)
         raise ConfigError(
             f"export: a model that also takes vectors ({felt}) cannot be exported, only one that"
             " learned from images alone"
@@ -76,7 +76,7 @@ def record(agent: Agent) -> Graphs:
     """The agent stays as it is. Takes a minute for a plan of 18 imagined rows."""
     require_exportable(agent)
     belief, action = agent.initial(), agent.no_action()
-    image = torch.zeros(agent.model.image_shape, dtype=torch.uint8)
+    image = torch.zeros(agent.model.spec.image, dtype=torch.uint8)
     latent = {name: getattr(belief, name) for name in PARTS}
     with Drawn() as to_observe:
         agent.observe(belief, action, image)
@@ -93,8 +93,8 @@ def record(agent: Agent) -> Graphs:
         ("actions", "value", "elites"),
     )
     about = {
-        "image": list(agent.model.image_shape),
-        "action_size": agent.model.action_size,
+        "image": list(agent.model.spec.image),
+        "action_size": agent.model.spec.action_size,
         "action_low": -1.0,
         "action_high": 1.0,
         "belief": {name: _constant(name, part) for name, part in latent.items()},

@@ -52,11 +52,11 @@ def dream(
 ) -> Dream:
     """Let the policy act in imagination. Gradients flow through the dynamics to the actions."""
     rows, device = starts.shape[0], starts.deter.device
-    shape = (horizon, rows, model.action_size + model.dynamics.stoch_size)
+    shape = (horizon, rows, model.spec.action_size + model.dynamics.stoch_size)
     noise = torch.randn(shape, generator=generator, device=device)
     latent, features, spreads, strains = starts, [starts.features], [], []
     for step in range(horizon):
-        action_noise, latent_noise = noise[step].tensor_split([model.action_size], -1)
+        action_noise, latent_noise = noise[step].tensor_split([model.spec.action_size], -1)
         action, spread, strain = policy.draw(features[-1].detach(), action_noise)
         latent = model.dynamics.imagine_step(latent, action, latent_noise)
         features.append(latent.features)

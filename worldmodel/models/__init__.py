@@ -1,4 +1,5 @@
 """The learned parts: encoder, dynamics, decoder, heads, policy; each one file with one verb."""
 
 from worldmodel.models.world import WorldModel as WorldModel
+from worldmodel.models.world import build as build
 from worldmodel.models.world import refuse_infinite_weights as refuse_infinite_weights

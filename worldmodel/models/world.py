@@ -17,7 +17,7 @@ from worldmodel.models.layers import GRUCell, Layer, NormedGRUCell, normed, plai
 from worldmodel.models.pixels import Pixels
 from worldmodel.models.policy import CategoricalPolicy, Policy
 from worldmodel.models.vectors import EMBED_SIZE, Vectors
-from worldmodel.structs import Latent
+from worldmodel.structs import Latent, Spec
 
 ENCODERS: dict[str, type[PatchEncoder] | type[SlimEncoder] | type[PlanetEncoder]] = {
     "patch": PatchEncoder,
@@ -40,19 +40,11 @@ CELLS: dict[str, type[NormedGRUCell] | type[GRUCell]] = {"normed": NormedGRUCell
 class WorldModel(nn.Module):
     """Parameters only: whoever acts keeps the belief, whoever plans keeps the plan."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        image_size: int,
-        channels: int,
-        action_size: int,
-        has_choices: bool = False,
-        vectors: Mapping[str, int] | None = None,
-    ) -> None:
+    def __init__(self, config: ModelConfig, spec: Spec) -> None:
         super().__init__()
-        self.action_size = action_size
-        self.has_choices = has_choices  # an action is one of action_size choices, one-hot
-        self.image_shape = (image_size, image_size, channels)
+        self.spec = spec
+        image_size, _, channels = spec.image
+        action_size, vectors = spec.action_size, spec.vectors
         layer = LAYERS[config.dynamics.layers]
         sizes = config.dynamics
         self.pixels = Pixels(image_size, channels, config.image_bits)
@@ -76,18 +68,13 @@ class WorldModel(nn.Module):
         self.discount = build_head(config.discount, features, layer, absent=1.0)
         self.value = build_head(config.value, features, layer, absent=0.0)
         self.slow_value = copy.deepcopy(self.value).requires_grad_(False)
-        policy = CategoricalPolicy if has_choices else Policy
+        policy = CategoricalPolicy if spec.has_choices else Policy
         self.policy = (
             policy(features, action_size, config.policy.layers, config.policy.size, layer)
             if config.policy.kind != "none"
             else None
         )
         self.vectors = Vectors(features, vectors, layer) if vectors else None
-
-    @property
-    def vector_sizes(self) -> dict[str, int]:
-        """Of what is felt beside the image, by name."""
-        return {} if self.vectors is None else self.vectors.sizes
 
     def embed(self, image: Tensor, vectors: Mapping[str, Tensor] | None = None) -> Tensor:
         """[..., H, W, C] uint8, name -> [..., V] -> [..., E]"""
@@ -134,6 +121,11 @@ class WorldModel(nn.Module):
         """Move the slow value towards the value."""
         for slow, fast in zip(self.slow_value.parameters(), self.value.parameters(), strict=True):
             slow.lerp_(fast, rate)
+
+
+def build(settings: ModelConfig, spec: Spec) -> WorldModel:
+    """A new model of what ``spec`` describes; its weights follow from torch's own seed."""
+    return WorldModel(settings, spec)
 
 
 def build_head(config: HeadConfig, features: int, layer: Layer, absent: float) -> Head:

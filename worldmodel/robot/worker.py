@@ -105,11 +105,11 @@ class Mind:
     def __init__(
         self, agent: Agent, deadline_ms: float | None = None, limits: Limits | None = None
     ) -> None:
-        if agent.model.has_choices:
+        if agent.model.spec.has_choices:
             raise ValueError(
-                f"agent: its actions are one of {agent.model.action_size} choices, which have no"
-                " low, high or max_change; a Controller is for motors, so call agent.plan(belief,"
-                " deadline_ms=...) in a loop of your own"
+                f"agent: its actions are one of {agent.model.spec.action_size} choices, which have"
+                " no low, high or max_change; a Controller is for motors, so call"
+                " agent.plan(belief, deadline_ms=...) in a loop of your own"
             )
         self.agent = agent
         self.deadline_ms = deadline_ms  # of a whole answer; the search gets what observing leaves
@@ -120,11 +120,11 @@ class Mind:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        return tuple(self.agent.model.image_shape)
+        return tuple(self.agent.model.spec.image)
 
     @property
     def vector_sizes(self) -> dict[str, int]:
-        return dict(self.agent.model.vector_sizes)
+        return dict(self.agent.model.spec.vectors)
 
     @property
     def action_size(self) -> int:

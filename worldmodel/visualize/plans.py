@@ -183,7 +183,7 @@ def look_into(agent: Agent, episode: Episode, beliefs: Latent, row: int) -> Mome
         last=images[1 + count :],
         last_actions=_numbers(last).astype(np.float32),
         last_returns=_numbers(returns[-1][order]).astype(np.float32),
-        has_choices=agent.model.has_choices,
+        has_choices=agent.model.spec.has_choices,
     )
 
 

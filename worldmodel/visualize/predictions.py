@@ -56,8 +56,8 @@ def check_fit(agent: Agent, episodes: Sequence[Episode]) -> None:
         raise ValueError("episodes: expected at least one, got none")
     for number, episode in enumerate(episodes):
         for name, expected in (
-            ("image", agent.model.image_shape),
-            ("action", (agent.model.action_size,)),
+            ("image", agent.model.spec.image),
+            ("action", (agent.model.spec.action_size,)),
         ):
             got = getattr(episode, name).shape[1:]
             if tuple(got) != tuple(expected):
@@ -65,7 +65,7 @@ def check_fit(agent: Agent, episodes: Sequence[Episode]) -> None:
                     f"{name}: the agent's model takes {list(expected)}, got {list(got)} in"
                     f" episode {number}"
                 )
-        for name, size in agent.model.vector_sizes.items():
+        for name, size in agent.model.spec.vectors.items():
             felt = episode.vectors.get(name)
             if felt is None or felt.shape[1:] != (size,):
                 got = "none" if felt is None else str(list(felt.shape[1:]))

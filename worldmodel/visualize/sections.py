@@ -203,7 +203,7 @@ def show_plans(
         f" {returns.hope:+.3g} beyond what the model says of the actions that were then done, for"
         " the planner thinks again at every row. A model at fault scatters on the left; a search"
         " that is fooled stands too high in the middle alone. The value is the model's own guess,"
-        " on both sides." + _said_of_weights(returns, agent.model.has_choices),
+        " on both sides." + _said_of_weights(returns, agent.model.spec.has_choices),
         folder.figure("returns.png", lambda: plot_returns(returns)),
     )
     number = int(np.argmax([len(episode) for episode in episodes]))
