@@ -1,7 +1,7 @@
-"""The demo: a small trained agent from the package plays, and is looked into.
+"""The demo: a small trained agent from the package plays, and a report is written about it.
 
-``python -m worldmodel.demo RUN`` puts another run's agent in its place; ``worldmodel demo`` shows
-it. The JSON beside the weights says which run that was, its command line and its score.
+``worldmodel demo`` shows it; ``python -m worldmodel.demo RUN`` replaces it by the agent of another
+run. The JSON file next to the weights says which run they come from, its settings and its score.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from worldmodel.rollout import evaluate
 from worldmodel.structs import Episode, Spec
 
 WEIGHTS = Path(__file__).parent / "pretrained" / "demo.safetensors"
-MARK = "demo.json"  # in a folder that a demo wrote: the next one may write there
-FILM_SIZE, FILM_PER_S = 4, 20  # times larger; images
+MARK = "demo.json"  # marks the folder of a demo: a later demo may overwrite it
+FILM_SIZE, FILM_PER_S = 4, 20  # enlargement; images a second
 
 LOOK_AT = """\
   {film}: what the camera saw
   {page}: open it in a browser
     What it foresees             five images seen, then 45 imagined from the actions alone
-    How far it can be trusted    the error by distance, beside two guesses that need no model
+    How far it can be trusted    the error by distance, and that of two guesses without a model
     What it weighs up            candidates of the planner as pictures, before and after the search
 """
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a demo played, and wrote."""
+    """The scores and the files of one demo."""
 
     returns: NDArray[np.float64]
     stated: float  # the score of the run that the weights come from
@@ -70,7 +70,7 @@ class Shown:
 
 
 def require_free(out: Path) -> None:
-    """Nothing is there, or an earlier demo."""
+    """Raise unless ``out`` is empty, absent or the folder of an earlier demo."""
     if out.exists() and not out.is_dir():
         raise ConfigError(f"out: {out} is a file; choose another --out")
     if out.exists() and any(out.iterdir()) and not (out / MARK).is_file():
@@ -78,13 +78,13 @@ def require_free(out: Path) -> None:
 
 
 def introduce(weights: Path = WEIGHTS) -> str:
-    """What will play, in a few lines."""
+    """A few lines about the agent that plays: its task, its training, the command to repeat it."""
     about = parcel.read_about(weights)
-    trained = about["trained"]
+    trained, config = about["trained"], read(Config(), about["settings"])
     return (
-        f"{about['settings']['task']}, learned from images in {trained['env_steps']:,} simulator"
+        f"{config.task}, learned from images in {trained['env_steps']:,} simulator"
         f" steps, {trained['wall_clock_s'] / 60:.0f} minutes on {trained['machine']}\n"
-        f"trained by: {trained['command']}"
+        f"trained by: {command(config, trained['minutes'])}"
     )
 
 
@@ -95,10 +95,11 @@ def show(
     watch: Callable[[int, Episode], None] | None = None,
     weights: Path = WEIGHTS,
 ) -> Shown:
-    """Play, film it, and write the report. Episode i starts from ``seed`` + i."""
+    """Play ``episodes``, write film and report to ``out``. Episode i has the seed ``seed`` + i."""
     begun = time.perf_counter()
     require_free(out)
-    agent, about = (found := parcel.read(weights)).agent, found.about
+    packed = parcel.read(weights)
+    agent, about = packed.agent, packed.about
     env = _environment(agent.config, about)
     try:
         played = evaluate(agent, env, episodes, seed, watch)
@@ -125,15 +126,15 @@ def show(
 
 
 def pack(run: Path, weights: Path = WEIGHTS) -> None:
-    """The agent of a run that reached its end, as the one that the demo shows."""
+    """Write the agent of a finished run to ``weights``, for the demo to show."""
     if not (run / "config.yaml").is_file():
         raise ConfigError(f"run: {run} holds no config.yaml, so it is not a run")
     about = yaml.safe_load((run / "config.yaml").read_text())
     config = read(Config(), about["settings"])
     model = build(config.model, Spec.described(about))
     learned = checkpoint.load_group(run / "checkpoints", "averaged")
-    scores, told = read_evaluations(run / EVALUATIONS), read_metrics(run / METRICS)
-    if learned is None or not scores or not told:
+    scores, metrics = read_evaluations(run / EVALUATIONS), read_metrics(run / METRICS)
+    if learned is None or not scores or not metrics:
         raise ConfigError(f"run: {run} has no checkpoint or no evaluation yet; train it to its end")
     model.load_state_dict(learned)
     last = scores[-1]
@@ -143,7 +144,7 @@ def pack(run: Path, weights: Path = WEIGHTS) -> None:
         config,
         {
             "trained": {
-                "command": command(config, minutes=round(told[-1]["wall_clock_s"] / 60)),
+                "minutes": round(metrics[-1]["wall_clock_s"] / 60),
                 "env_steps": last.env_steps,
                 "wall_clock_s": last.wall_clock_s,
                 "score": float(np.mean(last.returns)),
@@ -158,7 +159,7 @@ def pack(run: Path, weights: Path = WEIGHTS) -> None:
 
 
 def command(config: Config, minutes: int) -> str:
-    """What somebody types to train it again, whatever the presets have become since."""
+    """The command line that trains with ``config`` again: today's preset and every difference."""
     base = dataclasses.replace(load_preset("default"), task=config.task, seed=config.seed)
     words = ["worldmodel", "train", config.task, "--seed", str(config.seed)]
     words += ["--minutes", str(minutes)]
@@ -168,7 +169,7 @@ def command(config: Config, minutes: int) -> str:
 
 
 def _environment(config: Config, about: Mapping[str, Any]) -> Environment:
-    """Drawn by what the agent learned from: another renderer's images look different to it."""
+    """With the renderer that the agent learned from: the images of another look different to it."""
     renderer = about["environment"].get("renderer", config.env.renderer)
     return make_env(config.task, dataclasses.replace(config.env, renderer=renderer), config.seed)
 
@@ -180,7 +181,7 @@ def _keep(
     seeds: Sequence[int],
     about: Mapping[str, Any],
 ) -> None:
-    """As a run keeps its last evaluation, so that a report is made of it in the same way."""
+    """Keep the episodes as a run keeps its last evaluation; the report reads them there."""
     for name in (EVALUATIONS, "heldout/*.npz"):
         for old in out.glob(name):
             old.unlink()

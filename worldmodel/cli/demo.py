@@ -18,10 +18,7 @@ from worldmodel.cli.surroundings import one_thread
 def command(typed: list[str]) -> int:
     """A small trained agent from the package plays; no training, about a minute on two cores.
 
-    It leaves a film and a report, and says what to look at. What it was trained by:
-        worldmodel train ball_in_cup_catch --seed 0 --minutes 56 --replay.draws 1
-        --model.encoder.kind slim --objective.decoded_share 0.25 --imagination.starts 128
-        --learner.settle None --loop.updates 100.0
+    It writes a film and a report, and says what to look at and how the agent was trained.
 
     Example:
         worldmodel demo --out demo
