@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -644,3 +646,60 @@ def test_our_warnings_reach_the_screen_once(
     monkeypatch.setattr(renderer, "make_env", warn)
     assert tell(capsys, "eval", run).err == "kernels are compiled\nworldmodel: enough\n"
     assert tell(capsys, "eval", run).err == "kernels are compiled\nworldmodel: enough\n"
+
+
+STUBBORN = """
+import pathlib, subprocess, time
+started = subprocess.Popen(["sleep", "600"])
+pathlib.Path({told!r}).write_text(str(started.pid))
+while True:
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt:
+        pass
+"""
+
+
+def is_at_work(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_watch_ends_at_once_though_it_draws_and_leaves_no_process(
+    run: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Drawing that hears no interrupt and started a program, as matplotlib and ffmpeg do."""
+    copy, told = tmp_path / "run", tmp_path / "started"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("report"))
+    fake = tmp_path / "fake" / "imageio"
+    fake.mkdir(parents=True)
+    (fake / "__init__.py").touch()
+    (fake / "v3.py").write_text(STUBBORN.format(told=str(told)))
+    command = [sys.executable, "-m", "worldmodel", "watch", str(copy), "--port", "0"]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(fake.parent)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        try:
+            give_up = time.monotonic() + 120
+            while not (told.exists() and told.read_text()):
+                assert process.poll() is None
+                assert time.monotonic() < give_up
+                time.sleep(0.05)
+            begun = time.monotonic()
+            process.send_signal(number)
+            _, said = process.communicate(timeout=20)
+            assert time.monotonic() - begun < 5  # a second, were the machine idle
+            assert (process.returncode, said) == (0, "")
+            assert not is_at_work(int(told.read_text()))
+        finally:
+            process.kill()
+            with contextlib.suppress(OSError, ValueError):
+                os.kill(int(told.read_text()), signal.SIGKILL)

@@ -26,7 +26,7 @@ from worldmodel.config import Config
 from worldmodel.log import THUMBNAIL, Journal
 from worldmodel.run_folder import load
 from worldmodel.visualize import visualize_run
-from worldmodel.watch import HOST, Watch, newest_checkpoint
+from worldmodel.watch import HOST, Watch, in_another_process, newest_checkpoint
 
 
 class Drawer:
@@ -93,6 +93,63 @@ def test_a_report_is_drawn_once_for_each_checkpoint(tmp_path: Path) -> None:
         assert ask("/report.html") == (200, "report 2")
         assert json.loads(ask("/now")[1])["drawn"] == 2
     assert newest_checkpoint(tmp_path) == "000000010"
+
+
+def keep_report(run: Path, age_s: float) -> None:
+    (run / "report").mkdir()
+    page = run / "report" / "report.html"
+    page.write_text("the run's own")
+    os.utime(page, (time.time() - age_s,) * 2)
+
+
+def test_the_report_of_a_run_that_has_ended_is_served_at_once_and_not_drawn_again(
+    tmp_path: Path,
+) -> None:
+    draw = Drawer()
+    save(tmp_path, 9)
+    keep_report(tmp_path, age_s=-1)
+    with watching(tmp_path, draw) as (watch, ask):
+        assert ask("/report.html") == (200, "the run's own")
+        assert json.loads(ask("/now")[1])["state"].startswith("the run's own report, written on 20")
+        watch.look()
+        assert draw.count == 0
+        save(tmp_path, 10)
+        watch.look()
+        assert ask("/report.html") == (200, "report 1")
+
+
+def test_a_report_older_than_the_checkpoint_is_served_until_a_new_one_is_drawn(
+    tmp_path: Path,
+) -> None:
+    draw = Drawer()
+    save(tmp_path, 9)
+    keep_report(tmp_path, age_s=60)
+    with watching(tmp_path, draw) as (watch, ask):
+        assert ask("/report.html") == (200, "the run's own")
+        watch.look()
+        assert ask("/report.html") == (200, "report 1")
+
+
+def _say_where(folder: Path) -> None:
+    (folder / "report.html").write_text(f"drawn by process {os.getpid()}")
+
+
+def _fail(folder: Path) -> None:
+    raise ConfigError("no episode yet")
+
+
+def _vanish(folder: Path) -> None:
+    os._exit(7)
+
+
+def test_another_process_draws_and_its_errors_come_back(tmp_path: Path) -> None:
+    page = in_another_process(_say_where)(tmp_path).read_text()
+    assert page.startswith("drawn by process ")
+    assert page != f"drawn by process {os.getpid()}"
+    with pytest.raises(RuntimeError, match="no episode yet"):
+        in_another_process(_fail)(tmp_path)
+    with pytest.raises(RuntimeError, match="ended with 7"):
+        in_another_process(_vanish)(tmp_path)
 
 
 def test_the_page_is_told_steps_and_score(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 The report is drawn again, in a folder of its own, whenever there is a newer checkpoint; nothing is
 ever written into the run. The page asks every few seconds whether there is a newer one, and shows
 it where the reader was.
+
+Another process draws. Drawing holds threads and an ffmpeg that no interrupt reaches; a process is
+killed at once, whatever it does.
 """
 
 from __future__ import annotations
@@ -11,6 +14,9 @@ import contextlib
 import errno
 import html
 import json
+import multiprocessing
+import os
+import signal
 import tempfile
 import threading
 import time
@@ -18,6 +24,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 
@@ -27,6 +36,7 @@ from worldmodel.log import EVALUATIONS, METRICS, THUMBNAIL, read_evaluations, re
 HOST = "127.0.0.1"  # this computer alone: a run is nobody else's business
 PORT = 8420
 LOOK_S = 2.0  # between two looks at the run
+ANSWER_S = 0.1  # the server asks this often whether it shall end
 REST = 3.0  # times as long as it was drawn, a report stands: training beside it needs the cores
 
 Draw = Callable[[Path], Path]
@@ -110,19 +120,24 @@ class Now:
 
 
 class Watch:
-    """A server on this computer, and the drawing for it, which is done in the caller's thread::
+    """A server on this computer, and the drawing for it, which the caller's thread waits for::
 
-    with Watch(run, port, draw) as watch:
+    with Watch(run, port, in_another_process(draw)) as watch:
         print(watch.address)
         watch.follow()  # until it is interrupted
+
+    A report that the run already has is served from the start, and drawn again only if there is a
+    newer checkpoint.
     """
 
     def __init__(self, run: Path, port: int, draw: Draw) -> None:
         self._run = run
         self._draw = draw
         self._seen = ""  # the checkpoint that the report is of
+        self._took_s: float | None = None  # to draw the last report
         self._report = EMPTY.encode()
         self.now = Now()
+        self._take_what_is_there()
         try:
             self._server = _Server((HOST, port), self._handler())
         except (OSError, OverflowError) as error:
@@ -130,7 +145,9 @@ class Watch:
             if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
                 reason = f"{port} is in use, perhaps by another watch"
             raise ConfigError(f"port: {reason}; choose another: --port {_other(port)}") from error
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(ANSWER_S,), daemon=True
+        )
 
     @property
     def address(self) -> str:
@@ -163,7 +180,9 @@ class Watch:
             self.now = replace(self.now, state="no checkpoint yet; the first one brings a report")
         if newest in (None, self._seen):
             return
-        self.now = replace(self.now, state=f"drawing the report of checkpoint {newest}")
+        about = f", about {self._took_s:.0f} s" if self._took_s is not None else ""
+        self.now = replace(self.now, state=f"drawing the report of checkpoint {newest}{about}")
+        begun = time.monotonic()
         try:
             with tempfile.TemporaryDirectory(prefix="worldmodel-watch-") as folder:
                 self._report = self._draw(Path(folder)).read_bytes()
@@ -171,9 +190,24 @@ class Watch:
             # a run at work replaces its files while they are read; the next look finds them whole
             self.now = replace(self.now, state=f"no report of checkpoint {newest} yet: {error}")
             return
-        self._seen = newest
+        self._seen, self._took_s = newest, time.monotonic() - begun
         state = f"report of checkpoint {newest}, drawn at {time.strftime('%H:%M:%S')}"
         self.now = replace(self.now, state=state, drawn=self.now.drawn + 1)
+
+    def _take_what_is_there(self) -> None:
+        """The run's own report; it is of the newest checkpoint if it was written after that."""
+        newest = newest_checkpoint(self._run)
+        try:
+            page = self._run / "report" / "report.html"
+            written = page.stat().st_mtime
+            self._report = page.read_bytes()
+            saved = (self._run / "checkpoints" / (newest or "")).stat().st_mtime
+        except OSError:  # no report yet, or a run at work has just deleted a checkpoint
+            return
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(written))
+        self.now = replace(self.now, state=f"the run's own report, written on {at}")
+        if newest is not None and written >= saved:
+            self._seen = newest
 
     def _told(self) -> Now:
         """With what the run says at this moment, also while a report is being drawn."""
@@ -246,6 +280,66 @@ class Watch:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True  # an open page does not keep it from ending
     allow_reuse_address = True
+
+
+def in_another_process(draw: Callable[[Path], None]) -> Draw:
+    """``draw``, a function of a module, writes report.html into a folder; its errors come back.
+
+    Where the caller is interrupted, the process and all that it started are killed.
+    """
+
+    def draw_there(folder: Path) -> Path:
+        context = multiprocessing.get_context("spawn")
+        here, there = context.Pipe(duplex=False)
+        process = context.Process(target=_draw, args=(draw, folder, there), daemon=True)
+        try:
+            _start_deaf(process)
+            there.close()  # so that its end is noticed
+            try:
+                complaint: str = here.recv()
+            except EOFError:
+                process.join()
+                complaint = f"the process that drew it ended with {process.exitcode}"
+        finally:
+            if process.is_alive() and process.pid is not None:
+                _kill(process.pid)
+                process.join()
+            here.close()
+        if complaint:
+            raise RuntimeError(complaint)
+        return folder / "report.html"
+
+    return draw_there
+
+
+def _start_deaf(process: BaseProcess) -> None:
+    """It begins with SIGINT blocked: Ctrl-C in a terminal is for the process that waits."""
+    resource_tracker.ensure_running()  # where it starts, it lifts the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _draw(draw: Callable[[Path], None], folder: Path, there: Connection) -> None:
+    try:
+        draw(folder)
+    except (OSError, RuntimeError, ValueError) as error:
+        there.send(str(error) or type(error).__name__)
+    else:
+        there.send("")
+
+
+def _kill(pid: int) -> None:
+    """A process and its descendants; without /proc the process alone, whose pipes end ffmpeg."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)  # it starts no other meanwhile
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                for child in children.read_text().split():
+                    _kill(int(child))
+        os.kill(pid, signal.SIGKILL)
 
 
 def newest_checkpoint(run: Path) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from worldmodel import run_folder
 from worldmodel.cli.arguments import RunFolder, parse
 from worldmodel.cli.doors import require_run
 from worldmodel.cli.surroundings import one_thread
-from worldmodel.watch import PORT, Watch
+from worldmodel.watch import PORT, Watch, in_another_process
 
 
 def command(typed: list[str]) -> int:
@@ -33,17 +34,17 @@ def _follow_run(
     port: Annotated[int, tyro.conf.arg(metavar="N", help="of 127.0.0.1; 0: a free one")] = PORT,
 ) -> int:
     require_run(run)
-
-    def draw(folder: Path) -> Path:
-        from worldmodel.visualize import visualize_run  # loads plotting
-
-        with one_thread():
-            visualize_run(run_folder.load(run), run, folder)
-        return folder / "report.html"
-
+    draw = in_another_process(partial(_draw, run))
     with contextlib.suppress(KeyboardInterrupt), Watch(run, port, draw) as watch:
         if hasattr(os, "nice"):
             os.nice(10)  # a training beside it goes first
         print(f"{watch.address} shows {run}; Ctrl-C ends this", flush=True)
         watch.follow()
     return 0
+
+
+def _draw(run: Path, folder: Path) -> None:
+    from worldmodel.visualize import visualize_run  # loads plotting
+
+    with one_thread():
+        visualize_run(run_folder.load(run), run, folder)
