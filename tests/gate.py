@@ -1,4 +1,4 @@
-"""The score gate: a pixel task learned from nothing, to a score that luck and broken parts miss.
+"""The learning check: agents learn a pixel task to a score that broken parts and luck miss.
 
     python -m tests.gate                        one seed, whole
     python -m tests.gate --defect actions_late  the same, with a part broken: must fail
@@ -55,7 +55,7 @@ STEPS = 4_440
 # this line at seed 0, whole and late, on a slope twice as steep; then the slope was halved, as seed
 # 1 had not learned there, and kept for seed 1, and actions_late with the seeds 0 and 5.
 # The line was drawn midway between the worst of seven whole seeds of the defaults before, 51, and
-# the best of four late ones, 34 (assets/gate_slim.csv), and stayed.
+# the best of four late ones, 34 (assets/learning_check_slim.csv), and stayed.
 PASS = 43.0  # mean of ten episodes of 60 rows, each worth 1 at most
 SEEDS = range(5)
 
@@ -238,7 +238,7 @@ def main() -> int:
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
     with path.open("w", newline="") as file:
         file.write(
-            f"# The score gate (python -m tests.gate --all --csv {path.name}): 32 x 32 images,"
+            f"# The learning check (python -m tests.gate --all --csv {path.name}): 32 x 32 images,"
             f" {STEPS:,} simulator steps, action repeat included.\n"
             f"# Ten episodes without exploration noise; a score of {PASS:g} passes. Random and zero"
             " action from the same starts. wall_clock_s: one process, other work beside it.\n"
