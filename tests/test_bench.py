@@ -245,7 +245,7 @@ def test_the_bench_of_training_runs_small(tiny: Config, planet: Config) -> None:
     assert beside.rows[0]["times as fast per image"] == 1.0
     assert all(0 < float(row["floor ms"]) < float(row["ms"]) for row in beside.rows)
     assert [row["part"] for row in parts.rows][:4] == ["sample", "encode", "sequence", "decode"]
-    ways = {(row["two"], row["found"]): row["times as fast"] for row in together.rows}
+    ways = {(row["two"], row["run"]): row["times as fast"] for row in together.rows}
     assert set(ways) == {(a, b) for a in ("gradients", "products") for b in WAYS}
     assert ways["gradients", "in turn"] == ways["products", "in turn"] == 1.0
     assert [row["ms / that of x 1"] for row in growth.rows][:2] == [1.0, 1.0]

@@ -1,4 +1,4 @@
-"""What this machine reaches: each thing measured beside what it is compared to, in one run."""
+"""Benchmarks: each measures one thing, and in the same run what it is compared with."""
 
 from worldmodel.bench.deadline import bench_deadline as bench_deadline
 from worldmodel.bench.measure import Table as Table

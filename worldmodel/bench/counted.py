@@ -1,4 +1,4 @@
-"""How much a plan imagines."""
+"""A planner that counts how many latents a search imagines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worldmodel.structs import Score, Search
 
 
 class Counted:
-    """A planner that counts the latents that its candidates and proposals take."""
+    """Wraps a planner; ``steps`` counts the latents of its candidates and proposals."""
 
     def __init__(self, planner: Planner) -> None:
         self.planner = planner

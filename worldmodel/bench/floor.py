@@ -1,4 +1,4 @@
-"""The floor under every time: operations over what this machine's matrix product reaches."""
+"""The lower bound of a time: operations, divided by the rate of this machine's matrix product."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from worldmodel.bench.measure import interleave
 from worldmodel.models.products import has_onednn
 
-SIZE = 1024  # of the square matrices: 2 GFLOP a product, all of it in a core's own cache
+SIZE = 1024  # of the square matrices: 2 GFLOP a product, and all fits into the cache of a core
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
 def product_rates(repetitions: int, size: int = SIZE) -> dict[torch.dtype, float]:
-    """Operations a second by precision, with torch's threads as they are now.
+    """Operations a second by precision, with torch's present number of threads.
 
-    The best of the ways that torch has: on some machines float32 goes twice as fast through oneDNN
-    as through the library that a plain ``a @ b`` uses. And of the best repetition: a floor.
+    Takes the fastest library that torch offers: on some machines float32 is twice as fast through
+    oneDNN as through the library of a plain ``a @ b``. Takes the fastest repetition, because the
+    rate is used as a bound.
     """
     works: dict[str, Callable[[], Tensor]] = {}
     for dtype, name in NAMES.items():
@@ -40,7 +41,7 @@ def product_rates(repetitions: int, size: int = SIZE) -> dict[torch.dtype, float
 
 
 def operations(work: Callable[[], object]) -> int:
-    """Multiplications and additions of products and convolutions, backwards too, counted."""
+    """Count the multiplications and additions of products and convolutions, backward passes too."""
     packed_linear = torch.ops.mkldnn._linear_pointwise
     with FlopCounterMode(display=False, custom_mapping={packed_linear: _linear}) as counter:
         work()

@@ -1,4 +1,4 @@
-"""How things are compared: side by side in one run, so that a busy moment hits them all."""
+"""Timing of several works in turn, within one run, so that a busy moment slows all of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Cell = str | int | float
 
 @dataclass(frozen=True)
 class Table:
-    """One comparison: rows with the same columns, and what has to be known to read them."""
+    """One comparison: rows with the same columns, and notes that explain them."""
 
     title: str
     rows: list[dict[str, Cell]]
@@ -26,7 +26,7 @@ class Table:
 def interleave(
     works: Mapping[str, Callable[[], object]], repetitions: int
 ) -> dict[str, NDArray[np.float64]]:
-    """[repetitions] milliseconds of each, in turn; a first round warms up and is not counted."""
+    """Milliseconds [repetitions] of each work, in turn; a first round warms up and is left out."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for repetition in range(repetitions + 1):
         for name, work in works.items():
@@ -38,7 +38,7 @@ def interleave(
 
 
 def percentiles(milliseconds: NDArray[np.float64]) -> dict[str, Cell]:
-    """p99 and p99.9 mean something from 100 and 1000 repetitions on; below, they are the worst."""
+    """Median, p99 and p99.9; with less than 100 or 1000 repetitions these two are the slowest."""
     return {
         "ms": float(np.median(milliseconds)),
         "p99 ms": float(np.percentile(milliseconds, 99)),
@@ -47,7 +47,7 @@ def percentiles(milliseconds: NDArray[np.float64]) -> dict[str, Cell]:
 
 
 def describe(table: Table) -> str:
-    """For a screen: the title, then columns, then notes."""
+    """The text for a screen: the title, then columns, then notes."""
     columns = list(dict.fromkeys(name for row in table.rows for name in row))
     cells = [columns, *([_text(row.get(name, "")) for name in columns] for row in table.rows)]
     notes = [f"  {note}" for note in table.notes]

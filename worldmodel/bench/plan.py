@@ -1,4 +1,4 @@
-"""What a decision costs: each planner and budget beside the floor, and PlaNet's beside PlaNet."""
+"""The time and the quality of a plan, for each planner and for PlaNet's own search."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from worldmodel.structs import Latent, Spec
 
 ACTION_SIZE = 6  # as cheetah_run and walker_walk have
 KINDS = ("mppi", "icem", "cem", "shooting", "gradient")
-STATES, ROWS_BETWEEN = 5, 10  # where plans are compared in the true simulator
+STATES, ROWS_BETWEEN = 5, 10  # states at which plans are compared in the true simulator
 
 
 def bench_plan(default: Config, published: Config, repetitions: int) -> list[Table]:
-    """``published`` is PlaNet; a fresh model multiplies as much as a trained one."""
+    """``published`` is PlaNet. Models are untrained: they multiply as much as trained ones."""
     rates = product_rates(repetitions=5)
     threads = f"torch has {torch.get_num_threads()} threads; the floor: " + ", ".join(
         f"{NAMES[dtype]} {rate / 1e9:.0f} GFLOP/s" for dtype, rate in rates.items()
@@ -42,7 +42,7 @@ def bench_plan(default: Config, published: Config, repetitions: int) -> list[Tab
 
 
 def _published(config: Config, repetitions: int, rates: dict[torch.dtype, float]) -> Table:
-    """PlaNet's own search, by this package and straightforwardly, in turn."""
+    """Time PlaNet's search in turn by plain PyTorch and by this package in each precision."""
     model, search = _model(config), config.planner
     planet = Planet(
         config.model.dynamics, config.model.reward.size, config.model.encoder.width, ACTION_SIZE
@@ -54,14 +54,14 @@ def _published(config: Config, repetitions: int, rates: dict[torch.dtype, float]
         works[NAMES[dtype]] = partial(agent.plan, belief)
     times = interleave(works, repetitions)
     flops = operations(lambda: planet.plan(search))
-    beside = float(np.median(times["straightforward"]))
+    baseline = float(np.median(times["straightforward"]))
     rows = []
     for name, each in times.items():
         dtype = torch.bfloat16 if name == "bfloat16" else torch.float32
         what = "plain PyTorch, float32" if name == "straightforward" else f"worldmodel, {name}"
         steps = search.candidates * search.iterations * search.horizon
         rows.append(_row(what, steps, each, flops, rates[dtype]) | {
-            "times as fast": beside / float(np.median(each))
+            "times as fast": baseline / float(np.median(each))
         })  # fmt: skip
     return Table(f"PlaNet's search: {_budget(search)}, {flops / 1e9:.1f} GFLOP", rows)
 
@@ -72,7 +72,7 @@ def _planners(config: Config, repetitions: int, rates: dict[torch.dtype, float])
         (kind, dtype): Agent(model, _precise(_search(config, kind), name))
         for kind in KINDS
         for dtype, name in NAMES.items()
-        if kind != "gradient" or dtype == torch.float32  # it asks for a graph, not for speed
+        if kind != "gradient" or dtype == torch.float32  # its gradients need float32
     }
     belief = model.dynamics.initial()
     times = interleave(
@@ -89,7 +89,7 @@ def _planners(config: Config, repetitions: int, rates: dict[torch.dtype, float])
 
 
 def _closeness(config: Config) -> Table:
-    """Whether a faster precision elects the same candidates, drawn with the same noise."""
+    """Compare the elites of each precision for the same candidates and noise."""
     model, search = _model(config), config.planner
     begin = model.dynamics.initial(1, search.candidates)
     shape = (1, search.candidates, search.horizon)
@@ -102,14 +102,14 @@ def _closeness(config: Config) -> Table:
         for dtype, name in NAMES.items():
             fast = Packed(model, dtype)
             imagined = fast.imagine(begin, actions, noises[0])
-            found = fast.reward(imagined).sum(-1)[0]
+            approximate = fast.reward(imagined).sum(-1)[0]
             rows.append(
                 {
                     "precision": name,
-                    "same elites": _shared(found, returns[0], search.elites),
+                    "same elites": _shared(approximate, returns[0], search.elites),
                     "largest error of a latent": float((imagined - features[0]).abs().max()),
                     "error of returns / their spread": float(
-                        (found - returns[0]).std() / returns[0].std()
+                        (approximate - returns[0]).std() / returns[0].std()
                     ),
                 }
             )
@@ -123,12 +123,12 @@ def _closeness(config: Config) -> Table:
             ),
         }
     )
-    title = "beside the model's own float32, for the same candidates of PlaNet's search"
-    return Table(title, rows, ["a model that has learned nothing; noise is of the latents"])
+    title = "compared with the model's own float32, for the same candidates of PlaNet's search"
+    return Table(title, rows, ["an untrained model; the noise is that of the latents"])
 
 
 def bench_quality(agent: Agent, env: Environment) -> Table:
-    """What each planner's plan earns under the model of a run, and in the true simulator."""
+    """Compare each planner's plans by their return under a run's model and in the simulator."""
     action_size = len(env.action_low)
     random = np.random.default_rng(0)
     agents = {
@@ -191,7 +191,7 @@ def _budget(search: PlannerConfig) -> str:
 
 
 def _latent_steps(agent: Agent) -> int:
-    """Of one plan: its candidates, and the proposals."""
+    """Latents imagined for one plan: those of its candidates and proposals."""
     counted = agent.planner = Counted(agent.planner)
     agent.plan(agent.initial())
     agent.planner = counted.planner
@@ -210,7 +210,7 @@ def _row(name: str, steps: int, each: np.ndarray, flops: int, rate: float) -> di
     }
 
 
-def _shared(found: torch.Tensor, wanted: torch.Tensor, elites: int) -> float:
-    """The share of elites that both returns [N] elect."""
-    best = [set(returns.topk(elites).indices.tolist()) for returns in (found, wanted)]
+def _shared(some: torch.Tensor, others: torch.Tensor, elites: int) -> float:
+    """The share of elites that the two returns [N] have in common."""
+    best = [set(returns.topk(elites).indices.tolist()) for returns in (some, others)]
     return len(best[0] & best[1]) / elites

@@ -1,4 +1,4 @@
-"""Frames a second of each renderer, drawing the same states in turn."""
+"""Frames a second of each renderer; all draw the same states in turn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def bench_render(
 def _task(task: str, repetitions: int, image_size: int) -> Table:
     from worldmodel.envs.suite import load  # the simulator is heavy
 
-    make_env(task).close()  # knows what to say of a task that is not there
+    make_env(task).close()  # raises the error for an unknown task
     env = load(task, np.random.RandomState(0))
     env.reset()
     renderers, notes = _renderers(env.physics, image_size)
@@ -38,13 +38,13 @@ def _task(task: str, repetitions: int, image_size: int) -> Table:
         drawn = interleave(works, repetitions=1)
         for name, each in drawn.items():
             times[name] += list(each) if repetition else []
-    beside = float(np.median(times["gl"])) if "gl" in times else None
+    gl_ms = float(np.median(times["gl"])) if "gl" in times else None
     rows: list[dict[str, Cell]] = []
     for name, taken in times.items():
         row: dict[str, Cell] = {"renderer": name, **percentiles(np.array(taken))}
         row["frames/s"] = 1e3 / float(np.median(taken))
-        if beside:
-            row["times as fast as gl"] = beside / float(np.median(taken))
+        if gl_ms:
+            row["times as fast as gl"] = gl_ms / float(np.median(taken))
         rows.append(row)
     for renderer in renderers.values():
         renderer.close()
@@ -52,8 +52,8 @@ def _task(task: str, repetitions: int, image_size: int) -> Table:
 
 
 def _renderers(physics: object, image_size: int) -> tuple[dict[str, Renderer], list[str]]:
-    """Those that this machine has; of the others, why not."""
-    found: dict[str, Renderer] = {}
+    """The renderers that work on this machine, and for the others the reason as a note."""
+    working: dict[str, Renderer] = {}
     notes = ["gl draws as published: 4 samples a pixel, shadows, reflections"]
     for kind, samples in (("gl", (1,)), ("warp", SAMPLES)):
         try:
@@ -63,5 +63,5 @@ def _renderers(physics: object, image_size: int) -> tuple[dict[str, Renderer], l
             continue
         for count in samples:
             name = kind if kind == "gl" else f"warp, {count * count} samples a pixel"
-            found[name] = make_renderer(kind, physics, 0, image_size, count)  # type: ignore[arg-type]
-    return found, notes
+            working[name] = make_renderer(kind, physics, 0, image_size, count)  # type: ignore[arg-type]
+    return working, notes

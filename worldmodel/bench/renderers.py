@@ -1,10 +1,10 @@
-"""How near the rays come to the published look, and what they cost: assets/render_study.csv.
+"""The error and the time of warp's images by setting, against OpenGL's: assets/render_study.csv.
 
     python -m worldmodel.bench.renderers [FILE]
 
-Needs OpenGL beside warp. All draw the same states, reached by random actions, one after the other.
-A time is processor time, all threads together, of the cheapest state: other work on a machine
-hardly moves it. Compare within a file.
+Needs both OpenGL and warp. All renderers draw the same states, reached by random actions, in turn.
+A time is processor time of all threads together, for the cheapest state: other work on a machine
+hardly changes it. Compare times within one file only.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Make = Callable[[Any], Renderer]  # physics -> renderer
 
 
 class Drawing:
-    """The same states by one renderer; what it gave, and what the cheapest took."""
+    """One renderer, its images of the states, and the milliseconds of the cheapest image."""
 
     def __init__(self, task: str, make: Make) -> None:
         env = load(task, np.random.RandomState(0))
@@ -68,14 +68,14 @@ class Drawing:
         self._renderer = make(env.physics)
         env.reset()
         self._renderer.start()
-        self._renderer.render()  # the first one compiles
+        self._renderer.render()  # the first image compiles
         self._images: list[NDArray[np.uint8]] = []
         self.ms = np.inf
 
     def draw(self, state: NDArray[np.float64]) -> None:
         with self._physics.reset_context():
             self._physics.set_state(state)
-        self._renderer.render()  # another renderer had the caches
+        self._renderer.render()  # fills the caches, which the renderer before has emptied
         begin = time.process_time()
         self._images.append(self._renderer.render())
         self.ms = min(self.ms, (time.process_time() - begin) * 1e3)
@@ -90,9 +90,9 @@ class Drawing:
 
 
 def study(task: str) -> list[dict[str, str]]:
-    """A row for OpenGL and one for each of the settings of warp.
+    """Rows of the file: one for OpenGL and one for each setting of warp.
 
-    They draw each state in turn, so that a machine whose speed changes changes it for all.
+    All draw each state in turn, so that a change of the machine's speed affects all of them.
     """
     published = Drawing(task, lambda physics: Gl(physics, 0, IMAGE_SIZE))
     rays = {name: Drawing(task, _by_warp(*setting)) for name, setting in SETTINGS.items()}
@@ -113,7 +113,7 @@ def _by_warp(samples: int, look: Look) -> Make:
 
 
 def psnr(images: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
-    """Decibels between [B, H, W, 3] and [B, H, W, 3], averaged over B."""
+    """Peak signal-to-noise ratio in decibels of [B, H, W, 3] to [B, H, W, 3], averaged over B."""
     error = np.square(images.astype(np.float64) - reference).mean((1, 2, 3))
     return float(np.mean(10 * np.log10(255**2 / error)))
 

@@ -1,4 +1,4 @@
-"""What a batch costs beside the mere copy of its bytes."""
+"""The time to sample a batch, compared with the time to copy its bytes."""
 
 from __future__ import annotations
 
@@ -40,4 +40,4 @@ def bench_replay(
         row |= {"copy ms": copied, "times the copy": median / copied}
         row["images/s"] = batch * length / median * 1e3
         rows.append(row)
-    return [Table("a batch out of the replay, beside the copy of its images", rows)]
+    return [Table("a batch sampled from the replay, and a mere copy of its images", rows)]

@@ -1,11 +1,12 @@
-"""What planning reaches with the true simulator as its model: assets/simulator_planning.csv.
+"""Planning with the true simulator as the model, and its return: assets/simulator_planning.csv.
 
     python -m worldmodel.bench.simulator_planning [TASK ...] [--episodes N] [--seed S] [--file FILE]
 
-A learned model's return, beside this, tells whether the planner or the model is to blame. PlaNet
-(Hafner et al. 2019, table 1) reports the same of CEM with 1000 candidates, 10 iterations and 12
-rows, for six tasks: 10,000 candidates a decision, where the search here judges 128. A file's rows
-that are not played again stay; seconds are of the clock, whatever else the machine did.
+Compared with a learned model's return, it tells whether the planner or the model is to blame.
+PlaNet (Hafner et al. 2019, table 1) reports the same experiment for six tasks, with CEM of 1000
+candidates, 10 iterations and 12 rows: 10,000 candidates a decision, where the search here has 128.
+Rows of the file that are not played again stay. Seconds are wall-clock time on a machine that may
+have had other work.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ PLANET = {
     "walker_walk": 994,
 }
 TASKS = ("cartpole_balance", *PLANET)
-# Of mppi, icem and cem at this size, over 50 rows of cartpole_balance from one seed: 398.6, 395.2
-# and 394.9 of 400, and only mppi did not drift away. Not studied further
+# Over 50 rows of cartpole_balance from one seed, mppi, icem and cem of this size earned 398.6,
+# 395.2 and 394.9 of 400, and only under mppi the cart did not drift. Not studied further.
 SEARCH = PlannerConfig(
     kind="mppi",
     horizon=12,
@@ -52,9 +53,9 @@ SEARCH = PlannerConfig(
 def plan_with_simulator(
     env: Environment, planner: Planner, seed: int, rows: int | None = None
 ) -> float:
-    """The return of one episode from ``seed``, or of its first ``rows``; ``env`` stays as it is.
+    """Play one episode from ``seed``, or its first ``rows``, in a copy of ``env``: its return.
 
-    Each decision starts from the last one, shifted by a row. No image is drawn.
+    Each search starts from the last plan, shifted by a row. No image is drawn.
     """
     env = fork(env)
     row = env.reset(seed)
@@ -64,7 +65,7 @@ def plan_with_simulator(
     proposals = None
     earned, played = 0.0, 0
     while not row.is_last and played != rows:
-        found = planner.search(
+        search = planner.search(
             score,
             start,
             proposals=proposals,
@@ -72,17 +73,17 @@ def plan_with_simulator(
             project=box,
             out_of_time=lambda: False,
         )
-        row = env.step(found.actions[0, 0].numpy())
+        row = env.step(search.actions[0, 0].numpy())
         earned += row.reward
         played += 1
-        start = later(found.actions)
-        kept = round(SEARCH.kept_share * found.elites.shape[1])
-        proposals = later(found.elites[:, :kept])  # [1, M, L, A]
+        start = later(search.actions)
+        kept = round(SEARCH.kept_share * search.elites.shape[1])
+        proposals = later(search.elites[:, :kept])  # [1, M, L, A]
     return earned
 
 
 def later(actions: Tensor) -> Tensor:
-    """[..., L, A] one row later; the new end is still."""
+    """Shift [..., L, A] by a row; the new last action is zero."""
     return torch.cat([actions[..., 1:, :], torch.zeros_like(actions[..., :1, :])], -2)
 
 
@@ -92,7 +93,7 @@ def settings(planner: Planner) -> str:
 
 
 def measure(task: str, planner: Planner, seed: int) -> dict[str, str]:
-    """A row of the file."""
+    """Play one episode: a row of the file."""
     env = make_env(task)
     begun = time.perf_counter()
     earned = plan_with_simulator(env, planner, seed)
@@ -110,7 +111,7 @@ def measure(task: str, planner: Planner, seed: int) -> dict[str, str]:
 
 
 def keep(file: Path, row: dict[str, str]) -> None:
-    """Write ``row`` into the file, in the place of the one that it repeats."""
+    """Write ``row`` into the file; it replaces the row of the same task, planner and seed."""
     what = ("task", "planner", "settings", "seed")
     rows = []
     if file.exists():
@@ -158,12 +159,12 @@ if __name__ == "__main__":
         elites: int = SEARCH.elites,
         max_std: float = SEARCH.max_std,
     ) -> None:
-        """What planning reaches with the true simulator as its model.
+        """Plan with the true simulator as the model, and keep the returns.
 
         Args:
             tasks: of dm_control.
             episodes: of each task, from as many seeds.
-            seed: the first one.
+            seed: of the first episode.
             file: where the rows are kept.
             horizon: in rows.
         """

@@ -1,7 +1,7 @@
-"""PlaNet as one writes it down in PyTorch without a thought for speed: what others are beside.
+"""PlaNet in plain PyTorch, written without regard to speed: the baseline of the benchmarks.
 
-The same sizes, the same operations, float32, one module after another. Nothing here is slow on
-purpose, and nothing here is tuned.
+It has the same sizes and operations, in float32, one module after another. Nothing in it is slow
+on purpose, and nothing is tuned.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class TransitionModel(nn.Module):
 
 
 class Planet(nn.Module):
-    """Model, planner and update."""
+    """PlaNet's model, its planner and its update."""
 
     def __init__(self, sizes: DynamicsConfig, head_size: int, width: int, action_size: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Planet(nn.Module):
 
     @torch.no_grad()
     def plan(self, search: PlannerConfig) -> Tensor:
-        """The cross-entropy method from an empty belief: the first action [A]."""
+        """Run the cross-entropy method from the initial belief and return the first action [A]."""
         mean = torch.zeros(search.horizon, 1, self.action_size)
         std = torch.ones(search.horizon, 1, self.action_size)
         for _ in range(search.iterations):
@@ -111,7 +111,7 @@ class Planet(nn.Module):
         return mean[0, 0]
 
     def update(self, images: Tensor, actions: Tensor, rewards: Tensor) -> Tensor:
-        """One gradient step: bytes [T, B, 3, H, W], [T, B, A], [T, B]"""
+        """Make one gradient step on bytes [T, B, 3, H, W], actions [T, B, A] and rewards [T, B]."""
         pixels = images.float() / 255 - 0.5
         pixels = pixels + torch.rand_like(pixels) / 32
         embeds = self.encoder(pixels.flatten(0, 1)).unflatten(0, images.shape[:2])

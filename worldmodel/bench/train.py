@@ -1,4 +1,4 @@
-"""What an update costs, by part and precision, beside the floor and beside plain PyTorch."""
+"""The time of an update, by part and precision, compared with its lower bound and plain PyTorch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EPISODE_ROWS = 125
 def bench_train(default: Config, published: Config, repetitions: int) -> list[Table]:
     rates = product_rates(repetitions=5)
     tables = [
-        _beside(default, published, repetitions, rates),
+        _compared(default, published, repetitions, rates),
         _parts(default, repetitions),
         _side_by_side(default, repetitions),
         _growth(default, repetitions),
@@ -41,10 +41,10 @@ def bench_train(default: Config, published: Config, repetitions: int) -> list[Ta
     return tables
 
 
-def _beside(
+def _compared(
     default: Config, published: Config, repetitions: int, rates: dict[torch.dtype, float]
 ) -> Table:
-    """Whole updates, in turn: plain PyTorch, PlaNet's layers and the default here."""
+    """Time whole updates in turn: PlaNet in plain PyTorch, PlaNet here, and the default."""
     sizes = published.model
     planet = Planet(sizes.dynamics, sizes.reward.size, sizes.encoder.width, ACTION_SIZE)
     batch = make_batch(published)
@@ -59,12 +59,12 @@ def _beside(
             works[f"{what}, {name}"] = partial(learner.update, rows)
     times = interleave(works, repetitions)
     table: list[dict[str, Cell]] = []
-    beside = None
+    baseline = None  # ms an image of the first row
     for what, each in times.items():
         config = default if what.startswith("the default") else published
         count = config.replay.batch * config.replay.length
         ms = float(np.median(each))
-        beside = beside or ms / count
+        baseline = baseline or ms / count
         rate = rates[torch.bfloat16 if what.endswith("bfloat16") else torch.float32]
         floor_ms = operations(works[what]) / rate * 1e3
         table.append(
@@ -75,14 +75,14 @@ def _beside(
                 "images/s": count / ms * 1e3,
                 "floor ms": floor_ms,
                 "share of floor": floor_ms / ms,
-                "times as fast per image": beside / (ms / count),
+                "times as fast per image": baseline / (ms / count),
             }
         )
     return Table("one gradient step", table)
 
 
 def _parts(config: Config, repetitions: int) -> Table:
-    """Where the default's time goes. A part is timed by itself, so they need not add up."""
+    """Time each part of the default's update. Parts run alone, so their times need not add up."""
     rows: list[dict[str, Cell]] = []
     with tempfile.TemporaryDirectory() as folder:
         replay = make_replay(config, Path(folder))
@@ -109,8 +109,8 @@ def _works(config: Config, precision: str) -> dict[str, Callable[[], object]]:
     features = torch.randn(decoded, model.dynamics.feature_size)
 
     def terms() -> torch.Tensor:
-        found, _ = joint_terms(model, batch, config.objective, generator, learner.precision)
-        return torch.stack([mean_over_valid(term, batch.valid) for term in found.values()]).sum()
+        each, _ = joint_terms(model, batch, config.objective, generator, learner.precision)
+        return torch.stack([mean_over_valid(term, batch.valid) for term in each.values()]).sum()
 
     def encode() -> object:
         with learner.precision():
@@ -146,22 +146,24 @@ def _works(config: Config, precision: str) -> dict[str, Callable[[], object]]:
 
 
 def _side_by_side(config: Config, repetitions: int) -> Table:
-    """What it brings to find an update's two gradients at once, beside what these cores allow: two
-    products at once take half the time on two cores, and no less on two threads of one."""
+    """Time the two gradients of an update in turn and at once, and two products for comparison.
+
+    The products show what these cores allow: two at once take half the time on two cores, and no
+    less on two threads of one core.
+    """
     ways: dict[str, Executor] = {"in turn": InTurn(), "side by side": second_thread()}
     works: dict[str, Callable[[], object]] = {}
-    for way, beside in ways.items():
-        learner, batch = make_learner(config, config.learner.precision), make_batch(config)
-        learner.beside = beside
-        works[f"gradients {way}"] = partial(learner.update, batch)
-        works[f"products {way}"] = partial(_two_products, beside, *torch.randn(2, SIZE, SIZE))
-    found = {what: float(np.median(ms)) for what, ms in interleave(works, repetitions).items()}
+    for way, executor in ways.items():
+        learner = make_learner(config, config.learner.precision, executor)
+        works[f"gradients {way}"] = partial(learner.update, make_batch(config))
+        works[f"products {way}"] = partial(_two_products, executor, *torch.randn(2, SIZE, SIZE))
+    took = {what: float(np.median(ms)) for what, ms in interleave(works, repetitions).items()}
     rows: list[dict[str, Cell]] = [
         {
             "two": two,
-            "found": way,
-            "ms": found[f"{two} {way}"],
-            "times as fast": found[f"{two} in turn"] / found[f"{two} {way}"],
+            "run": way,
+            "ms": took[f"{two} {way}"],
+            "times as fast": took[f"{two} in turn"] / took[f"{two} {way}"],
         }
         for two in ("gradients", "products")
         for way in ways
@@ -171,14 +173,14 @@ def _side_by_side(config: Config, repetitions: int) -> Table:
     )
 
 
-def _two_products(beside: Executor, a: Tensor, b: Tensor) -> None:
-    other = beside.submit(torch.matmul, a, b)
+def _two_products(executor: Executor, a: Tensor, b: Tensor) -> None:
+    other = executor.submit(torch.matmul, a, b)
     torch.matmul(a, b)
     other.result()
 
 
 def _growth(config: Config, repetitions: int) -> Table:
-    """Whether time grows in proportion to the batch and to its length."""
+    """Time updates of larger batches and longer windows: does time grow in proportion?"""
     scaled = {}
     for times in (1, 2, 4):
         for axis in ("batch", "length"):
@@ -190,23 +192,27 @@ def _growth(config: Config, repetitions: int) -> Table:
     for (axis, times), each in scaled.items():
         learner, batch = make_learner(each, each.learner.precision), make_batch(each)
         works[f"{axis} {times}"] = partial(learner.update, batch)
-    found = {what: float(np.median(ms)) for what, ms in interleave(works, repetitions).items()}
+    took = {what: float(np.median(ms)) for what, ms in interleave(works, repetitions).items()}
     rows: list[dict[str, Cell]] = []
     for axis, times in scaled:
-        ms = found[f"{axis} {times}"]
+        ms = took[f"{axis} {times}"]
         row: dict[str, Cell] = {"grown": f"{axis} x {times}", "ms": ms}
-        row["ms / that of x 1"] = ms / found[f"{axis} 1"]
+        row["ms / that of x 1"] = ms / took[f"{axis} 1"]
         rows.append(row)
     return Table("the default's update, grown", rows)
 
 
-def make_learner(config: Config, precision: str) -> Learner:
+def make_learner(config: Config, precision: str, executor: Executor | None = None) -> Learner:
+    """Without an ``executor`` one thread of Python does everything.
+
+    Then torch's threads are all the cores in use, and operations can be counted.
+    """
     model = build(
         config.model, Spec((config.env.image_size, config.env.image_size, 3), ACTION_SIZE)
     )
     rates = dataclasses.replace(config.learner, precision=precision)  # type: ignore[arg-type]
     learner = Learner(model, dataclasses.replace(config, learner=rates))
-    learner.beside = InTurn()  # as many cores as torch has threads, and operations are counted
+    learner.beside = executor or InTurn()
     return learner
 
 
@@ -222,7 +228,7 @@ def make_batch(config: Config) -> Batch:
 
 
 def make_replay(config: Config, folder: Path) -> Replay:
-    """A few episodes of noise."""
+    """A replay of four episodes of random images, actions and rewards."""
     replay = Replay(
         folder,
         batch=config.replay.batch,
