@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import worldmodel
 from worldmodel.checks import ConfigError
 from worldmodel.config import EnvConfig
 from worldmodel.envs import adopt, check_env, gl, make_env, render, suite, tasks, warp
@@ -29,7 +30,7 @@ class Counter:
         self.asked = []
 
     def row(self, **fields):
-        image = np.full((4, 6, 3), len(self.asked), np.uint8)
+        image = np.full((16, 16, 3), len(self.asked), np.uint8)
         return Step(image=image, is_last=len(self.asked) == self.last, **fields)
 
     def reset(self):
@@ -164,7 +165,7 @@ DEFECTS = {
     "reset: image: expected uint8 .*float32": always(image=np.zeros((4, 6, 3), np.float32)),
     "image: expected uint8 .*4, 6": always(image=np.zeros((4, 6), np.uint8)),
     "image: expected a numpy array, got list": always(image=[0]),
-    "image changes its shape": later(image=np.zeros((5, 6, 3), np.uint8)),
+    "image changes its shape": later(image=np.zeros((32, 32, 3), np.uint8)),
     "expected reward 0 in the first row, got 2": always(reward=2.0),
     "reward: expected a finite number, got nan": later(reward=float("nan")),
     "reward: expected one number": later(reward=np.zeros(2)),
@@ -195,6 +196,27 @@ def test_the_check_says_all_that_is_wrong_and_each_thing_once():
     said = str(caught.value)
     assert said.count("discount") == 1
     assert said.count("reward") == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "line"),
+    [
+        ((60, 80, 3), "worldmodel.envs.resize(image[0:60, 10:70], 64)"),
+        ((480, 320, 1), "worldmodel.envs.resize(image[80:400, 0:320], 64)"),
+        ((60, 60, 3), "worldmodel.envs.resize(image, 64)"),
+        ((8, 8, 3), "worldmodel.envs.resize(image, 64)"),
+        ((0, 0, 3), ""),
+    ],
+    ids=str,
+)
+def test_an_image_that_no_encoder_takes_is_refused_with_the_line_that_makes_one(shape, line):
+    image = np.arange(np.prod(shape)).reshape(shape).astype(np.uint8)
+    with pytest.raises(ValueError, match="expected a square whose side is a multiple of 16") as no:
+        check_env(always(image=image))
+    assert str(list(shape)) in str(no.value)
+    assert f"type: image = {line}" in str(no.value)
+    if line:
+        check_env(always(image=eval(line, {"worldmodel": worldmodel, "image": image})))
 
 
 # --- the toy -----------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from numpy.typing import NDArray
 
 import worldmodel
 from tests.conftest import TINY, Painter
@@ -249,6 +250,41 @@ def test_a_bad_environment_is_explained_before_anything_is_written(
 ) -> None:
     with pytest.raises(ValueError, match="action_low"):
         worldmodel.train(tiny, tmp_path / "run", env=object(), steps=100)
+    assert not (tmp_path / "run").exists()
+
+
+class Camera(Painter):
+    """Paints into images of another shape."""
+
+    shape: tuple[int, ...] = (60, 80, 3)
+
+    def paint(self, action: NDArray[np.float32]) -> NDArray[np.uint8]:
+        return np.full(self.shape, self.time, np.uint8)
+
+
+class SquareCamera(Camera):
+    shape = (48, 48, 3)
+
+
+def make_camera() -> Camera:
+    return Camera()
+
+
+@pytest.mark.parametrize("env", [Camera(), make_camera], ids=["an object", "a function"])
+def test_images_that_are_not_square_are_refused_before_anything_is_written(
+    tiny: Config, tmp_path: Path, env: object
+) -> None:
+    with pytest.raises(ValueError, match=r"a square .* got \[60, 80, 3\]; type: image = "):
+        worldmodel.train(tiny, tmp_path / "run", env=env, steps=100)
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_that_this_encoder_does_not_take_are_refused_before_anything_is_written(
+    tiny: Config, tmp_path: Path
+) -> None:
+    planet = read(tiny, {"env": {"image_size": 64}, "model": {"encoder": {"kind": "planet"}}})
+    with pytest.raises(ConfigError, match=r"image: the planet encoder takes 64, got 48; type: im"):
+        worldmodel.train(planet, tmp_path / "run", env=SquareCamera(), steps=100)
     assert not (tmp_path / "run").exists()
 
 

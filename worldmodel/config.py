@@ -249,9 +249,14 @@ class Config:
 
     def __post_init__(self) -> None:
         check(self)
-        size = self.env.image_size
+        complaint = self.wrong_image_size(self.env.image_size)
+        require(not complaint, f"env.image_size: {complaint}")
+
+    def wrong_image_size(self, size: int) -> str:
+        """Empty where encoder and decoder take square images with a side of ``size``."""
         for part in ("encoder", "decoder"):
             kind = getattr(self.model, part).kind
-            fits = size == 64 if kind == "planet" else size % 16 == 0
-            takes = "64" if kind == "planet" else "a multiple of 16"
-            require(fits, f"env.image_size: the {kind} {part} takes {takes}, got {size}")
+            if size != 64 if kind == "planet" else size % 16:
+                takes = "64" if kind == "planet" else "a multiple of 16"
+                return f"the {kind} {part} takes {takes}, got {size}"
+        return ""

@@ -26,7 +26,7 @@ import torch
 
 from worldmodel import checkpoint
 from worldmodel.agent import Agent
-from worldmodel.checks import ConfigError
+from worldmodel.checks import ConfigError, require
 from worldmodel.config import UPDATES_PER_ROW, Config, EnvConfig
 from worldmodel.envs import Environment, adopt, check_env, make_env
 from worldmodel.learner import Learner
@@ -144,6 +144,11 @@ class Training:
         self.run = run
         torch.manual_seed(config.seed)
         spec = Spec.of(env, env.reset(0))
+        complaint = config.wrong_image_size(spec.image[0])
+        require(
+            not complaint,
+            f"image: {complaint}; type: image = worldmodel.envs.resize(image, 64)",
+        )
         self.model = build(config.model, spec).to(device)
         self.acting = copy.deepcopy(self.model).to("cpu").requires_grad_(False)
         Agent(self.acting, config)  # a planner that does not fit complains before there are files

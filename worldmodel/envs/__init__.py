@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Any
 from worldmodel.checks import ConfigError, nearest
 from worldmodel.config import EnvConfig
 from worldmodel.envs.contract import Environment, adopt, check_env
+from worldmodel.envs.images import resize
 
 if TYPE_CHECKING:
     from worldmodel.envs.to_gym import ToGym
 
-__all__ = ["Environment", "TaskInfo", "adopt", "as_gym", "check_env", "make_env", "tasks"]
+__all__ = [
+    "Environment",
+    "TaskInfo",
+    "adopt",
+    "as_gym",
+    "check_env",
+    "make_env",
+    "resize",
+    "tasks",
+]
 
 
 @dataclass(frozen=True)

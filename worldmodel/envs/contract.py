@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.config import EnvConfig
+from worldmodel.envs.images import wrong_size
 from worldmodel.structs import Step
 
 
@@ -338,6 +339,8 @@ def _wrong_row(where: str, row: Any, actions: _Bounded | _Choices) -> list[str]:
         wrong.append(f"{where}: image: expected a numpy array, got {type(image).__name__}")
     elif image.dtype != np.uint8 or image.ndim != 3:
         wrong.append(f"{where}: image: expected uint8 [H, W, C], got {image.dtype} {image.shape}")
+    elif complaint := wrong_size(image.shape):
+        wrong.append(f"{where}: {complaint}")
     if not np.isscalar(row.reward) and np.shape(row.reward) != ():
         wrong.append(f"{where}: reward: expected one number, got shape {np.shape(row.reward)}")
     elif not np.isfinite(row.reward):

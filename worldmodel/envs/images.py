@@ -1,11 +1,29 @@
-"""Images before they are a row: another size, or the last few of them as one."""
+"""Images before they are a row: their size, another size, the last few of them as one."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+SIDE_UNIT = 16  # encoder and decoder halve an image four times
+USUAL_SIDE = 64  # what every encoder takes
+
+
+def wrong_size(shape: Sequence[int]) -> str:
+    """Empty where the networks take an image of this shape [H, W, C], else what to type."""
+    height, width, channels = shape
+    if height == width and height > 0 and height % SIDE_UNIT == 0:
+        return ""
+    least = min(height, width)
+    top, left = (height - least) // 2, (width - least) // 2
+    part = f"image[{top}:{top + least}, {left}:{left + least}]" if height != width else "image"
+    return (
+        f"image: expected a square whose side is a multiple of {SIDE_UNIT}, got"
+        f" {[height, width, channels]}; type: image = worldmodel.envs.resize({part}, {USUAL_SIDE})"
+    )
 
 
 def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
