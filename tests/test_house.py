@@ -17,7 +17,7 @@ from worldmodel import config, presets
 
 HOUSE = Path(worldmodel.__file__).parent
 FLOORS = [
-    {"structs", "checks", "film", "columns", "machine", "pace", "surprise"},
+    {"structs", "checks", "film", "columns", "machine", "pace", "processes", "surprise"},
     {"config"},
     {"envs", "models", "replay", "planners", "log", "progress", "published"},
     {"losses", "agent"},

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
-from collections.abc import Sequence
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -406,3 +410,69 @@ def test_an_error_in_the_process_is_raised_here(model: WorldModel, tiny: Config)
     with pytest.raises(RuntimeError, match="no task nowhere"):
         collector.end()
     collector.close()
+
+
+ORPHANED = """
+import os, pathlib, sys, time
+from tests.conftest import TINY, Painter
+from worldmodel.checks import read
+from worldmodel.config import Config
+from worldmodel.envs import adopt
+from worldmodel.models import build
+from worldmodel.rollout import Job, ProcessCollector
+from worldmodel.structs import Spec
+
+class Hanging(Painter):
+    def step(self, action):
+        pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
+        time.sleep(3600)
+
+def hanging():
+    return adopt(Hanging())
+
+if __name__ == "__main__":
+    config = read(Config(), TINY)
+    collector = ProcessCollector(build(config.model, Spec((16, 16, 3), 2)), config, hanging)
+    collector.begin(Job(0, random=True))
+    collector.end()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux ends a process with its parent")
+def test_a_collecting_process_that_hangs_does_not_outlive_its_trainer(tmp_path: Path) -> None:
+    script, told = tmp_path / "orphaned.py", tmp_path / "pid"
+    script.write_text(ORPHANED)
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    trainer = subprocess.Popen(
+        [sys.executable, script, told], env={**os.environ, "PYTHONPATH": path}
+    )
+    try:
+        assert comes_true(
+            lambda: trainer.poll() is not None or (told.exists() and told.read_text() != ""), 90
+        )
+        child = int(told.read_text())
+        assert is_running(child)
+    finally:
+        trainer.kill()
+        trainer.wait()
+    try:
+        assert comes_true(lambda: not is_running(child), 10)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+
+def comes_true(happened: Callable[[], bool], within_s: float) -> bool:
+    until = time.monotonic() + within_s
+    while not happened() and time.monotonic() < until:
+        time.sleep(0.05)
+    return happened()
+
+
+def is_running(process: int) -> bool:
+    """Not one that has ended, even where nobody has collected its exit code."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"

@@ -14,10 +14,6 @@ never continues over a gap.
 from __future__ import annotations
 
 import copy
-import ctypes
-import multiprocessing
-import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -25,12 +21,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from worldmodel import processes
 from worldmodel.agent import Agent
 from worldmodel.machine import cores
 from worldmodel.planners import Limits
@@ -289,7 +287,7 @@ class ProcessWorker:
         self._changed = threading.Condition()  # guards all that follows
         self._rows: deque[Row] = deque()
         self._answers: list[Answer] = []
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._process: BaseProcess | None = None
         self._hello: _Hello | None = None
         self._failure: str | None = None  # of the last process that ended
         self._owed_at = float("inf")  # when the process must have answered
@@ -383,21 +381,9 @@ class ProcessWorker:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _start(self) -> Connection:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_work,
-            args=(theirs, self._make, self._deadline_ms, self._limits),
-            name="worldmodel-planner",
-            daemon=True,
+        process, ours = processes.start(
+            _work, self._make, self._deadline_ms, self._limits, name="worldmodel-planner"
         )
-        try:
-            process.start()
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
         with self._changed:
             self._process = process
             self._is_killed = False
@@ -444,9 +430,7 @@ class ProcessWorker:
             self._changed.notify_all()
         code: int | None = None
         if process is not None:
-            process.kill()
-            process.join(timeout=10.0)
-            code = process.exitcode
+            code = processes.stop(process)
             if code is not None:
                 process.close()
         with self._changed:
@@ -471,9 +455,6 @@ def _work(
     limits: Limits | None,
 ) -> None:
     """The planning process: until the other side hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the control process decides when to leave
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _die_with_parent()
     torch.set_num_threads(max(1, cores() - 1))  # one core is the loop's
     try:
         try:
@@ -488,10 +469,3 @@ def _work(
             connection.send(mind.consume(connection.recv()))
     except (EOFError, OSError):
         return
-
-
-def _die_with_parent() -> None:
-    """So that a planner that hangs does not outlive a control process that was killed."""
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import signal
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from worldmodel import processes
 from worldmodel.agent import Agent
 from worldmodel.config import Config
 from worldmodel.envs import Environment, make_env
@@ -43,6 +43,7 @@ from worldmodel.structs import Step
 
 EVALUATION_SEED = 1_000_000  # the first start of every evaluation, far from the training seeds
 LOOK_S = 0.2  # between two looks at a process that is waited for
+LEAVE_S = 2.0  # for a process to end by itself, and as long again after SIGTERM
 
 logger = logging.getLogger("worldmodel")
 
@@ -176,24 +177,14 @@ class ProcessCollector:
 
     def close(self) -> None:
         self._connection.close()
-        self._process.join(timeout=2)
-        if self._process.is_alive():
-            self._process.terminate()
-            self._process.join(timeout=2)
-        self._process.kill()  # a stopped one hears nothing else
-        self._process.join()
+        processes.stop(self._process, LEAVE_S)
 
     def _start(self) -> None:
-        context = torch.multiprocessing.get_context("spawn")
-        self._rows = context.Value("Q", 0, lock=False)  # a lock could die with its holder
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_work,
-            args=(theirs, self._rows, self.acting, self.config, self._make),
-            daemon=True,
+        # without a lock, which could die with its holder
+        self._rows = processes.CONTEXT.Value("Q", 0, lock=False)
+        self._process, self._connection = processes.start(
+            _work, self._rows, self.acting, self.config, self._make, name="worldmodel-collector"
         )
-        self._process.start()
-        theirs.close()
 
     def _answers(self) -> bool:
         """Waits for the answer, or the end of the process; False where it hangs."""
@@ -216,8 +207,8 @@ class ProcessCollector:
 
     def _replace(self, what: str) -> None:
         """The process is gone: a new one begins the job again."""
-        self._process.join(timeout=2)
-        self._replaced.append(f"the collecting process {what} (exit code {self._process.exitcode})")
+        code = processes.stop(self._process, LEAVE_S)
+        self._replaced.append(f"the collecting process {what} (exit code {code})")
         if len(self._replaced) > ATTEMPTS:
             raise RuntimeError(
                 f"collector: {self._replaced[-1]}, {len(self._replaced)} times in a row at the"
@@ -269,8 +260,6 @@ def _work(
     make: Callable[[], Environment],
 ) -> None:
     """The collecting process: until the other side hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the learner decides when to leave
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
     fleet = Fleet(lambda: _Counted(make(), rows), IN_STEP)
     agent = Agent(acting, config)
