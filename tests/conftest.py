@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +15,7 @@ from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.models import WorldModel, build
 from worldmodel.structs import Spec, Step
+from worldmodel.visualize import measure
 
 TINY = {
     "task": "toy",
@@ -61,6 +64,14 @@ def tiny() -> Config:
 @pytest.fixture
 def model(tiny: Config) -> WorldModel:
     return build(tiny.model, Spec((16, 16, 3), 2))
+
+
+def report_quickly(patch: pytest.MonkeyPatch) -> None:
+    """Reports measure a few windows and draw no figures, which cost ten seconds of a processor."""
+    few = functools.partial(measure, windows=4)
+    patch.setattr("worldmodel.visualize.report.measure", few)
+    patch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    patch.setitem(sys.modules, "matplotlib", None)
 
 
 class Answer(torch.nn.Module):

@@ -21,7 +21,7 @@ import pytest
 import torch
 import yaml
 
-from tests.conftest import TINY
+from tests.conftest import TINY, report_quickly
 from tests.test_config import CHANGES, LEAVES, value_at
 from worldmodel import checkpoint, cli, loop, run_folder
 from worldmodel.cli import main, renderer, train
@@ -66,6 +66,7 @@ def run(preset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "cores", lambda: 1)
+        report_quickly(patch)
         assert main(["train", preset, "--steps", str(STEPS), "--run", str(folder)]) == 0
     return folder
 
@@ -625,8 +626,9 @@ def test_another_renderer_is_used_only_when_asked_for(
 
 
 def test_visualize_writes_a_report(
-    here: Path, run: Path, capsys: pytest.CaptureFixture[str]
+    here: Path, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    report_quickly(monkeypatch)
     told = tell(capsys, "visualize", run, "--out", "seen")
     assert told.code == 0
     assert "open-loop" in told.out

@@ -1,6 +1,5 @@
 import csv
 import dataclasses
-import functools
 import html.parser
 import math
 import shutil
@@ -17,7 +16,7 @@ import pytest
 import torch
 from mpl_toolkits.mplot3d import proj3d
 
-from tests.conftest import Answer
+from tests.conftest import Answer, report_quickly
 from tests.test_choices import Levers
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError, read
@@ -315,11 +314,8 @@ def make_run(run):
 
 @pytest.fixture
 def quickly(monkeypatch):
-    """A few windows measured, and no curves drawn."""
-    few = functools.partial(measure, windows=4)
-    monkeypatch.setattr("worldmodel.visualize.report.measure", few)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    """A few windows measured, and no figures drawn."""
+    report_quickly(monkeypatch)
 
 
 @pytest.fixture
@@ -398,6 +394,7 @@ def test_the_summary_is_one_line_about_ten_steps(run):
     assert "\n" not in told
 
 
+@pytest.mark.usefixtures("quickly")
 def test_the_summary_of_short_episodes_says_how_far_it_goes(tmp_path):
     summary = visualize(agent_of(Adder()), [adding([4] * 8), adding([4] * 2)], tmp_path)
     assert str(summary).startswith("open-loop at 4 steps:")
@@ -727,7 +724,7 @@ def test_a_probe_of_two_episodes_is_refused():
 
 # --------------------------------------------------------------------------------- true states
 
-TOY = read(Config(), {"task": "toy", "env": {"image_size": 16}})
+TOY = read(Config(), {"task": "toy", "env": {"image_size": 16, "action_repeat": 8}})
 
 
 @pytest.fixture(scope="module")
@@ -781,7 +778,8 @@ def test_the_report_holds_the_truth_where_there_is_one(tmp_path, toy_episodes, m
     for number, episode in enumerate(episodes):
         write_episode(run / "heldout" / f"{number:06d}.npz", episode)
     Journal(run).evaluation(100, 1.0, [1.0, 2.0, 3.0], [3, 4, 3])
-    summary = visualize_run(Agent(model, tiny), run)
+    as_played = read(tiny, {"env": {"action_repeat": 8}})
+    summary = visualize_run(Agent(model, as_played), run)
     assert [note for note in summary.notes if "matplotlib" not in note] == []
     assert {"position x", "velocity y"} <= {one.name for one in summary.probes}
     assert (run / "report" / "probe.csv").read_text().count("\n") == 4 + len(summary.probes)
