@@ -150,6 +150,13 @@ def test_a_picture_ends_at_the_published_budget_that_was_reached_or_comes_next(r
     assert sorted(budgets) == [100_000, 200_000][:shown]
 
 
+def test_the_ticks_of_a_short_run_differ() -> None:
+    figure = plot_groups(group([curve(0, [(500, 1, 1), (2_000, 2, 1)], task="toy")]))
+    figure.canvas.draw()
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert len(set(labels)) == len(labels) > 2
+
+
 SCORES = "# a note\ntask,seed,env_steps,wall_clock_s,episode,return\n"
 
 

@@ -1,13 +1,13 @@
-"""Learning curves of several runs beside published scores: as a table, as CSV, as a picture.
+"""Learning curves of several runs and published scores: as a table, as CSV, as a picture.
 
 ::
 
     curves = [*read_scores(Path("assets/scores")), *more]
-    groups = group(curves)               # the seeds of one thing together
+    groups = group(curves)               # the seeds of one setting together
     figure = plot_groups(groups)
 
-A *curve* is one seed of one thing on one task; seeds of the same thing make a *group*. Scores come
-from run folders or from files with the columns task, seed, env_steps, wall_clock_s and return.
+A *curve* is one seed of one setting on one task; the seeds of one setting make a *group*. Scores
+come from run folders or from files with the columns task, seed, env_steps, wall_clock_s and return.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ Curve64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Curve:
-    """One seed."""
+    """The evaluations of one seed."""
 
-    name: str  # of the thing that was trained; seeds of one thing share it
+    name: str  # of the setting; its seeds share the name
     task: str
     seed: int
-    evaluations: Sequence[Evaluation]  # in the order of their steps
+    evaluations: Sequence[Evaluation]  # by rising env_steps
 
     @property
     def env_steps(self) -> Curve64:  # [M]
@@ -65,14 +65,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Group:
-    """The seeds of one thing on one task, over the steps that all of them have reached."""
+    """The seeds of one setting on one task, up to the steps that all of them have reached."""
 
     name: str
     task: str
     curves: Sequence[Curve]
     env_steps: Curve64  # [M]
-    scores: Curve64  # [seeds, M] the mean return of each, between two evaluations interpolated
-    minutes: float  # of the longest
+    scores: Curve64  # [seeds, M] mean returns, interpolated between evaluations
+    minutes: float  # of the longest seed
 
     @property
     def seeds(self) -> list[int]:
@@ -80,22 +80,22 @@ class Group:
 
     @property
     def last(self) -> tuple[float, float]:
-        """Mean of the seeds at the last moment, and their standard deviation (n - 1)."""
+        """Mean and standard deviation (n - 1) of the seeds at the last step of all."""
         final = self.scores[:, -1]
         return float(final.mean()), float(final.std(ddof=1)) if len(final) > 1 else float("nan")
 
     def at(self, env_steps: int) -> float:
-        """Mean of the seeds so many steps in; NaN beyond the last."""
+        """Mean of the seeds at ``env_steps``; NaN outside of the curve."""
         if not self.env_steps[0] <= env_steps <= self.env_steps[-1]:
             return float("nan")
         return float(np.interp(env_steps, self.env_steps, self.scores.mean(0)))
 
 
 def read_run(run: Path, config: Config) -> Curve:
-    """The curve of a run folder, whose settings are ``config``.
+    """The curve of a run folder with the settings ``config``.
 
-    Its name is the folder's without task and seed, and a mark of all other settings: runs of
-    different settings never share a band.
+    Its name is that of the folder without task and seed, and a hash of all other settings, so that
+    runs with different settings never join one group.
     """
     path = run / EVALUATIONS
     evaluations = read_evaluations(path) if path.exists() else []
@@ -107,10 +107,10 @@ def read_run(run: Path, config: Config) -> Curve:
 
 
 def keep(run: Path, config: Config, about: Mapping[str, Any], folder: Path, note: str) -> Path:
-    """The run's evaluations as one score file, TASK-SEED.csv, and the settings behind it.
+    """Write the run's evaluations as a score file, TASK-SEED.csv, and its settings.
 
-    Small enough to be kept where runs are not. ``about`` is what the run's config.yaml says of
-    machine and renderer; the settings lie beside it, named by their hash: one file for all tasks.
+    Score files are small enough for a repository. ``about`` is the content of the run's
+    config.yaml. The settings go to settings/HASH.yaml, one file for all tasks that share them.
     """
     curve = read_run(run, config)
     mark = about["settings_hash"]
@@ -138,70 +138,70 @@ def keep(run: Path, config: Config, about: Mapping[str, Any], folder: Path, note
 
 
 def read_scores(path: Path) -> list[Curve]:
-    """The curves of a score file, or of every score file in a folder."""
+    """The curves of a score file, or those of all score files in a folder."""
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     if not files:
         raise ConfigError(f"scores: {path} is neither a run (config.yaml) nor holds .csv files")
-    found: dict[tuple[str, int], dict[int, list[tuple[float, float]]]] = {}
+    played: dict[tuple[str, int], dict[int, list[tuple[float, float]]]] = {}
     for file in files:
         for row in _rows(file):
-            moments = found.setdefault((row["task"], int(row["seed"])), {})
+            moments = played.setdefault((row["task"], int(row["seed"])), {})
             moment = float(row["wall_clock_s"]), float(row["return"])
             moments.setdefault(int(row["env_steps"]), []).append(moment)
     curves = []
-    for (task, seed), moments in found.items():
+    for (task, seed), moments in played.items():
         evaluations = [
-            Evaluation(steps, played[0][0], [score for _, score in played])
-            for steps, played in sorted(moments.items())
+            Evaluation(steps, episodes[0][0], [score for _, score in episodes])
+            for steps, episodes in sorted(moments.items())
         ]
         curves.append(Curve(path.stem, task, seed, evaluations))
     return curves
 
 
 def group(curves: Sequence[Curve]) -> list[Group]:
-    """Seeds of the same name and task together, in the order in which they came."""
-    together: dict[tuple[str, str], list[Curve]] = {}
+    """Join the seeds of each name and task, in the order of their first curve."""
+    by_name: dict[tuple[str, str], list[Curve]] = {}
     for curve in curves:
-        members = together.setdefault((curve.name, curve.task), [])
+        members = by_name.setdefault((curve.name, curve.task), [])
         if any(member.seed == curve.seed for member in members):
             raise ConfigError(
                 f"compare: {curve.task} seed {curve.seed} of {curve.name} is given twice; give each"
                 " run once, or score files in folders of their own"
             )
         members.append(curve)
-    return [_join(name, task, members) for (name, task), members in together.items()]
+    return [_join(name, task, members) for (name, task), members in by_name.items()]
 
 
 def table(groups: Sequence[Group]) -> list[tuple[str, ...]]:
-    """A line for each group, the first with the names of the columns.
+    """A row for each group, after a row with the names of the columns.
 
-    Published scores are those at the last published budget that the group reached, or at the first
-    one if it reached none; ours stands beside them at the same steps where it has them.
+    Published scores are those at the largest published number of steps that the group reached, or
+    at the smallest if it reached none. Our score at the same steps is named with them.
     """
     rows: list[tuple[str, ...]] = [
-        ("task", "what", "seeds", "env steps", "minutes", "score", "beside it, as published")
+        ("task", "what", "seeds", "env steps", "minutes", "score ± std", "published scores")
     ]
-    for one in sorted(groups, key=lambda g: g.task):
-        mean, spread = one.last
-        told = f"{mean:.0f} ± {spread:.0f}" if np.isfinite(spread) else f"{mean:.0f}"
+    for each in sorted(groups, key=lambda g: g.task):
+        mean, spread = each.last
+        score = f"{mean:.0f} ± {spread:.0f}" if np.isfinite(spread) else f"{mean:.0f}"
         rows.append(
             (
-                one.task,
-                one.name,
-                str(len(one.seeds)),
-                f"{one.env_steps[-1]:,.0f}",
-                f"{one.minutes:.0f}",
-                told,
-                _beside(one),
+                each.task,
+                each.name,
+                str(len(each.seeds)),
+                f"{each.env_steps[-1]:,.0f}",
+                f"{each.minutes:.0f}",
+                score,
+                _published(each),
             )
         )
     return rows
 
 
 def write(groups: Sequence[Group], out: Path) -> list[Path]:
-    """compare.csv and, where there is matplotlib, compare.png; each renamed into its place."""
+    """Write compare.csv and, if matplotlib is installed, compare.png."""
     contents = {"compare.csv": write_csv(groups).encode()}
-    with contextlib.suppress(ImportError):  # the numbers are all there
+    with contextlib.suppress(ImportError):  # the CSV holds all numbers
         picture = io.BytesIO()
         plot_groups(groups).savefig(picture, format="png", dpi=110)
         contents["compare.png"] = picture.getvalue()
@@ -222,17 +222,17 @@ def _write_all(out: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def write_csv(groups: Sequence[Group]) -> str:
-    """Every moment of every group, and the published scores of the same tasks."""
+    """The CSV of all groups, with the published scores of their tasks."""
     text = io.StringIO(HEADER)
     text.seek(0, io.SEEK_END)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["task", "what", "seeds", "env_steps", "mean", "lowest", "highest"])
-    for one in groups:
-        for steps, scores in zip(one.env_steps, one.scores.T, strict=True):
+    for each in groups:
+        for steps, scores in zip(each.env_steps, each.scores.T, strict=True):
             ends = scores.mean(), scores.min(), scores.max()
             numbers = [f"{value:.1f}" for value in ends]
-            writer.writerow([one.task, one.name, len(one.seeds), f"{steps:.0f}", *numbers])
-    for task in dict.fromkeys(one.task for one in groups):
+            writer.writerow([each.task, each.name, len(each.seeds), f"{steps:.0f}", *numbers])
+    for task in dict.fromkeys(each.task for each in groups):
         for steps, scores in published(task).items():
             for name, value in scores.items():
                 writer.writerow([task, f"published: {name}", "", steps, f"{value:g}", "", ""])
@@ -240,33 +240,36 @@ def write_csv(groups: Sequence[Group]) -> str:
 
 
 def plot_groups(groups: Sequence[Group]) -> Figure:
-    """A panel for each task: the mean of the seeds in a band from the lowest to the highest, as far
-    as all of them have come, and a thin line for each, as far as it has."""
-    tasks = sorted({one.task for one in groups})
-    names = list(dict.fromkeys(one.name for one in groups))
+    """Draw a panel for each task, and in it the groups.
+
+    A group is the mean of its seeds in a band from the lowest to the highest, up to the steps that
+    all of them have reached, and a thin line for each seed.
+    """
+    tasks = sorted({each.task for each in groups})
+    names = list(dict.fromkeys(each.name for each in groups))
     columns = min(3, len(tasks))
     lines = -(-len(tasks) // columns)
     places = [list(range(line * columns, (line + 1) * columns)) for line in range(lines)]
     figure, drawn = panels(places, width=6.4 * columns, height=5.2 * lines)
     for axes, task in zip(drawn, tasks, strict=False):
-        members = [one for one in groups if one.task == task]
-        for one in members:
-            colour = COLOURS[names.index(one.name) % len(COLOURS)]
-            label = f"{one.name}, {len(one.seeds)} seed{'s' if len(one.seeds) > 1 else ''}"
-            low, high = one.scores.min(0), one.scores.max(0)
-            axes.fill_between(one.env_steps, low, high, color=colour, alpha=0.18, lw=0)
-            for curve in one.curves if len(one.curves) > 1 else ():
+        members = [each for each in groups if each.task == task]
+        for each in members:
+            colour = COLOURS[names.index(each.name) % len(COLOURS)]
+            label = f"{each.name}, {len(each.seeds)} seed{'s' if len(each.seeds) > 1 else ''}"
+            low, high = each.scores.min(0), each.scores.max(0)
+            axes.fill_between(each.env_steps, low, high, color=colour, alpha=0.18, lw=0)
+            for curve in each.curves if len(each.curves) > 1 else ():
                 axes.plot(curve.env_steps, curve.means, color=colour, lw=0.8, alpha=0.5)
             axes.plot(
-                one.env_steps, one.scores.mean(0), color=colour, lw=2.4, label=label,
-                marker="o" if len(one.env_steps) == 1 else None,
+                each.env_steps, each.scores.mean(0), color=colour, lw=2.4, label=label,
+                marker="o" if len(each.env_steps) == 1 else None,
             )  # fmt: skip
-        reached = max(curve.env_steps[-1] for one in members for curve in one.curves)
+        reached = max(curve.env_steps[-1] for each in members for curve in each.curves)
         draw_published(axes, published(task), int(reached))
         name_axes(axes, task, "env steps (simulator steps)", "return")
-        if min(curve.means.min() for one in members for curve in one.curves) >= 0:
+        if min(curve.means.min() for each in members for curve in each.curves) >= 0:
             axes.set_ylim(bottom=0)
-        axes.xaxis.set_major_formatter(lambda steps, _: f"{steps / 1000:,.0f}k")
+        axes.xaxis.set_major_formatter(lambda steps, _: f"{steps / 1000:,g}k")
         axes.locator_params(axis="x", nbins=5)
         axes.legend(frameon=False, fontsize=12, loc="upper left")
     for axes in drawn[len(tasks) :]:
@@ -313,15 +316,15 @@ def _join(name: str, task: str, curves: Sequence[Curve]) -> Group:
     )
 
 
-def _beside(one: Group) -> str:
-    others = published(one.task)
+def _published(each: Group) -> str:
+    others = published(each.task)
     if not others:
         return "-"
-    reached = [steps for steps in others if steps <= one.env_steps[-1]]
+    reached = [steps for steps in others if steps <= each.env_steps[-1]]
     steps = reached[-1] if reached else next(iter(others))
     scores = shown(others[steps])
-    ours = one.at(steps)
-    told = [f"at {steps:,}:"] + ([f"ours {ours:.0f},"] if np.isfinite(ours) else [])
+    ours = each.at(steps)
+    words = [f"at {steps:,}:"] + ([f"ours {ours:.0f},"] if np.isfinite(ours) else [])
     first = best(others[steps])
     named = [f"{n} {v:.0f}{' (best)' if n == first else ''}" for n, v in scores.items()]
-    return f"{' '.join(told)} {', '.join(named)}"
+    return f"{' '.join(words)} {', '.join(named)}"

@@ -1,4 +1,4 @@
-"""What others published: scores from images, to be seen beside ours at the same number of steps."""
+"""Published scores of agents that learn from images, by task and number of simulator steps."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import csv
 from functools import cache
 from pathlib import Path
 
-SHOWN = ("planet", "dreamerv3", "drqv2", "tdmpc2")  # beside the best: the same few everywhere
-BY_EYE = "~"  # ends the name of a column that was read off a figure
+SHOWN = ("planet", "dreamerv3", "drqv2", "tdmpc2")  # in every picture and table, with the best
+BY_EYE = "~"  # ends the name of a method whose scores were read off a figure by eye
 
 Scores = dict[str, float]
 """Method -> mean return."""
 
 
 def published(task: str) -> dict[int, Scores]:
-    """Simulator steps -> scores, in rising order; empty for a task that nobody published."""
+    """Simulator steps -> scores, in rising order; empty for a task without published scores."""
     return _read().get(task, {})
 
 
 def best(scores: Scores) -> str:
-    """The method with the highest score; a figure read off by eye wins nothing."""
+    """The method with the highest score, those read off a figure by eye left out."""
     return max((name for name in scores if not name.endswith(BY_EYE)), key=lambda n: scores[n])
 
 
 def shown(scores: Scores) -> Scores:
-    """The few that are drawn: ``SHOWN`` where they are known, and the best."""
+    """The scores to show: those of ``SHOWN`` that are known, and the best."""
     return {n: scores[n] for n in dict.fromkeys([*SHOWN, best(scores)]) if n in scores}
 
 
 def source() -> Path:
-    """The file with every figure and where it comes from."""
+    """The file with all published scores and their sources."""
     inside = Path(__file__).parent / "assets"  # an installed package
     folder = inside if inside.is_dir() else Path(__file__).parents[1] / "assets"
     return folder / "published_pixel_scores.csv"
@@ -38,8 +38,8 @@ def source() -> Path:
 @cache
 def _read() -> dict[str, dict[int, Scores]]:
     lines = [line for line in source().read_text().splitlines() if not line.startswith("#")]
-    found: dict[str, dict[int, Scores]] = {}
+    scores_of: dict[str, dict[int, Scores]] = {}
     for row in csv.DictReader(lines):
         task, steps = row.pop("task"), int(row.pop("env_steps"))
-        found.setdefault(task, {})[steps] = {n: float(v) for n, v in row.items() if v}
-    return {task: dict(sorted(scores.items())) for task, scores in found.items()}
+        scores_of.setdefault(task, {})[steps] = {n: float(v) for n, v in row.items() if v}
+    return {task: dict(sorted(scores.items())) for task, scores in scores_of.items()}
