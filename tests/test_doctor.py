@@ -236,7 +236,7 @@ NOTES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "no OpenGL": (
         {"drawings": {**DRAWINGS, **NO_OPENGL}},
         "gl/egl",
-        "its library is not installed; only who wants the published look needs it",
+        "its library is not installed; it is needed only for images as published",
         "apt-get install -y libegl1",
     ),
     "no display": (

@@ -1,4 +1,4 @@
-"""``worldmodel bench``: what is measured, and on which machine."""
+"""``worldmodel bench``: run the benchmarks and print their tables."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from worldmodel.presets import load_preset
 
 
 def command(typed: list[str]) -> int:
-    """What this machine reaches, each thing beside what it is compared to in the same run.
+    """How fast this machine trains, plans and draws, compared with baselines in the same run.
 
-    Ratios mean something on any machine; milliseconds on an idle one only.
+    Ratios mean something on any machine, milliseconds only on an idle one.
 
     Example:
         worldmodel bench plan --repetitions 100 --json
@@ -34,23 +34,23 @@ def command(typed: list[str]) -> int:
 def _measure(
     what: Annotated[
         tyro.conf.Positional[Literal["all", "render", "train", "plan", "deadline", "replay"]],
-        tyro.conf.arg(help="one of them, or all"),
+        tyro.conf.arg(help="one benchmark, or all"),
     ] = "all",
     *,
-    repetitions: Annotated[int, tyro.conf.arg(metavar="N", help="of everything")] = 20,
+    repetitions: Annotated[int, tyro.conf.arg(metavar="N", help="of each measurement")] = 20,
     threads: Annotated[int | None, tyro.conf.arg(metavar="N", help="of torch")] = None,
     run: Annotated[
         Path | None,
-        tyro.conf.arg(metavar="RUN", help="plan: also compare what its plans earn"),
+        tyro.conf.arg(metavar="RUN", help="plan: also compare the returns of its plans"),
     ] = None,
     tasks: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="TASK", help="render: which are drawn")
+        tuple[str, ...], tyro.conf.arg(metavar="TASK", help="render: the tasks to draw")
     ] = ("cartpole_swingup", "walker_walk"),
     as_json: Annotated[
         bool, tyro.conf.arg(name="json", help="nothing but one line of JSON on standard output")
     ] = False,
 ) -> int:
-    from worldmodel import bench  # heavy, and nobody else's
+    from worldmodel import bench  # heavy, and no other command needs it
 
     require(repetitions >= 1, f"repetitions: expected 1 or more, got {repetitions}")
     require(threads is None or threads >= 1, f"threads: expected 1 or more, got {threads}")
@@ -85,7 +85,7 @@ def _measure(
 
 
 def _machine() -> str:
-    """The processor, as it calls itself."""
+    """The name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

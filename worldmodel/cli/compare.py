@@ -15,10 +15,10 @@ from worldmodel.columns import aligned
 
 
 def command(typed: list[str]) -> int:
-    """Show learning curves of several runs with their seeds' spread, beside published scores.
+    """Show the learning curves of several runs, their spread over seeds, and published scores.
 
-    Runs with the same settings are seeds of one thing. In a run's place a score file may stand
-    (task, seed, env_steps, wall_clock_s, return), or a folder of them: those are one thing.
+    Runs with the same settings form one group. Instead of a run, name a score file with the columns
+    task, seed, env_steps, wall_clock_s and return, or a folder of score files, which form a group.
 
     Example:
         worldmodel compare runs/default-cartpole_swingup-0 runs/default-cartpole_swingup-1

@@ -1,4 +1,4 @@
-"""``worldmodel doctor``: an examined machine, for a person or as JSON."""
+"""``worldmodel doctor``: examine the machine and print the findings, or JSON."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from worldmodel.cli.screen import say
 
 
 def command(typed: list[str]) -> int:
-    """What works on this machine, and the line to type where something does not.
+    """What works on this machine, and the command that mends what does not.
 
-    Exit code 0 where a task can be made, drawn and learned here, else 1.
+    The exit code is 0 if a task can be made, drawn and learned here, else 1.
 
     Example:
         worldmodel doctor --pictures drawn
@@ -33,7 +33,7 @@ def _examine(
         bool, tyro.conf.arg(name="json", help="nothing but one line of JSON on standard output")
     ] = False,
     pictures: Annotated[
-        Path | None, tyro.conf.arg(metavar="DIR", help="keep what each renderer draws here")
+        Path | None, tyro.conf.arg(metavar="DIR", help="keep an image of each renderer here")
     ] = None,
 ) -> int:
     if pictures is not None:

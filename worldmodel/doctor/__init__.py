@@ -1,11 +1,12 @@
-"""Examines this machine: what works, and the line to type where something does not.
+"""Doctor: examine this machine, and name the command that mends what does not work.
 
 ::
 
     findings = judge(gather())
     print(describe(findings))
 
-Gathering asks; judging only thinks, so that any machine can be made up in a test.
+``gather`` asks the machine for facts; ``judge`` uses nothing but facts, so that a test can judge
+any machine.
 """
 
 from worldmodel.doctor.findings import describe as describe

@@ -1,4 +1,4 @@
-"""What may crash or hang is asked in a process of its own: its end is an answer too."""
+"""Run code that may crash or hang in a process of its own, and report how it ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def ask(function: str, seconds: float, *arguments: str, **surroundings: str) -> dict[str, Any]:
-    """What a function of ``probes`` tells from a process of its own."""
+    """Run a function of ``probes`` in a process of its own, and return the facts that it tells."""
     code = f"from worldmodel.doctor import probes; probes.{function}(*{arguments!r})"
     return alone(code, seconds, **surroundings)
 
@@ -27,9 +27,9 @@ sys.excepthook = tell
 
 
 def alone(code: str, seconds: float, **surroundings: str) -> dict[str, Any]:
-    """Runs ``code`` elsewhere: all that it told, and a ``failure`` where it did not end well.
+    """Run ``code`` in a process of its own, and return what it told, or a ``failure``.
 
-    An empty value in ``surroundings`` takes the name out of them.
+    ``surroundings`` are environment variables; an empty value removes the variable.
     """
     environment = {**os.environ, **surroundings}
     environment = {name: value for name, value in environment.items() if value}
@@ -42,12 +42,12 @@ def alone(code: str, seconds: float, **surroundings: str) -> dict[str, Any]:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        start_new_session=True,  # with its children it is one group
+        start_new_session=True,  # so that its children can be killed with it
     )
     late = False
     try:
         said, complaints = process.communicate(timeout=seconds)
-    except BaseException as error:  # whoever presses Ctrl-C leaves nothing behind either
+    except BaseException as error:  # Ctrl-C too: the process must not outlive this one
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         said, complaints = process.communicate()
@@ -56,7 +56,7 @@ def alone(code: str, seconds: float, **surroundings: str) -> dict[str, Any]:
         late = True
     told: dict[str, Any] = {}
     for line in said.splitlines():
-        with contextlib.suppress(ValueError):  # others talk there too
+        with contextlib.suppress(ValueError):  # libraries print there too
             row = json.loads(line)
             told |= row if isinstance(row, dict) else {}
     if late:
@@ -74,6 +74,6 @@ def _how_it_ended(code: int, complaints: str) -> str:
 
 
 def tell(**facts: Any) -> None:
-    """To whoever started this process; what is told survives a crash a moment later."""
+    """Send facts at once to the process that started this one; a later crash loses none."""
     sys.stdout.write(f"\n{json.dumps(facts)}\n")
     sys.stdout.flush()

@@ -1,30 +1,30 @@
-"""What is known of a machine, as it was found."""
+"""The facts of a machine, as they were gathered."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-TASK = "cartpole_swingup"  # everything is tried with this one
+TASK = "cartpole_swingup"  # the task that every probe uses
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """What a renderer did when it was asked for images."""
+    """The result of drawing with one renderer."""
 
-    frames_per_s: float = 0.0  # 0 where it did not draw
+    frames_per_s: float = 0.0  # 0: it did not draw
     failure: str = ""
-    picture: str = ""  # where it is kept, if it was wished for
+    picture: str = ""  # its path, if pictures were asked for
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What torch says of this machine."""
+    """Facts that torch knows of this machine."""
 
     threads: int = 0
-    bfloat16: tuple[str, ...] = ()  # instructions of the processor
-    precision: str = ""  # what learning is done in here
-    cuda_build: str = ""  # empty where torch was built without
+    bfloat16: tuple[str, ...] = ()  # the processor's instructions for it
+    precision: str = ""  # of learning on this machine
+    cuda_build: str = ""  # version of CUDA; empty if torch was built without it
     cuda_devices: tuple[str, ...] = ()
     cuda_failure: str = ""
     failure: str = ""
@@ -32,35 +32,35 @@ class Arithmetic:
 
 @dataclass(frozen=True)
 class Trial:
-    """The main job in small: one episode, one update, one plan, on one thread."""
+    """The result of a short training: one episode, updates and plans, on one thread."""
 
     renderer: str = ""
     update_ms: float = 0.0
     plan_ms: float = 0.0
-    stage: str = "starting"  # the last one begun
+    stage: str = "starting"  # the last stage that began
     failure: str = ""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything that is judged."""
+    """All facts that are judged."""
 
     python: str
     system: str
-    versions: Mapping[str, str]  # of the packages that are installed
-    requirements: tuple[str, ...]  # as worldmodel's own metadata has them
-    simulator_failure: str  # why mujoco cannot be imported
+    versions: Mapping[str, str]  # of the installed packages
+    requirements: tuple[str, ...]  # from worldmodel's own metadata
+    simulator_failure: str  # the reason, if mujoco cannot be imported
     ffmpeg_failure: str
-    mujoco_gl: str  # MUJOCO_GL
+    mujoco_gl: str  # the variable MUJOCO_GL
     has_display: bool
-    drawings: Mapping[str, Drawing]  # empty where there is no simulator
+    drawings: Mapping[str, Drawing]  # by renderer; empty without a simulator
     arithmetic: Arithmetic
     trial: Trial
-    gpus: tuple[str, ...]  # of the machine, whether or not torch sees them
-    cores: int  # this process may use
-    quota_cores: float | None  # a container's limit
-    load: float  # processes that wanted to run in the last minute
-    memory_gb: float | None  # still to be had
+    gpus: tuple[str, ...]  # of the machine, even if torch does not see them
+    cores: int  # that this process may use
+    quota_cores: float | None  # the limit of a container
+    load: float  # mean number of runnable processes over the last minute
+    memory_gb: float | None  # free
     disk_gb: float
     folder: str
-    folder_failure: str  # why nothing can be written there
+    folder_failure: str  # the reason, if it cannot be written in

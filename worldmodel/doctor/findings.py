@@ -1,4 +1,4 @@
-"""A finding: how things stand with one part, said in a sentence, and the line to type."""
+"""Findings: the state of one part of the machine, a sentence, and the command that mends it."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Literal
 from worldmodel.columns import aligned
 from worldmodel.doctor.facts import TASK, Facts
 
-LONGEST = 200  # letters of what others say
+LONGEST = 200  # letters of a message from another package
 
 
 @dataclass(frozen=True)
 class Finding:
-    """``problem`` keeps the main job from working here; a ``note`` does not."""
+    """A ``problem`` prevents training on this machine; a ``note`` does not."""
 
     state: Literal["ok", "note", "problem"]
     subject: str
     said: str
-    remedy: str = ""  # the line to type
+    remedy: str = ""  # the command to type
 
 
 def works(findings: Sequence[Finding]) -> bool:
-    """The main job: a task is made, drawn and learned, and its run can be written here."""
+    """True if a task can be made, drawn and learned, and its run be written here."""
     return all(finding.state != "problem" for finding in findings)
 
 
 def blame(facts: Facts) -> Literal["note", "problem"]:
-    """What is wrong is a problem only where the main job fails."""
+    """The state of a defect: a problem only if the short training fails."""
     return "problem" if facts.trial.failure else "note"
 
 
 def split(failure: str) -> tuple[str, str]:
-    """What went wrong, and the line to type: our own errors end with it."""
+    """Split the message of an error into the sentence and the command that ours end with."""
     said, _, remedy = failure.removeprefix("ConfigError: ").partition("; type: ")
     return textwrap.shorten(said, LONGEST, placeholder=" ..."), remedy
 
@@ -44,7 +44,7 @@ def count(number: int, name: str) -> str:
 
 
 def describe(findings: Sequence[Finding], width: int = 100) -> str:
-    """A row for each finding, below it the line to type; a last line says what follows."""
+    """A row for each finding, its command below it, and a last line with the conclusion."""
     states, subjects = len("problem"), max(len(finding.subject) for finding in findings)
     said_width = width - len("  " + "  " + "  ") - states - subjects
     rows = []

@@ -1,4 +1,4 @@
-"""Judges a machine by its facts alone, so that any machine can be made up in a test."""
+"""Judge a machine by its facts alone, so that a test can judge any machine."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from worldmodel.doctor.findings import Finding, blame, count, split
 from worldmodel.doctor.packages import judge_packages
 from worldmodel.doctor.renderers import judge_renderers, who_draws
 
-BUSY = 0.5  # of the cores, kept by others
+BUSY = 0.5  # share of the cores; a load above it is noted
 DISK_GB = 6.5  # 500,000 rows of 64x64 bytes x 3: a million steps at action repeat 2
 LEAST_DISK_GB = 0.2
-BESIDE_REPLAY_GB = 2.0  # memory of two processes with torch and the simulator
+PROCESSES_GB = 2.0  # memory of two processes with torch and the simulator
 REINSTALL_TORCH = "pip install --force-reinstall 'torch>=2.10'"
 
 
 def judge(facts: Facts) -> list[Finding]:
-    """Nothing is asked here, and nothing but ``facts`` is known."""
+    """All findings, from ``facts`` alone."""
     return [
         *judge_packages(facts),
         *judge_renderers(facts),
@@ -82,8 +82,8 @@ def _judge_machine(facts: Facts) -> Iterator[Finding]:
     if facts.memory_gb is None:
         return
     wanted = ReplayConfig().memory_gb
-    if facts.memory_gb < wanted + BESIDE_REPLAY_GB:
-        less = max(0.1, facts.memory_gb - BESIDE_REPLAY_GB)
+    if facts.memory_gb < wanted + PROCESSES_GB:
+        less = max(0.1, facts.memory_gb - PROCESSES_GB)
         said = f"{facts.memory_gb:.1f} GB are free; a long run keeps {wanted:g} GB of episodes"
         remedy = f"worldmodel train {TASK} --replay.memory_gb {less:.1f}"
         yield Finding("note", "memory", said, remedy)

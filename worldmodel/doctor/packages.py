@@ -1,4 +1,4 @@
-"""Judges what is installed by what worldmodel asks for."""
+"""Judge the installed packages by the requirements of worldmodel."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from worldmodel.doctor.facts import Facts
 from worldmodel.doctor.findings import Finding, blame, split
 from worldmodel.envs.render import INSTALL_WARP
 
-# pip's own upgrade to mujoco 4, and back, leaves a folder that cannot be imported
+# After pip's upgrade to mujoco 4 and back, a folder remains that cannot be imported.
 REINSTALL_MUJOCO = (
     "pip uninstall -y mujoco mujoco-core mujoco-studio && pip install 'mujoco>=3.17,<4'"
 )
 INSTALL = {
     "mujoco": REINSTALL_MUJOCO,
-    "dm-control": "pip install 'dm-control==1.0.50' 'mujoco>=3.17,<4'",  # else it brings mujoco 4
+    # Without the second requirement pip would install mujoco 4 with it.
+    "dm-control": "pip install 'dm-control==1.0.50' 'mujoco>=3.17,<4'",
     "mujoco-warp": INSTALL_WARP,
     "warp-lang": INSTALL_WARP,
 }
-CONFLICTS = (  # package, versions, why
+CONFLICTS = (  # package, versions, reason
     ("mujoco", ">=4", "dm-control 1.0.50 breaks on mujoco 4"),
     ("torch", "<2.10", "loading weights has known holes there"),
 )
-WITHOUT = {  # the main job goes on without these
+WITHOUT = {  # training works without these packages; what does not
     "imageio": "videos cannot be written",
     "imageio-ffmpeg": "videos are GIF, not mp4",
     "matplotlib": "reports hold no curves",
@@ -42,10 +43,10 @@ def judge_packages(facts: Facts) -> Iterator[Finding]:
     for requirement in facts.requirements:
         name, versions, extra = _read_requirement(requirement)
         version = facts.versions.get(name)
-        if extra == "test":  # for those who change worldmodel itself
+        if extra == "test":  # needed only to change worldmodel itself
             continue
         if version and name == "mujoco" and facts.simulator_failure:
-            first, _, _ = facts.simulator_failure.partition(". ")  # the rest leads to mujoco 4
+            first, _, _ = facts.simulator_failure.partition(". ")  # the rest recommends mujoco 4
             said = f"{version} cannot be imported: {split(first)[0]}"
             yield Finding(blame(facts), name, said, REINSTALL_MUJOCO)
             continue
@@ -74,7 +75,7 @@ def judge_packages(facts: Facts) -> Iterator[Finding]:
 
 
 def _read_requirement(text: str) -> tuple[str, str, str]:
-    """``mujoco<4,>=3.17`` -> its name, its versions, and the extra that asks for it."""
+    """Split ``mujoco<4,>=3.17`` into name, versions, and the extra that it belongs to."""
     package, _, condition = text.partition(";")
     found = re.match(r"([\w.-]+)(\[[\w,-]*\])?\s*\(?([^)]*)\)?", package.strip())
     assert found is not None
@@ -83,7 +84,7 @@ def _read_requirement(text: str) -> tuple[str, str, str]:
 
 
 def fits(version: str, versions: str) -> bool:
-    """``fits("3.17.0", ">=3.17,<4")``; local parts, as in 2.13.0+cpu, do not count."""
+    """``fits("3.17.0", ">=3.17,<4")`` is true; local parts, as in 2.13.0+cpu, are ignored."""
     tests: dict[str, Callable[[list[int], list[int]], bool]] = {
         ">=": lambda a, b: a >= b,
         "<=": lambda a, b: a <= b,
@@ -99,7 +100,7 @@ def fits(version: str, versions: str) -> bool:
 
 
 def _numbers(version: str) -> list[int]:
-    """Without zeros at the end: 2.10.0 is 2.10."""
+    """The numbers of a version without zeros at the end: 2.10.0 equals 2.10."""
     release = re.match(r"\d+(\.\d+)*", version)
     numbers = [int(part) for part in release[0].split(".")] if release else []
     while numbers and numbers[-1] == 0:

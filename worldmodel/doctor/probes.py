@@ -1,4 +1,4 @@
-"""What is tried in a process of its own: arithmetic, drawing, a little training."""
+"""Probes that run in a process of their own: arithmetic, drawing, a short training."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from worldmodel.rollout import play_random
 from worldmodel.structs import Spec
 
 IMAGE_SIZE, ENLARGED = 64, 4
-TIMED_FRAMES, TIMED_S = 50, 0.5  # whichever comes first
+TIMED_FRAMES, TIMED_S = 50, 0.5  # timing ends at the first of the two
 
 
 def examine_arithmetic() -> None:
-    """In a process of its own, for a broken driver ends the process that asks it."""
+    """Tell torch's threads, precision and GPUs. A broken driver ends the process that asks it."""
     capabilities = torch.cpu.get_capabilities()
     with choose_precision("auto", torch.device("cpu"))():
         precision = "bfloat16" if torch.is_autocast_enabled("cpu") else "float32"
@@ -39,7 +39,7 @@ def examine_arithmetic() -> None:
         precision=precision,
         cuda_build=torch.version.cuda or "",
     )
-    with warnings.catch_warnings(record=True) as complaints:  # torch's only word on why not
+    with warnings.catch_warnings(record=True) as complaints:  # the only reason that torch gives
         warnings.simplefilter("always")
         devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     tell(cuda_failure=" ".join(str(complaint.message) for complaint in complaints[:1]))
@@ -51,9 +51,9 @@ def examine_arithmetic() -> None:
 
 
 def try_drawing(name: str, picture: str) -> None:
-    """The first image of an episode, again and again."""
+    """Draw the first image of an episode repeatedly, and tell how many a second."""
     render = _warp() if name == "warp" else _opengl()
-    image = render()  # [H, W, 3] the first one compiles
+    image = render()  # [H, W, 3] the first call compiles
     if image.min() == image.max():
         raise RuntimeError("the image is empty")
     seconds: list[float] = []
@@ -84,7 +84,7 @@ def _warp() -> Callable[[], NDArray[np.uint8]]:
 
 
 def _opengl() -> Callable[[], NDArray[np.uint8]]:
-    """By dm_control alone: ``MUJOCO_GL`` says with what, and the import settles it."""
+    """Draw through dm_control alone: at import it takes the backend that ``MUJOCO_GL`` names."""
     from dm_control import suite
 
     env = suite.load(*TASK.split("_"), task_kwargs={"random": 0})
@@ -98,8 +98,8 @@ def _opengl() -> Callable[[], NDArray[np.uint8]]:
 
 
 def try_training() -> None:
-    """The way of a run, once round, with the settings that a run begins with."""
-    torch.set_num_threads(1)  # two wait for each other on a busy machine
+    """Run each stage of a training once, with the default settings."""
+    torch.set_num_threads(1)  # on a busy machine two threads wait for each other
     config = Config(task=TASK)
     tell(stage="making the task")
     env = make_env(config.task, config.env)

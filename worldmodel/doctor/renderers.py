@@ -1,4 +1,4 @@
-"""Judges the renderers by what they drew: one is enough."""
+"""Judge the renderers by what they drew; one that works is enough."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REINSTALL_WARP = INSTALL_WARP.replace("install", "install --force-reinstall --no
 
 
 def judge_renderers(facts: Facts) -> Iterator[Finding]:
-    """One is enough. Where none draws, warp is the one to mend: it needs no system's package."""
+    """One that works is enough. If none does, mend warp, which needs no package of the system."""
     drawn = who_draws(facts)
     opengl = [name for name in BACKENDS if name in drawn]
     for name, drawing in facts.drawings.items():
@@ -31,11 +31,11 @@ def judge_renderers(facts: Facts) -> Iterator[Finding]:
             if opengl:
                 said += f"; {opengl[0]} does, which is enough"
             elif "warp" in drawn:
-                said += "; only who wants the published look needs it"
+                said += "; it is needed only for images as published"
             wanted = name == "egl" and not opengl and not _simulator_is_wrong(facts)
             yield Finding("note", subject, said, INSTALL_GL if wanted else "")
     if not facts.drawings:
-        yield Finding("note", "renderers", "none was tried, for the simulator is not there")
+        yield Finding("note", "renderers", "not tried, because the simulator is missing")
     state = blame(facts) if opengl and "warp" not in drawn else "note"
     if facts.mujoco_gl and facts.mujoco_gl not in BACKENDS:
         said = f"{facts.mujoco_gl} is none of {', '.join(BACKENDS)}: OpenGL cannot be used"
@@ -46,7 +46,7 @@ def judge_renderers(facts: Facts) -> Iterator[Finding]:
 
 
 def who_draws(facts: Facts) -> set[str]:
-    """The renderers that work."""
+    """The names of the renderers that work."""
     return {name for name, drawing in facts.drawings.items() if drawing.frames_per_s}
 
 
@@ -54,7 +54,7 @@ def _why_no_opengl(facts: Facts, name: str) -> str:
     failure = facts.drawings[name].failure
     if name == "glfw" and not facts.has_display:
         return "it needs a display, and there is none"
-    # PyOpenGL calls functions of a library that it has not found
+    # PyOpenGL calls functions of a library even if it did not find the library.
     if re.search("'NoneType' object has no attribute '(egl|gl|OSMesa)", failure):
         return "its library is not installed"
     return split(failure)[0]
@@ -63,13 +63,13 @@ def _why_no_opengl(facts: Facts, name: str) -> str:
 def _judge_warp(facts: Facts, drawing: Drawing) -> Finding:
     said, remedy = split(drawing.failure)
     if "[Errno" in said:
-        remedy = "export WARP_CACHE_PATH=/tmp/warp"  # its kernels have no place
+        remedy = "export WARP_CACHE_PATH=/tmp/warp"  # it cannot write its compiled kernels
     elif not remedy and not _simulator_is_wrong(facts):
         remedy = REINSTALL_WARP
     return Finding(blame(facts), "warp", f"does not draw: {said}", remedy)
 
 
 def _simulator_is_wrong(facts: Facts) -> bool:
-    """Then the renderers are not to blame."""
+    """True if drawing fails because of the simulator, not of a renderer."""
     missing = not {"mujoco", "dm-control"} <= set(facts.versions)
     return missing or bool(facts.simulator_failure) or fits(facts.versions["mujoco"], ">=4")

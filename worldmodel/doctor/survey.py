@@ -1,4 +1,4 @@
-"""Everything that is asked of a machine."""
+"""Gather the facts of this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from worldmodel.doctor.elsewhere import alone, ask
 from worldmodel.doctor.facts import Arithmetic, Drawing, Facts, Trial
 from worldmodel.envs.gl import BACKENDS
 
-# seconds until no answer is the answer; warp may have to compile its kernels
+# Seconds to wait for an answer; warp may have to compile its kernels.
 PATIENCE_S = 60
 PATIENCE_COMPILING_S = 240
 
@@ -27,8 +27,8 @@ PATIENCE_COMPILING_S = 240
 def gather(
     pictures: Path | None = None, announce: Callable[[str], None] = lambda text: None
 ) -> Facts:
-    """Asks the machine, for a quarter of a minute. ``pictures``: a folder for what is drawn."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # before there is our own
+    """Ask the machine, which takes from 15 s to some minutes. ``pictures``: a folder for images."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # before the probes add to it
     versions = _installed()
     announce("asking torch")
     arithmetic = ask("examine_arithmetic", PATIENCE_S)
@@ -67,19 +67,19 @@ def gather(
 
 
 def _installed() -> dict[str, str]:
-    """Every package that can be seen, by its normal name."""
-    found: dict[str, str] = {}
+    """The versions of all installed packages, by normalised name."""
+    versions: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]
-        if name:  # a half-removed package has none
-            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), distribution.version)
-    return found
+        if name:  # a package that was removed by halves has none
+            versions.setdefault(re.sub(r"[-_.]+", "-", name).lower(), distribution.version)
+    return versions
 
 
 def _requirements() -> tuple[str, ...]:
     try:
         return tuple(importlib.metadata.requires("worldmodel") or ())
-    except importlib.metadata.PackageNotFoundError:  # run from its folder
+    except importlib.metadata.PackageNotFoundError:  # not installed: it runs from its folder
         return ()
 
 
@@ -91,7 +91,7 @@ def _try_drawing(name: str, pictures: Path | None) -> Drawing:
 
 
 def _gpus() -> tuple[str, ...]:
-    """As the driver names them; not through torch, which may be built without."""
+    """The names of GPUs from their driver, because torch may be built without CUDA."""
     if shutil.which("nvidia-smi") is None:
         return ()
     ask = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
@@ -103,7 +103,7 @@ def _gpus() -> tuple[str, ...]:
 
 
 def _memory_gb(meminfo: Path, group: Path) -> float | None:
-    """What the machine can still give, or what a container's limit leaves of it."""
+    """Free memory of the machine, or what the limit of a container leaves of it."""
     free = []
     with contextlib.suppress(OSError):
         free += [1024 * int(kb) for kb in re.findall(r"MemAvailable: *(\d+)", meminfo.read_text())]
@@ -111,12 +111,12 @@ def _memory_gb(meminfo: Path, group: Path) -> float | None:
         limit = int((group / "memory.max").read_text())
         kept = int((group / "memory.current").read_text())
         cached = re.findall(r"inactive_file (\d+)", (group / "memory.stat").read_text())
-        free.append(limit - kept + sum(map(int, cached)))  # files are let go when memory is short
+        free.append(limit - kept + sum(map(int, cached)))  # memory of cached files counts as free
     return min(free) / 1e9 if free else None
 
 
 def _folder_failure(folder: str) -> str:
-    """Tried: permissions alone do not tell of a read-only disk, or of a full one."""
+    """Try to write, because permissions do not show a read-only or a full disk."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"0")
