@@ -7,9 +7,17 @@ import pytest
 import torch
 
 from tests.test_losses import make_batch
+from worldmodel.checkpoint import pack_optimizer
 from worldmodel.checks import read
 from worldmodel.config import Config
-from worldmodel.learner import InTurn, Learner, choose_precision, clip_gradients
+from worldmodel.learner import (
+    MOST_SKIPS,
+    InTurn,
+    Learner,
+    choose_precision,
+    clip_gradients,
+    gradient_norm,
+)
 from worldmodel.machine import second_thread
 from worldmodel.models import WorldModel, build
 from worldmodel.presets import load_preset
@@ -212,8 +220,65 @@ def test_gradients_are_clipped_as_pytorch_clips_them(most: float) -> None:
     for one, other in zip(ours[:2], theirs, strict=False):  # the last has learned nothing
         one.grad = torch.randn(3)
         other.grad = one.grad.clone()
-    clip_gradients(ours, most)
+    clip_gradients(ours, most, gradient_norm(ours))
     torch.nn.utils.clip_grad_norm_(theirs, most)
     for one, other in zip(ours[:2], theirs, strict=False):
         torch.testing.assert_close(one.grad, other.grad)
     assert ours[2].grad is None
+
+
+def spoil_gradient(parameter: torch.nn.Parameter, number: float, updates: int = 1) -> None:
+    """One number of its gradient becomes NaN or infinite, in so many updates from now on."""
+    left = iter(range(updates))
+
+    def spoiled(gradient: torch.Tensor) -> torch.Tensor:
+        if next(left, None) is None:
+            return gradient
+        gradient = gradient.clone()
+        gradient[(0,) * gradient.dim()] = number
+        return gradient
+
+    parameter.register_hook(spoiled)
+
+
+@pytest.mark.parametrize("part", ["encoder", "policy"])
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_one_infinite_gradient_leaves_weights_optimizer_and_average_as_they_were(
+    model: WorldModel, tiny: Config, part: str, number: float
+) -> None:
+    learner = Learner(model, tiny)
+    learner.update(make_batch(3, 5))
+    assert not learner.skipped
+
+    def held() -> dict[str, torch.Tensor]:
+        parts = {
+            "model": model.state_dict(),
+            "averaged": learner.averaged.state_dict(),
+            "optimizer": pack_optimizer(learner.optimizer),
+            "learner": {"updates": learner.updates},
+        }
+        return {
+            f"{group}: {name}": tensor.clone()
+            for group, named in parts.items()
+            for name, tensor in named.items()
+        }
+
+    before = held()
+    spoil_gradient(next(getattr(model, part).parameters()), number)
+    learner.update(make_batch(3, 5))
+    assert learner.skipped
+    after = held()
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+
+    learner.update(make_batch(3, 5))  # and the next one learns
+    assert not learner.skipped
+    assert not torch.equal(before["learner: updates"], learner.updates)
+
+
+def test_many_infinite_gradients_in_a_row_end_the_run(model: WorldModel, tiny: Config) -> None:
+    learner = Learner(model, tiny)
+    spoil_gradient(next(model.encoder.parameters()), float("inf"), updates=MOST_SKIPS)
+    for _ in range(MOST_SKIPS - 1):
+        learner.update(make_batch(3, 5))
+    with pytest.raises(RuntimeError, match=f"NaN or infinite in {MOST_SKIPS} updates in a row"):
+        learner.update(make_batch(3, 5))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import worldmodel
 from tests.conftest import TINY, Painter
+from tests.test_learner import spoil_gradient
 from tests.test_rollout import Broken
 from worldmodel import checkpoint
 from worldmodel.agent import Agent
@@ -342,3 +343,54 @@ def test_weights_that_are_not_finite_are_refused_by_the_tensors_name(
         worldmodel.load(run)
     shutil.move(run / "checkpoints" / f"{whole.step + 1:09d}", tmp_path)
     worldmodel.load(run)  # as the sentence says
+
+
+def test_a_skipped_update_is_counted_told_once_and_kept(
+    tiny: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, env = tmp_path / "run", make_env("toy", tiny.env)
+    training = Training(tiny, run, env, own_env=True, device="cpu")
+    spoil_gradient(next(training.model.encoder.parameters()), np.inf, updates=2)
+    with Progress("skips", steps=300, minutes=None) as progress:
+        training.go_on(300, None, progress)
+    training.close()
+    assert capsys.readouterr().out.count("gradient was NaN or infinite") == 1
+    rows = read_metrics(run / "metrics.jsonl")
+    assert [row["skipped_updates"] for row in rows if "skipped_updates" in row][-1] == 2
+    again = Training(tiny, run, env, own_env=True, device="cpu")
+    assert again.skipped == 2
+    again.close()
+
+
+def test_weights_that_are_not_finite_are_not_saved(tiny: Config, tmp_path: Path) -> None:
+    run, env = tmp_path / "run", make_env("toy", tiny.env)
+    go(tiny, run, steps=100)
+    training = Training(tiny, run, env, own_env=True, device="cpu")
+    before = sorted(path.name for path in (run / "checkpoints").iterdir())
+    with torch.no_grad():
+        next(training.learner.averaged.encoder.parameters()).view(-1)[0] = torch.nan
+    said = r"averaged: encoder\..*: 1 of \d+ are NaN or infinite, so no checkpoint was written"
+    with pytest.raises(RuntimeError, match=said):
+        training.save()
+    training.close()
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == before
+
+
+@pytest.mark.parametrize("group", ["model", "optimizer"])
+def test_a_run_goes_on_from_the_checkpoint_before_one_that_is_not_finite(
+    tiny: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture, group: str
+) -> None:
+    run = tmp_path / "run"
+    go(tiny, run, steps=300)
+    whole = saved(run)
+    poisoned = {name: dict(tensors) for name, tensors in whole.tensors.items()}
+    for name, tensor in poisoned[group].items():
+        if tensor.is_floating_point() and tensor.numel():
+            poisoned[group][name] = torch.full_like(tensor, torch.nan)
+            break
+    path = checkpoint.save(run / "checkpoints", whole.step + 1, poisoned, whole.state)
+    outcome = go(tiny, run, steps=500)
+    assert outcome.env_steps >= 500
+    assert f"{path}: {group}: {name}: " in caplog.text
+    assert "trying the one before" in caplog.text
+    worldmodel.load(run)

@@ -24,7 +24,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,16 +63,24 @@ def save(
     tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, JSON],
     keep: int = 2,
+    finite: Collection[str] = (),
 ) -> Path:
     """A new checkpoint in ``folder``; then all but the newest ``keep`` whole ones go.
 
     Those of a later step go too: a run that saves step 1000 has left its old step 2000 behind.
+    Raise RuntimeError, and write nothing, if a number in one of the groups ``finite`` is NaN or
+    infinite.
     """
     if keep < 1:
         raise ValueError(f"keep: expected 1 or more, got {keep}")
     for group in tensors:
         if not re.fullmatch(r"\w+", group):
             raise ValueError(f"tensors: expected groups named by letters, got {group!r}")
+    if complaint := _not_finite(tensors, finite):
+        raise RuntimeError(
+            f"{folder}: {complaint}, so no checkpoint was written; the last one is whole: the same"
+            " command again goes on from there"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     _clean(folder)
     path = folder / f"{step:09d}"
@@ -111,9 +119,14 @@ def save(
     return path
 
 
-def load(folder: Path, device: torch.device | str = "cpu") -> Checkpoint | None:
-    """The newest whole checkpoint of a run; None where none was ever written."""
-    return _read_newest(folder, None, device)
+def load(
+    folder: Path, device: torch.device | str = "cpu", finite: Collection[str] = ()
+) -> Checkpoint | None:
+    """The newest whole checkpoint of a run; None where none was ever written.
+
+    One with a NaN or infinite number in a group of ``finite`` is passed over like a broken one.
+    """
+    return _read_newest(folder, None, device, finite)
 
 
 def load_group(
@@ -193,13 +206,21 @@ def set_numpy_state(generator: np.random.Generator, state: JSON) -> None:
     generator.bit_generator.state = state
 
 
-def _read_newest(folder: Path, group: str | None, device: torch.device | str) -> Checkpoint | None:
+def _read_newest(
+    folder: Path,
+    group: str | None,
+    device: torch.device | str,
+    finite: Collection[str] = (),
+) -> Checkpoint | None:
     """Past broken ones, each named; and past those that a run at work removes meanwhile."""
     looked_at: list[Path] = []
     while (candidates := _candidates(folder)) != looked_at:
         for path in candidates:
             try:
-                return _read(path, group, device)
+                checkpoint = _read(path, group, device)
+                if complaint := _not_finite(checkpoint.tensors, finite):
+                    raise BrokenCheckpointError(f"{path}: {complaint}")
+                return checkpoint
             except BrokenCheckpointError as error:
                 if path.exists():
                     logger.warning("%s; trying the one before", error)
@@ -248,6 +269,16 @@ def _read(path: Path, group: str | None, device: torch.device | str) -> Checkpoi
     except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise BrokenCheckpointError(f"{path}: manifest.json: {error!r}") from error
     return Checkpoint(step=_step(path), tensors=tensors, state=state, path=path)
+
+
+def _not_finite(tensors: Mapping[str, Mapping[str, Tensor]], groups: Collection[str]) -> str:
+    """The first tensor of these groups that holds NaN or infinity; empty where none does."""
+    for group in groups:
+        for name, tensor in tensors.get(group, {}).items():
+            broken = int((~torch.isfinite(tensor)).sum())
+            if broken:
+                return f"{group}: {name}: {broken} of {tensor.numel()} are NaN or infinite"
+    return ""
 
 
 def _candidates(folder: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from worldmodel.machine import cores, second_thread
 from worldmodel.models import WorldModel
 from worldmodel.structs import Batch, Latent
 
+MOST_SKIPS = 10  # updates in a row without a finite gradient: more will not bring one
 # The parts of a model that learn what to do; the others learn what the world does.
 BEHAVIOUR = ("policy.", "value.", "slow_value.")
 
@@ -45,6 +46,8 @@ class Learner:
         self.pairs = [*self.averaged.parameters()], [*model.parameters()]  # found once
         self.updates = torch.zeros((), device=self.device)
         self.surprise = torch.zeros(0, 0)  # [B, T] of the last batch: nats times their weight
+        self.skipped = False  # whether the last update changed no weight
+        self.skips_in_a_row = 0
         self.precision = choose_precision(config.learner.precision, self.device)
         rates = config.learner
         named = model.named_parameters()
@@ -60,7 +63,12 @@ class Learner:
         )
 
     def update(self, batch: Batch) -> dict[str, float]:
-        """One gradient step for the model, and one for value and policy in its imagination."""
+        """One gradient step for the model, and one for value and policy in its imagination.
+
+        An update whose gradient is NaN or infinite is skipped: weights, optimizer and average stay
+        as they are. A few such batches are rare accidents of float32; MOST_SKIPS in a row end the
+        run.
+        """
         batch = batch.to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
         terms, posterior = joint_terms(
@@ -77,14 +85,7 @@ class Learner:
                 metrics |= self._learn_behaviour(posterior.detach(), batch.valid)
         finally:
             gradient.result()
-        fallen = self._fallen()
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * fallen
-            clip_gradients(group["params"], self.config.learner.clip)
-        self.optimizer.step()
-        if self.model.policy is not None:
-            self.model.follow_value(self.config.imagination.target_rate)
-        self._average()
+        self._step()
         return {name: float(value.detach()) for name, value in metrics.items()}
 
     def state(self) -> dict[str, Tensor]:
@@ -99,6 +100,25 @@ class Learner:
         self.generator.set_state(state["generator"].cpu())
         self.return_range.copy_(state["return_range"])
         self.updates.copy_(state["updates"])
+
+    def _step(self) -> None:
+        """Apply the gradients that were found, unless a group's norm is NaN or infinite."""
+        groups = self.optimizer.param_groups
+        norms = [gradient_norm(group["params"]) for group in groups]
+        self.skipped = not bool(torch.isfinite(torch.stack(norms)).all())
+        if self.skipped:
+            self.skips_in_a_row += 1
+            refuse_more_skips(self.skips_in_a_row)
+            return
+        self.skips_in_a_row = 0
+        fallen = self._fallen()
+        for group, rate, norm in zip(groups, self.rates, norms, strict=True):
+            group["lr"] = rate * fallen
+            clip_gradients(group["params"], self.config.learner.clip, norm)
+        self.optimizer.step()
+        if self.model.policy is not None:
+            self.model.follow_value(self.config.imagination.target_rate)
+        self._average()
 
     def _fallen(self) -> float:
         """What is left of the rates at the next update."""
@@ -158,10 +178,13 @@ class Learner:
         }
 
 
-def clip_gradients(parameters: Sequence[nn.Parameter], most: float) -> None:
-    """Gradients whose norm is larger than ``most`` are scaled to it; others are not touched."""
-    gradients = [each.grad for each in parameters if each.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
+def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """The length of all gradients as one vector: [], NaN or infinite where one of them is."""
+    return nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], most: float, norm: Tensor) -> None:
+    """Scale gradients of length ``norm``, which is finite, to at most ``most``."""
     if norm > most:
         nn.utils.clip_grads_with_norm_(parameters, most, norm)
 
@@ -183,6 +206,15 @@ def refuse_infinite(losses: Mapping[str, Tensor]) -> None:
                 f"learner: the {name} loss became {loss.item()}; the last checkpoint is whole;"
                 " try smaller rates (--learner.model_rate, value_rate, policy_rate)"
             )
+
+
+def refuse_more_skips(in_a_row: int) -> None:
+    if in_a_row >= MOST_SKIPS:
+        raise RuntimeError(
+            f"learner: the gradient was NaN or infinite in {in_a_row} updates in a row; no weight"
+            " was changed by them, and the last checkpoint is whole; try smaller rates"
+            " (--learner.model_rate, value_rate, policy_rate) or --learner.precision float32"
+        )
 
 
 def choose_precision(

@@ -7,6 +7,7 @@
     train_return                  return of the last training episode
     loss/NAME                     losses of the last updates
     updates_per_s, frames_per_s   how fast it learns and collects
+    skipped_updates               updates so far whose gradient was NaN or infinite
     plan_ms                       what one plan takes
 """
 

@@ -60,6 +60,9 @@ from worldmodel.structs import Spec
 FINAL_EPISODES = 10  # of the evaluation at the end
 CHECKPOINT_SECONDS = 60.0  # at the end of a round, if the last one is older
 REPORT_SECONDS = 2.0  # between two looks at the losses while learning
+# Groups of a checkpoint in which no number may be NaN or infinite; a row that nobody has learned
+# from surprises infinitely.
+FINITE = ("model", "averaged", "acting", "optimizer", "learner")
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,7 @@ class Training:
         self.returns: list[float] = []
         self.evaluated_at = 0  # updates, of the last evaluation that ended a sitting
         self.dropped = 0
+        self.skipped = 0  # updates whose gradient was not finite
         self.replaced = 0  # collecting processes that died or hung
         self.interrupted = False
         self.own_env = env if own_env else None
@@ -314,6 +318,8 @@ class Training:
             losses = self.learner.update(batch)
             self.replay.surprise.note(batch.window, self.learner.surprise)
             self.updates += 1
+            if self.learner.skipped:
+                self._tell_skipped(progress)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value
             now = time.monotonic()
@@ -325,6 +331,7 @@ class Training:
                         "env_steps": self.replay.env_steps,
                         "wall_clock_s": self.wall_clock_s,
                         "updates_per_s": count / (now - begun),
+                        "skipped_updates": self.skipped,
                         **{f"loss/{name}": value / count for name, value in sums.items()},
                     }
                 )
@@ -336,9 +343,19 @@ class Training:
                     "wall_clock_s": self.wall_clock_s,
                     "updates": self.updates,
                     "updates_per_s": count / (time.monotonic() - begun),
+                    "skipped_updates": self.skipped,
                     **{f"loss/{name}": value / count for name, value in sums.items()},
                 }
             )
+
+    def _tell_skipped(self, progress: Progress) -> None:
+        """Count an update without a finite gradient, and say so the first time."""
+        if self.skipped == 0:
+            progress.event(
+                f"update {self.updates:,} was skipped: its gradient was NaN or infinite; later ones"
+                " are counted as skipped_updates in metrics.jsonl"
+            )
+        self.skipped += 1
 
     def _keep(self, done: JobDone, progress: Progress) -> None:
         """Collected episodes become experience."""
@@ -410,14 +427,17 @@ class Training:
                 "evaluated_at": self.evaluated_at,
                 "dropped": self.dropped,
                 "replaced": self.replaced,
+                "skipped": self.skipped,
                 "data_random": checkpoint.numpy_state(self.data_random),
                 "journal": self.journal.position(),
             },
+            finite=FINITE,
         )
         self.saved_at = time.monotonic()
 
     def _restore(self) -> None:
-        saved = checkpoint.load(self.run / "checkpoints", next(self.model.parameters()).device)
+        device = next(self.model.parameters()).device
+        saved = checkpoint.load(self.run / "checkpoints", device, finite=FINITE)
         if saved is None:
             # nothing was learned yet; the seed episodes that are there follow from their numbers
             self.replay.keep_first(min(self.replay.episodes, self.config.loop.seed_episodes))
@@ -437,6 +457,7 @@ class Training:
         self.evaluated_at = state["evaluated_at"]
         self.dropped = state["dropped"]
         self.replaced = state.get("replaced", 0)  # checkpoints from before it was counted
+        self.skipped = state.get("skipped", 0)  # likewise
         checkpoint.set_numpy_state(self.data_random, state["data_random"])
         self.replay.keep_first(state["episodes"])
         if "surprise" in saved.tensors:  # checkpoints from before it was known have none

@@ -17,7 +17,7 @@ from worldmodel.bench.floor import NAMES, SIZE, operations, product_rates
 from worldmodel.bench.measure import Cell, Table, interleave
 from worldmodel.bench.straightforward import Planet
 from worldmodel.config import Config
-from worldmodel.learner import InTurn, Learner, clip_gradients
+from worldmodel.learner import InTurn, Learner, clip_gradients, gradient_norm
 from worldmodel.losses.joint import joint_terms, mean_over_valid
 from worldmodel.machine import cores, second_thread
 from worldmodel.models import build
@@ -130,7 +130,7 @@ def _works(config: Config, precision: str) -> dict[str, Callable[[], object]]:
     gradients = [parameter for parameter in learner.world_parameters if parameter.grad is not None]
 
     def optimize() -> None:
-        clip_gradients(gradients, config.learner.clip)
+        clip_gradients(gradients, config.learner.clip, gradient_norm(gradients))
         learner.optimizer.step()
 
     works: dict[str, Callable[[], object]] = {
