@@ -24,12 +24,14 @@ import yaml
 from tests.conftest import TINY, report_quickly
 from tests.test_config import CHANGES, LEAVES, value_at
 from worldmodel import checkpoint, cli, loop, run_folder
+from worldmodel.checks import ConfigError
 from worldmodel.cli import main, renderer, train
 from worldmodel.cli.settings import parse_train
 from worldmodel.config import Config
 from worldmodel.log import read_evaluations
 from worldmodel.loop import FINAL_EPISODES
 from worldmodel.presets import load_yaml
+from worldmodel.visualize import NoTruthError, true_states
 
 STEPS = 320  # two seed episodes of the toy
 # long rows: a test plays many episodes
@@ -623,6 +625,93 @@ def test_another_renderer_is_used_only_when_asked_for(
     told = tell(capsys, "eval", moved, "--renderer", "auto", "--episodes", 1)
     assert told.code == 0
     assert "drawn by toy; the run was trained on images of gl" in told.out
+
+
+@pytest.fixture
+def received(here: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run whose config.yaml names a module that lies here and leaves a mark when imported."""
+    pytest.importorskip("gymnasium")
+    (here / "stranger.py").write_text("open('imported', 'w').close()")
+    monkeypatch.syspath_prepend(str(here))
+    monkeypatch.delitem(sys.modules, "stranger", raising=False)
+    copy = here / "received"
+    shutil.copytree(run, copy)
+    about = yaml.safe_load((copy / "config.yaml").read_text())
+    about["settings"]["task"] = "gym:stranger:Robot-v0"
+    (copy / "config.yaml").write_text(yaml.safe_dump(about))
+    return copy
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("eval", "{run}", "--episodes", "1"),
+        ("export", "{run}", "--episodes", "1"),
+        ("bench", "plan", "--repetitions", "1", "--run", "{run}"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_no_module_is_imported_that_a_received_run_names(
+    command: tuple[str, ...],
+    here: Path,
+    received: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from worldmodel import bench, export
+
+    monkeypatch.setattr(export, "require_libraries", lambda: None)
+    monkeypatch.setattr(bench, "bench_plan", lambda *_: [])
+    words = [word.format(run=received) for word in command]
+    told = tell(capsys, *words)
+    assert (told.code, "would import the module stranger" in told.err) == (2, True), told.err
+    assert "--trust" in told.err
+    assert not (here / "imported").exists()
+    told = tell(capsys, *words, "--trust")
+    assert (told.code, "gymnasium knows no stranger:Robot-v0" in told.err) == (2, True), told.err
+    assert (here / "imported").exists()
+
+
+def test_a_report_of_a_received_run_imports_no_module(
+    here: Path, received: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = run_folder.read_run(received)
+    for trust in (False, True):
+        with pytest.raises(NoTruthError, match=r"stranger") as no:
+            true_states(config, [], [], trust=trust)
+        assert ("--trust" in str(no.value)) != trust
+        assert (here / "imported").exists() == trust
+
+
+def test_a_watched_run_and_a_report_take_the_word_of_a_person(
+    here: Path, received: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from worldmodel import visualize
+
+    asked: list[bool] = []
+
+    def note(*_: Any, trust: bool = False) -> Any:
+        asked.append(trust)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr(visualize, "visualize_run", note)
+    for words in ([], ["--trust"]):
+        tell(capsys, "visualize", received, *words)
+    assert asked == [False, True]
+
+
+def test_a_preset_that_names_a_module_trains_only_where_the_task_is_typed(
+    here: Path, received: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preset = here / "sent.yaml"
+    preset.write_text(yaml.safe_dump({**TINY, "task": "gym:stranger:Robot-v0"}))
+    words = ["train", preset, "--steps", "50", "--run", "new"]
+    assert_mistake(capsys, here, words, ["sent.yaml names gym:str", "--task gym:stranger:Robot-v0"])
+    assert not (here / "imported").exists()
+    for typed in (["--task", "gym:stranger:Robot-v0"], ["--task=gym:stranger:Robot-v0"]):
+        told = tell(capsys, *words, *typed)
+        assert (told.code, "gymnasium knows no stranger:Robot-v0" in told.err) == (2, True)
+    assert (here / "imported").exists()
 
 
 def test_visualize_writes_a_report(

@@ -23,7 +23,7 @@ from worldmodel import checkpoint, parcel
 from worldmodel.checks import ConfigError, read
 from worldmodel.compare_settings import changes
 from worldmodel.config import Config
-from worldmodel.envs import Environment, make_env
+from worldmodel.envs import Environment, make_env_of_file
 from worldmodel.film import best_format, enlarge, side_by_side, write_film
 from worldmodel.log import EVALUATIONS, METRICS, Journal, read_evaluations, read_metrics
 from worldmodel.models import build
@@ -171,7 +171,9 @@ def command(config: Config, minutes: int) -> str:
 def _environment(config: Config, about: Mapping[str, Any]) -> Environment:
     """With the renderer that the agent learned from: the images of another look different to it."""
     renderer = about["environment"].get("renderer", config.env.renderer)
-    return make_env(config.task, dataclasses.replace(config.env, renderer=renderer), config.seed)
+    return make_env_of_file(
+        config.task, dataclasses.replace(config.env, renderer=renderer), config.seed
+    )
 
 
 def _keep(

@@ -11,6 +11,11 @@ import tyro
 
 RunFolder = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN", help="its folder")]
 
+Trust = Annotated[
+    bool,
+    tyro.conf.arg(help="play the run even if its task, gym:MODULE:ID, imports a module"),
+]
+
 
 def parse(
     name: str, command: Callable[[list[str]], int], work: Callable[..., int], typed: list[str]

@@ -14,7 +14,7 @@ import tyro
 
 from worldmodel import run_folder
 from worldmodel.checks import require
-from worldmodel.cli.arguments import parse
+from worldmodel.cli.arguments import Trust, parse
 from worldmodel.cli.doors import require_run
 from worldmodel.cli.renderer import environment_of
 from worldmodel.presets import load_preset
@@ -46,6 +46,7 @@ def _measure(
     tasks: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="TASK", help="render: the tasks to draw")
     ] = ("cartpole_swingup", "walker_walk"),
+    trust: Trust = False,
     as_json: Annotated[
         bool, tyro.conf.arg(name="json", help="nothing but one line of JSON on standard output")
     ] = False,
@@ -71,7 +72,7 @@ def _measure(
         for name in works if what == "all" else [what]:
             tables = works[name]()
             if name == "plan" and run is not None:
-                env = environment_of(run, run_folder.read_run(run), None)
+                env = environment_of(run, run_folder.read_run(run), None, trust=trust)
                 tables.append(bench.bench_quality(run_folder.load(run), env))
                 env.close()
             answer[name] = [dataclasses.asdict(table) for table in tables]

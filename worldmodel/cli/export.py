@@ -9,7 +9,7 @@ import tyro
 
 from worldmodel import run_folder
 from worldmodel.checks import require
-from worldmodel.cli.arguments import RunFolder, parse
+from worldmodel.cli.arguments import RunFolder, Trust, parse
 from worldmodel.cli.doors import require_run, require_writable
 from worldmodel.cli.renderer import Renderer, environment_of
 from worldmodel.cli.surroundings import one_thread
@@ -48,6 +48,7 @@ def _export_run(
         Renderer | None,
         tyro.conf.arg(help="draw with this one, also where the run was trained with another"),
     ] = None,
+    trust: Trust = False,
 ) -> int:
     from worldmodel import export  # runs libraries of its own
 
@@ -67,7 +68,7 @@ def _export_run(
         agent = export.with_planner(agent, planner)
     export.require_exportable(agent)
     lived = export.newest_episodes(run) if prune else []
-    env = environment_of(run, agent.config, renderer) if episodes else None
+    env = environment_of(run, agent.config, renderer, trust=trust) if episodes else None
     made_from = {
         "run": run.name,
         "task": agent.config.task,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from worldmodel import run_folder
 from worldmodel.checks import ConfigError, require
-from worldmodel.cli.arguments import RunFolder, parse
+from worldmodel.cli.arguments import RunFolder, Trust, parse
 from worldmodel.cli.doors import require_run, require_writable
 from worldmodel.cli.renderer import Renderer, environment_of
 from worldmodel.cli.screen import score, show_episode
@@ -57,6 +57,7 @@ def _play_run(
         Renderer | None,
         tyro.conf.arg(help="draw with this one, also where the run was trained with another"),
     ] = None,
+    trust: Trust = False,
 ) -> int:
     require(episodes >= 1, f"episodes: expected 1 or more, got {episodes}")
     require(seed >= 0, f"seed: expected 0 or more, got {seed}")
@@ -66,7 +67,7 @@ def _play_run(
     config = run_folder.read_run(run)
     agent = run_folder.load(run)
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        env = environment_of(run, config, renderer)
+        env = environment_of(run, config, renderer, trust=trust)
         try:
             with one_thread():
                 evaluated = evaluate(agent, env, episodes, seed, show_episode)

@@ -9,16 +9,21 @@ from typing import Literal
 from worldmodel import run_folder
 from worldmodel.checks import ConfigError
 from worldmodel.config import Config
-from worldmodel.envs import Environment, make_env
+from worldmodel.envs import Environment, make_env_of_file
 
 Renderer = Literal["auto", "warp", "gl"]
 
 
-def environment_of(run: Path, config: Config, renderer: Renderer | None) -> Environment:
-    """The run's own. Another renderer draws other images, so it is a person who asks for it."""
+def environment_of(
+    run: Path, config: Config, renderer: Renderer | None, *, trust: bool
+) -> Environment:
+    """The run's own. Another renderer draws other images, so it is a person who asks for it.
+
+    ``trust``: a module that the run's task names may be imported.
+    """
     recorded = run_folder.read_about(run)["environment"].get("renderer")
     wished = dataclasses.replace(config.env, renderer=renderer or config.env.renderer)
-    env = make_env(config.task, wished, config.seed)
+    env = make_env_of_file(config.task, wished, config.seed, trust=trust)
     found = env.describe().get("renderer")
     if renderer not in (None, "auto", found):
         env.close()

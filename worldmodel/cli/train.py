@@ -23,6 +23,7 @@ from worldmodel.cli.settings import (
 )
 from worldmodel.cli.visualize import report
 from worldmodel.config import Config
+from worldmodel.envs import module_of
 from worldmodel.log import EVALUATIONS, read_evaluations
 
 
@@ -39,6 +40,8 @@ def command(typed: list[str]) -> int:
     parsed = parse_train(command, base, typed)
     if word == base.task != preset and parsed.task != word:
         raise ConfigError(f"task: two are given, {word} and --task {parsed.task}")
+    if module_of(parsed.task):
+        _require_typed(parsed.task, preset, typed)
     sections = {f.name: getattr(parsed, f.name) for f in settings_fields()}
     configs = [
         dataclasses.replace(base, task=parsed.task, seed=seed, **sections)
@@ -74,6 +77,15 @@ def command(typed: list[str]) -> int:
     return 0
 
 
+def _require_typed(task: str, preset: str, typed: list[str]) -> None:
+    """A preset may have come from anybody: only who types a module's name has it imported."""
+    if not any(word == task or word.endswith(f"={task}") for word in typed):
+        raise ConfigError(
+            f"task: {preset} names {task}, which would import the module {module_of(task)}; if you"
+            f" trust it, type it yourself: --task {task}"
+        )
+
+
 def _run_folder(wished: Path | None, preset: str, config: Config, seeds: int) -> Path:
     if wished is None:
         return run_folder.default_run(preset, config)
@@ -104,6 +116,6 @@ def _finish(run: Path) -> None:
         print(f"the end came before the first checkpoint of {run}; give it more")
         return
     try:
-        report(run_folder.load(run), run, run / "report")
+        report(run_folder.load(run), run, run / "report", trust=True)  # the task was typed
     except (ValueError, OSError) as error:  # the run is whole without it
         print(f"no report: {error}")

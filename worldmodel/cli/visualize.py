@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from worldmodel import run_folder
-from worldmodel.cli.arguments import RunFolder, parse
+from worldmodel.cli.arguments import RunFolder, Trust, parse
 from worldmodel.cli.doors import made_by_another, require_run, require_writable
 from worldmodel.cli.surroundings import one_thread
 
@@ -31,21 +31,22 @@ def _draw_run(
     out: Annotated[
         Path | None, tyro.conf.arg(metavar="DIR", help="default: report inside the run")
     ] = None,
+    trust: Trust = False,
 ) -> int:
     require_run(run)
     out = out or run / "report"
     require_writable(out, "out")
     with made_by_another(run):
         agent = run_folder.load(run)
-    report(agent, run, out)
+    report(agent, run, out, trust=trust)
     return 0
 
 
-def report(agent: Any, run: Path, out: Path) -> None:
+def report(agent: Any, run: Path, out: Path, *, trust: bool) -> None:
     from worldmodel.visualize import visualize_run  # loads plotting
 
     with one_thread():
-        summary = visualize_run(agent, run, out)
+        summary = visualize_run(agent, run, out, trust=trust)
     for line in (summary, *summary.notes, f"{len(summary.files)} files in {out}"):
         print(line)
     print(f"to be read: {out / 'report.html'}")

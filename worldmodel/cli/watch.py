@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from worldmodel import run_folder
-from worldmodel.cli.arguments import RunFolder, parse
+from worldmodel.cli.arguments import RunFolder, Trust, parse
 from worldmodel.cli.doors import require_run
 from worldmodel.cli.surroundings import one_thread
 from worldmodel.watch import PORT, Watch, in_another_process
@@ -32,9 +32,10 @@ def _follow_run(
     run: RunFolder,
     *,
     port: Annotated[int, tyro.conf.arg(metavar="N", help="of 127.0.0.1; 0: a free one")] = PORT,
+    trust: Trust = False,
 ) -> int:
     require_run(run)
-    draw = in_another_process(partial(_draw, run))
+    draw = in_another_process(partial(_draw, run, trust))
     with contextlib.suppress(KeyboardInterrupt), Watch(run, port, draw) as watch:
         if hasattr(os, "nice"):
             os.nice(10)  # a training beside it goes first
@@ -43,8 +44,8 @@ def _follow_run(
     return 0
 
 
-def _draw(run: Path, folder: Path) -> None:
+def _draw(run: Path, trust: bool, folder: Path) -> None:
     from worldmodel.visualize import visualize_run  # loads plotting
 
     with one_thread():
-        visualize_run(run_folder.load(run), run, folder)
+        visualize_run(run_folder.load(run), run, folder, trust=trust)

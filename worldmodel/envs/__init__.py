@@ -21,6 +21,8 @@ __all__ = [
     "as_gym",
     "check_env",
     "make_env",
+    "make_env_of_file",
+    "module_of",
     "resize",
     "tasks",
 ]
@@ -46,6 +48,29 @@ def make_env(task: str, config: EnvConfig = _DEFAULTS, seed: int = 0) -> Environ
     from worldmodel.envs.sensing import Sensing
 
     return Sensing(env)
+
+
+def make_env_of_file(
+    task: str, config: EnvConfig = _DEFAULTS, seed: int = 0, *, trust: bool = False
+) -> Environment:
+    """``make_env`` for a task that a file names, such as a run's config.yaml.
+
+    Refuses ``gym:MODULE:ID`` without ``trust``: importing MODULE runs its code, and whoever opens
+    a file that he was sent has not asked for that.
+    """
+    module = module_of(task)
+    if module and not trust:
+        raise ConfigError(
+            f"task: {task} was read from a file, and playing it would import the module {module};"
+            " if you trust the file, add --trust (eval, export, visualize, watch, bench)"
+        )
+    return make_env(task, config, seed)
+
+
+def module_of(task: str) -> str:
+    """The module that ``make_env`` imports for this task: MODULE of ``gym:MODULE:ID``, else ''."""
+    is_gym = task.startswith("gym:")
+    return task.removeprefix("gym:").rpartition(":")[0] if is_gym else ""
 
 
 def _make(task: str, config: EnvConfig, seed: int) -> Environment:

@@ -26,7 +26,7 @@ from worldmodel.agent import Agent, LatentScore
 from worldmodel.bench.measure import Cell, Table, describe
 from worldmodel.checks import ConfigError, nearest
 from worldmodel.demo import WEIGHTS
-from worldmodel.envs import Environment, make_env
+from worldmodel.envs import Environment, make_env_of_file
 from worldmodel.progress import Progress
 
 ROWS = 60  # of an attempt
@@ -178,7 +178,7 @@ def main(weights: Path, only: Sequence[str], count: int, file: Path) -> None:
     settings = replace(agent.config.planner, kind="icem", proposals=0)
     agent = Agent(agent.model, replace(agent.config, planner=settings))
     renderer = about["environment"]["renderer"]
-    env = make_env(agent.config.task, replace(agent.config.env, renderer=renderer), 0)
+    env = make_env_of_file(agent.config.task, replace(agent.config.env, renderer=renderer), 0)
     header = [
         f"python -m worldmodel.experiments.goal_distances: {agent.config.task},"
         f" {weights.name} with sha256 {about['sha256'][:12]}; {ROWS} rows an attempt",

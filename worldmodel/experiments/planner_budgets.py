@@ -28,7 +28,7 @@ from worldmodel.bench.measure import Cell, Table, describe
 from worldmodel.checks import ConfigError, nearest
 from worldmodel.config import PlannerConfig
 from worldmodel.demo import WEIGHTS
-from worldmodel.envs import Environment, make_env
+from worldmodel.envs import Environment, make_env_of_file
 from worldmodel.progress import Progress
 from worldmodel.structs import Latent
 
@@ -263,7 +263,7 @@ def main(
         if name not in agents:
             raise ConfigError(f"only: {name}: no such planner{nearest(name, list(agents))}")
     renderer = about["environment"]["renderer"]
-    env = make_env(agent.config.task, replace(agent.config.env, renderer=renderer), seed)
+    env = make_env_of_file(agent.config.task, replace(agent.config.env, renderer=renderer), seed)
     played: list[Episode] = read(file)
     header = [
         f"python -m worldmodel.experiments.planner_budgets{' --deadlines' if deadlines else ''}:"

@@ -61,19 +61,30 @@ class Summary:
         )
 
 
-def visualize_run(agent: Agent, run: Path, out: Path | None = None) -> Summary:
-    """The run's held-out episodes, seen by its agent; to ``RUN/report`` unless told otherwise."""
+def visualize_run(
+    agent: Agent, run: Path, out: Path | None = None, *, trust: bool = False
+) -> Summary:
+    """The run's held-out episodes, seen by its agent; to ``RUN/report`` unless told otherwise.
+
+    ``trust``: a module that the run's task names may be imported, to play the episodes again.
+    """
     source = read_source(run)
     out = run / "report" if out is None else out
-    return visualize(agent, list(source.heldout.values()), out, source)
+    return visualize(agent, list(source.heldout.values()), out, source, trust=trust)
 
 
 def visualize(
-    agent: Agent, episodes: Sequence[Episode], out: Path, source: Source | None = None
+    agent: Agent,
+    episodes: Sequence[Episode],
+    out: Path,
+    source: Source | None = None,
+    *,
+    trust: bool = False,
 ) -> Summary:
     """Write everything that can be seen of the model on episodes it was never trained on.
 
     ``source``: where its curves, its training images and the episodes' seeds are found.
+    ``trust``: a module that the task names may be imported.
     """
     check_fit(agent, episodes)
     long = long_enough(episodes, CONTEXT)
@@ -99,7 +110,7 @@ def visualize(
         ]
         learned = [show_reward(folder, reward)]
         returns, planned = show_plans(folder, agent, episodes, beliefs, seeds)
-        probes, mapped = show_latents(folder, agent, episodes, beliefs, seeds)
+        probes, mapped = show_latents(folder, agent, episodes, beliefs, seeds, trust=trust)
         errors = measured.result()
     sections = [*seen, show_horizon(folder, errors), *learned, *planned, *mapped]
     if source is not None:

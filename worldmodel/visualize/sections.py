@@ -245,6 +245,8 @@ def show_latents(
     episodes: Sequence[Episode],
     beliefs: Latent,
     seeds: Sequence[int] | None,
+    *,
+    trust: bool,
 ) -> tuple[list[Probe], list[Section]]:
     lengths = [len(episode) for episode in episodes]
     every = beliefs.features.double().cpu().numpy()
@@ -253,7 +255,7 @@ def show_latents(
     try:
         if seeds is None:
             raise NoTruthError("the run does not say from which seeds its episodes started")
-        states = true_states(agent.config, episodes, seeds)
+        states = true_states(agent.config, episodes, seeds, trust=trust)
     except NoTruthError as error:
         folder.notes.append(f"no true states beside the latent ones: {error}")
     found = map_latents(features)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.config import Config
-from worldmodel.envs import Environment, make_env
+from worldmodel.envs import Environment, make_env_of_file
 from worldmodel.structs import Episode
 
 ANGLE = "angle of "  # begins the name of a raw angle, which is probed by its sine and cosine
@@ -54,10 +54,15 @@ class NoTruthError(RuntimeError):
     """The true states cannot be had; the message says why, in one sentence."""
 
 
-def true_states(config: Config, episodes: Sequence[Episode], seeds: Sequence[int]) -> list[States]:
-    """Of each row of each episode; ``NoTruthError`` where they cannot be had."""
+def true_states(
+    config: Config, episodes: Sequence[Episode], seeds: Sequence[int], *, trust: bool = False
+) -> list[States]:
+    """Of each row of each episode; ``NoTruthError`` where they cannot be had.
+
+    ``trust``: a module that the task names may be imported.
+    """
     try:
-        env = make_env(config.task, config.env, config.seed)
+        env = make_env_of_file(config.task, config.env, config.seed, trust=trust)
     except (ImportError, RuntimeError, ValueError) as error:
         raise NoTruthError(f"the task cannot be played here: {error}") from error
     try:
