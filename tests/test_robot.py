@@ -258,9 +258,10 @@ def test_limits_that_cannot_be_are_refused_by_name(
 class Clock:
     def __init__(self) -> None:
         self.now = 100.0
+        self.wrong_by = 0.0
 
     def __call__(self) -> float:
-        return self.now
+        return self.now + self.wrong_by
 
 
 class FakeWorker:
@@ -436,6 +437,69 @@ def test_a_broken_clock_stops_the_motor() -> None:
     assert bench.controller.state == "stop"
     assert bench.controller.counts["own_error"] == 1
     assert "clock" in str(bench.controller.last_error)
+
+
+def test_a_clock_that_jumps_ahead_and_comes_back_holds_no_action_for_ever() -> None:
+    bench = Bench()
+    bench.states(3)
+    bench.clock.now += 3600
+    bench.states(1)
+    bench.clock.now -= 3600
+    assert bench.states(2) == ["plan"] * 2
+    assert [row.begins for row in bench.worker.rows] == [True, False, False, True, True, False]
+    went = bench.states(20, image=None)
+    assert went[:5] == ["shifted"] * 2 + ["hold"] * 2 + ["stop"]
+    assert set(went[5:]) == {"stop"}
+    assert bench.controller.counts["clock_back"] == 1
+
+
+def test_images_are_late_and_frozen_by_a_clock_that_came_back_too() -> None:
+    bench = Bench()
+    bench.clock.now += 3600
+    bench.states(2)
+    bench.clock.now -= 3600
+    assert bench.states(1, taken_at=bench.clock.now - 0.1) == ["plan"]
+    bench.states(1, taken_at=bench.clock.now - 0.4)
+    assert bench.controller.counts["late_image"] == 1
+    bench.states(8, image=bench.image())
+    assert bench.controller.counts["frozen_image"] == 5
+    assert bench.controller.state == "stop"
+
+
+def test_no_plan_from_before_a_step_back_of_the_clock_is_followed() -> None:
+    bench = Bench()
+    bench.states(2)
+    bench.clock.now -= 0.2  # and 0.1 on in each step
+    assert bench.states(5, image=None)[0] == "hold"
+    assert bench.controller.state == "stop"
+
+
+def test_a_clock_that_runs_backwards_comes_to_a_stop() -> None:
+    bench = Bench()
+    bench.states(2)
+    went = []
+    for _ in range(10):
+        bench.clock.now -= 0.2  # and 0.1 on in each step
+        went += bench.states(1, image=None)
+    assert went == ["hold"] * 2 + ["stop"] * 8
+    assert bench.controller.counts["clock_back"] == 10
+
+
+def test_a_clock_that_steps_back_within_a_step_makes_nobody_wait_longer() -> None:
+    bench = Bench()
+    waited: list[float] = []
+
+    def hand_over(row: Row) -> None:
+        bench.clock.now -= 3600
+
+    def answers(number: int, wait_s: float) -> list[Answer]:
+        waited.append(wait_s)
+        return []
+
+    bench.worker.hand_over = hand_over  # type: ignore[method-assign]
+    bench.worker.answers = answers  # type: ignore[method-assign]
+    bench.step()
+    assert waited == [0.05]
 
 
 @pytest.mark.parametrize("fault", range(7))
@@ -682,7 +746,7 @@ def any_drive(seed: int, steps: int) -> None:
         joints = joints if moods["image"] == "stuck" else random.standard_normal(5)
         felt = JUNK[random.integers(len(JUNK))] if moods["image"] == "bad_vector" else joints
         sensed = image if random.random() < 0.01 else {"image": image, "joints": felt}
-        taken_at = clock.now - random.uniform(0.36, 9) if moods["image"] == "late" else None
+        taken_at = clock() - random.uniform(0.36, 9) if moods["image"] == "late" else None
         # What has just begun to stand still is still believed, and each sense may do so in turn.
         still_believed = moods["image"] in ("frozen", "stuck") and clock.now - mood_since <= 0.35
         if moods["image"] is None or still_believed:
@@ -698,6 +762,11 @@ def any_drive(seed: int, steps: int) -> None:
             assert not controller.is_armed
         last = action
         clock.now = before + period * random.choice([0.2, 1.0, 1.0, 1.0, 1.3, 5.0])
+        if random.random() < 0.01:
+            clock.wrong_by += random.choice([1.0, 3600.0])
+        elif random.random() < 0.02:  # back, which passes for a period
+            clock.now = before + period
+            clock.wrong_by -= period + random.choice([0.01, 1.0, 3600.0])
     counts = controller.counts
     assert sum(counts[rung] for rung in ("plan", "shifted", "hold", "stop")) == steps
     assert counts["own_error"] == 0

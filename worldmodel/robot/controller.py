@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from worldmodel.agent import Agent
+from worldmodel.robot.clock import Clock
 from worldmodel.robot.guard import Guard
 from worldmodel.robot.senses import FAULTS, Seen, Senses
 from worldmodel.robot.worker import Answer, ProcessWorker, Row, Worker
 
 Rung = Literal["plan", "shifted", "hold", "stop"]
 RUNGS: tuple[Rung, ...] = ("plan", "shifted", "hold", "stop")
-EVENTS = ("bad_executed", "bad_plan", "planner_error", "own_error")
+EVENTS = ("bad_executed", "bad_plan", "planner_error", "own_error", "clock_back")
 LEAST_PATIENCE_S = 2.0  # a new process takes longer to begin than a slow one needs to answer
 PLANNING = 0.7  # of the time that step may take; the rest is for the way there and back
 
@@ -66,9 +67,9 @@ class Controller:
     last step, ``last_error`` what the planner threw. ``counts`` has a number for each rung; for
     images (``no_image``, ``bad_image``, ``frozen_image``, ``late_image``) and the vectors beside
     them (``bad_vector``, ``frozen_vector``); for the rest that came in or out (``bad_executed``,
-    ``bad_plan``, ``planner_error``, ``own_error``); and for the planning process (``died``,
-    ``hung``, ``restarted``, ``dropped_rows``). A stopped controller goes on watching and planning,
-    to be ready.
+    ``bad_plan``, ``planner_error``, ``own_error``, ``clock_back``); and for the planning process
+    (``died``, ``hung``, ``restarted``, ``dropped_rows``). A stopped controller goes on watching
+    and planning, to be ready.
 
     agent: an agent, a function without arguments that makes one (``functools.partial
         (worldmodel.load, run)``; the planning process calls it), or a ``Worker``, for tests.
@@ -81,7 +82,8 @@ class Controller:
         as the counters of a robot at rest do.
     answer_within: the share of the period that ``step`` may wait for the plan of its image.
     start_s: how long the planning process may take to begin. The constructor waits for it.
-    clock: seconds that never go back; ``taken_at`` of an image is told by the same clock.
+    clock: seconds; ``taken_at`` of an image is told by the same clock. A step back is counted
+        (``clock_back``): it passes for one period, and the belief begins anew without a plan.
     """
 
     def __init__(
@@ -115,7 +117,7 @@ class Controller:
         self._rest = self._check_rest(rest)
         self.max_age_s = float(max_age_s)
         self.answer_s = answer_within * period_s  # how long a step may take
-        self._clock = clock
+        self._clock = Clock(clock, period_s)
         self._worker = self._check_agent(agent, rate_hz, start_s)
         if self._worker.action_size != self.guard.action_size:
             size = self._worker.action_size
@@ -145,6 +147,7 @@ class Controller:
         self._last = self._rest  # what went out
         self._number = 0  # of the step
         self._stepped_at: float | None = None
+        self._has_gap = False  # what happened before the next row is not known to the belief
         self._followed_at: float | None = None  # when the action last came from a plan
         self._taken_at: dict[int, float] = {}  # of the images young enough to plan from, by step
         self._plan: _Followed | None = None
@@ -189,8 +192,8 @@ class Controller:
         try:
             if executed is not None and reached is None:
                 self._counts["bad_executed"] += 1
-            now = self._now()
-            seen = self._senses.look(image, taken_at, now)
+            now = self._tick()
+            seen = self._senses.look(image, self._clock.time_of(taken_at), now)
             self._believe(seen, reached, now)
             rung, wished = self._choose(now)
         except Exception as error:  # an error of our own, or of the clock: still, an answer
@@ -219,11 +222,15 @@ class Controller:
     ) -> None:
         self.close()
 
-    def _now(self) -> float:
-        now = float(self._clock())
-        if not math.isfinite(now):
-            raise ValueError(f"clock: expected seconds, got {now}")
-        return now if self._stepped_at is None else max(now, self._stepped_at)
+    def _tick(self) -> float:
+        """Where the clock stepped back, no plan is of a known age and the belief has a gap."""
+        now, stepped_back = self._clock.tick()
+        if stepped_back:
+            self._counts["clock_back"] += 1
+            self._plan = None
+            self._taken_at.clear()
+            self._has_gap = True
+        return now
 
     def _believe(self, seen: Seen, reached: NDArray[np.float64] | None, now: float) -> None:
         """Tell the planner of this step, and hear what it has found."""
@@ -235,7 +242,8 @@ class Controller:
         self._taken_at = {n: taken for n, taken in self._taken_at.items() if taken >= oldest}
         is_first = self._stepped_at is None
         # nobody stepped for so long: what happened meanwhile is in no row
-        begins = self._stepped_at is None or now - self._stepped_at > self.max_age_s
+        is_late = self._stepped_at is None or now - self._stepped_at > self.max_age_s
+        begins, self._has_gap = self._has_gap or is_late, False
         self._stepped_at = now
         action = None
         if reached is not None or not is_first:
@@ -244,7 +252,8 @@ class Controller:
             self._worker.hand_over(Row(self._number, action, seen.image, begins, seen.vectors))
             wait_s = 0.0
             if self._is_armed and seen.image is not None:
-                wait_s = max(0.0, self.answer_s - (float(self._clock()) - now))
+                left_s = self.answer_s - self._clock.since_tick()
+                wait_s = max(0.0, min(self.answer_s, left_s))  # the clock may step back here too
             for answer in self._worker.answers(self._number, wait_s):
                 self._hear(answer)
         except Exception as error:  # of a worker in this process

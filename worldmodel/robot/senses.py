@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -60,14 +59,14 @@ class Senses:
         self._changed_at: dict[str, float] = {}
         self._last_taken_at = -math.inf
 
-    def look(self, sensed: object, taken_at: object, now: float) -> Seen:
+    def look(self, sensed: object, taken_at: float | None, now: float) -> Seen:
         try:
             read = self._read(sensed)
         except Exception:  # whatever a stranger's object does when it is looked at
             read = "bad_image"
         if isinstance(read, str):
             return Seen(now, fault=read)
-        taken = now if taken_at is None else _seconds(taken_at)
+        taken = now if taken_at is None else taken_at
         for name, part in read.items():
             if name not in self._last or not np.array_equal(part, self._last[name]):
                 self._last[name] = np.array(part)
@@ -98,12 +97,3 @@ class Senses:
                 return "bad_vector"
             read[name] = vector
         return read if len(parts) == len(read) else "bad_vector"
-
-
-def _seconds(time: object) -> float:
-    """NaN for what is no time: it is neither early enough nor late enough."""
-    try:
-        is_number = isinstance(time, numbers.Real) and not isinstance(time, bool)
-        return float(time) if is_number else math.nan  # type: ignore[arg-type]
-    except Exception:  # whatever a stranger's object does when it is looked at
-        return math.nan
