@@ -112,4 +112,4 @@ def test_a_table_and_a_drawing_show_the_mean_of_each_deadline() -> None:
     (axes,) = plot_deadlines(episodes).axes
     lines = {str(line.get_label()): line for line in axes.lines}
     assert lines[DEFAULT].get_xydata().tolist() == [[5.0, 2.0], [20.0, 4.0]]  # type: ignore[union-attr]
-    assert set(lines["with all the time"].get_ydata()) == {9.0}  # type: ignore[arg-type]
+    assert set(lines["without a deadline"].get_ydata()) == {9.0}  # type: ignore[arg-type]

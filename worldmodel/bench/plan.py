@@ -148,7 +148,7 @@ def bench_quality(agent: Agent, env: Environment) -> Table:
         plans = {kind: each.plan(belief).actions for kind, each in agents.items()}
         plans["no action"] = torch.zeros(horizon, action_size)
         for kind, actions in plans.items():
-            model_returns[kind].append(_imagined(agent, belief, actions))
+            model_returns[kind].append(imagined_return(agent, belief, actions))
             true_returns[kind].append(float(simulator(actions[None, None])))
     rows: list[dict[str, Cell]] = [
         {
@@ -166,7 +166,8 @@ def bench_quality(agent: Agent, env: Environment) -> Table:
 
 
 @torch.no_grad()
-def _imagined(agent: Agent, belief: Latent, actions: torch.Tensor) -> float:
+def imagined_return(agent: Agent, belief: Latent, actions: torch.Tensor) -> float:
+    """The return of actions [L, A] under the model, the value of the last row included."""
     begin = belief.map(lambda part: part[None, None])
     features = agent.model.imagine(begin, actions[None, None], None).features
     return float(agent.reward(features, actions[None, None]).sum())

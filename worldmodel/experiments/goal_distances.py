@@ -1,10 +1,10 @@
-"""Which distance brings an agent to a picture? Each is planned with, in the true simulator.
+"""Distances to a goal picture, compared by how near an agent comes that plans with them.
 
     python -m worldmodel.experiments.goal_distances [--weights FILE] [--only NAME ...] [--goals N]
 
-A goal is where the world comes to rest under a constant action, and its picture is all that the
-agent is given. How far the true position is from the goal's over the last rows says what reached
-it. The weights are the demo's unless told otherwise, on a task whose state has a position.
+A goal is the state in which the simulator comes to rest under a constant action; the agent sees its
+picture only. The error is the distance of the true position from the goal's, over the last rows.
+The weights are by default those of the demo; the task needs a state with a position.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from worldmodel.envs import Environment, make_env_of_file
 from worldmodel.progress import Progress
 
 ROWS = 60  # of an attempt
-SETTLING = 100  # rows until the world rests under a constant action
-LAST = 20  # rows that count: who only passes by has not arrived
-REACH = 0.7  # of the largest action: goals lie inside what can be held
+SETTLING = 100  # rows until the simulator rests under a constant action
+LAST = 20  # rows of the error: to pass by the goal is not to arrive
+REACH = 0.7  # share of the largest action; its constant action can hold such a goal
 
 Distance = Callable[[Agent, NDArray[np.uint8]], LatentScore]
 
 
 def by_latent(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
-    """As ``agent.goal`` has it: every number of the latent counts the same."""
+    """The distance of ``agent.goal``: every number of the latent has the same weight."""
     return agent.goal(picture)
 
 
@@ -65,7 +65,7 @@ def by_angle(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
 
 
 def by_picture(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
-    """The squared error of what the decoder draws."""
+    """The squared error of the image that the decoder draws."""
     model = agent.model
     there = model.pixels(torch.from_numpy(picture))
 
@@ -84,12 +84,12 @@ DISTANCES: Mapping[str, Distance] = {
     "angle": by_angle,
     "picture": by_picture,
 }
-NOTHING = "no action"  # the row of who stays where the episode begins
+NOTHING = "no action"  # the baseline: no action at all
 
 
 @dataclass(frozen=True)
 class Goal:
-    """Where a constant action ends."""
+    """The state at which a constant action ends, and its picture."""
 
     number: int
     picture: NDArray[np.uint8]
@@ -98,15 +98,15 @@ class Goal:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A row of the file."""
+    """The error of one distance at one goal: a row of the file."""
 
     distance: str
     goal: int
-    error: float  # from the goal's position, over the last rows
+    error: float  # mean distance from the goal's position over the last rows
 
 
 def goals(env: Environment, count: int) -> Iterator[Goal]:
-    """The same ones each time."""
+    """``count`` goals, the same at every call."""
     low, high = env.action_low, env.action_high
     for number in range(count):
         share = np.random.default_rng(number).uniform(-REACH, REACH, low.shape)
@@ -168,13 +168,14 @@ def summarise(attempts: Sequence[Attempt]) -> Table:
 
 def main(weights: Path, only: Sequence[str], count: int, file: Path) -> None:
     torch.set_num_threads(1)  # the tensors are small
-    agent, about = (found := parcel.read(weights)).agent, found.about
+    packed = parcel.read(weights)
+    agent, about = packed.agent, packed.about
     names = [NOTHING, *DISTANCES]
     for name in only:
         if name not in names:
             raise ConfigError(f"only: {name}: no such distance{nearest(name, names)}")
-    # A distance has a unit of its own, and the policy wants something else: a search that ranks,
-    # without proposals.
+    # icem ranks candidates, so the unit of a distance does not matter. The policy's proposals are
+    # left out, because the policy learned another task.
     settings = replace(agent.config.planner, kind="icem", proposals=0)
     agent = Agent(agent.model, replace(agent.config, planner=settings))
     renderer = about["environment"]["renderer"]
@@ -182,7 +183,7 @@ def main(weights: Path, only: Sequence[str], count: int, file: Path) -> None:
     header = [
         f"python -m worldmodel.experiments.goal_distances: {agent.config.task},"
         f" {weights.name} with sha256 {about['sha256'][:12]}; {ROWS} rows an attempt",
-        "goal: the picture after a constant action was held; planned for by icem, no proposals",
+        "goal: the picture after a constant action; planned for by icem without proposals",
         f"error: from the goal's true position, mean of the last {LAST} rows",
     ]
     attempts: list[Attempt] = []
@@ -208,13 +209,13 @@ if __name__ == "__main__":
         goals: int = 8,
         file: Path = Path("assets/bench/goal_distances.csv"),
     ) -> None:
-        """Which distance between latents brings an agent to a picture.
+        """Plan to goal pictures with several distances, and keep the errors.
 
         Args:
-            weights: of an agent, as the demo keeps it.
-            only: these rows of the table.
-            goals: as many pictures.
-            file: where the attempts are kept.
+            weights: of an agent, in the form of the demo's.
+            only: the distances to try; all by default.
+            goals: number of pictures.
+            file: that keeps the attempts.
         """
         main(weights, only, goals, file)
 

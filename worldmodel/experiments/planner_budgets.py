@@ -1,11 +1,11 @@
-"""What a trained agent earns by planner and budget, beside what its plans cost and promise.
+"""The return of a trained agent by planner and budget, with the cost of its plans.
 
     python -m worldmodel.experiments.planner_budgets [--weights FILE] [--only NAME ...]
     python -m worldmodel.experiments.planner_budgets --deadlines
 
-Episodes from the same starts in the true simulator, without exploration noise; the weights are
-the demo's unless told otherwise. A file's episodes that are not played again stay. Beside the file
-of deadlines stands their drawing. Deadlines mean something on an idle machine only.
+Plays episodes in the true simulator from the same starts, without exploration noise, by default
+with the weights of the demo. Episodes in the file that are not played again stay. ``--deadlines``
+also draws a figure next to the file; deadlines mean something on an idle machine only.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from worldmodel import parcel
 from worldmodel.agent import Agent
 from worldmodel.bench.counted import Counted
 from worldmodel.bench.measure import Cell, Table, describe
+from worldmodel.bench.plan import imagined_return
 from worldmodel.checks import ConfigError, nearest
 from worldmodel.config import PlannerConfig
 from worldmodel.demo import WEIGHTS
@@ -35,21 +36,21 @@ from worldmodel.structs import Latent
 if TYPE_CHECKING:  # plotting is no part of an import
     from matplotlib.figure import Figure
 
-POLICY = "policy"  # the row of whoever follows the policy and searches nothing
+POLICY = "policy"  # acts by the policy, without a search
 DEADLINES_MS = (5.0, 10.0, 20.0, 50.0, 100.0, None)
-ALONE = {"proposals": 0, "warm_start": False}  # nothing but the search itself, as PlaNet plans
+ALONE = {"proposals": 0, "warm_start": False}  # the search alone, as PlaNet plans
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A planner, and how much of it."""
+    """A planner and the size of its search."""
 
     kind: str
     candidates: int
     iterations: int
     horizon: int
     elites: int
-    more: Mapping[str, object] = field(default_factory=dict)  # of the planner's settings
+    more: Mapping[str, object] = field(default_factory=dict)  # further settings of the planner
 
     def of(self, planner: PlannerConfig) -> PlannerConfig:
         sizes = {name: getattr(self, name) for name in ("kind", "candidates", "iterations")}
@@ -72,8 +73,8 @@ BUDGETS = {
     "shooting 192 x 1 x 6": Budget("shooting", 192, 1, 6, 16, ALONE),
     "gradient 16 x 6 x 6": Budget("gradient", 16, 6, 6, 4, {"proposals": 0}),
 }
-# The default, which falls back on its policy; and one without proposals, so large that no deadline
-# but the last lets it end: what it earns comes from the time alone.
+# The default, which falls back on its policy, and a search without proposals, so large that only
+# the longest deadline lets it finish: its return depends on the time alone.
 DEFAULT = "mppi 64 x 3 x 6, 16 proposals"
 WITH_DEADLINES = {
     DEFAULT: BUDGETS[DEFAULT],
@@ -83,15 +84,15 @@ WITH_DEADLINES = {
 
 @dataclass(frozen=True)
 class Episode:
-    """A row of the file."""
+    """One episode: a row of the file."""
 
     planner: str
     deadline_ms: float | None
     seed: int
     rows: int  # decisions
-    latent_steps: float  # imagined for a decision, on average
-    earned: float  # in the true simulator
-    promised: float  # by the model: the mean return of the plans that were followed
+    latent_steps: float  # imagined for one decision, on average
+    earned: float  # return in the true simulator
+    promised: float  # mean imagined return of the plans that were followed
 
 
 def play(
@@ -102,7 +103,7 @@ def play(
     deadline_ms: float | None = None,
     rows: int | None = None,
 ) -> Episode:
-    """An episode, or its first ``rows``, of ``agent``'s planner; of its policy for POLICY."""
+    """Play an episode, or its first ``rows``, by ``agent``'s planner, or its policy for POLICY."""
     counted = agent.planner = Counted(agent.planner)
     seeds = np.random.default_rng([seed, 1])
     row, belief, plan = env.reset(seed), agent.initial(), None
@@ -115,7 +116,7 @@ def play(
         else:
             plan = agent.plan(belief, plan, int(seeds.integers(2**62)), deadline_ms)
             actions = plan.actions
-        promised.append(imagined(agent, belief, actions))
+        promised.append(imagined_return(agent, belief, actions))
         row = env.step(actions[0].numpy())
         earned += row.reward
     agent.planner = counted.planner
@@ -126,7 +127,7 @@ def play(
 
 @torch.no_grad()
 def followed(agent: Agent, belief: Latent) -> Tensor:
-    """What the policy would do, by its mean: [L, A]"""
+    """The policy's mean actions [L, A], imagined from ``belief``."""
     actions = []
     for _ in range(agent.planner.horizon):
         action = torch.from_numpy(agent.act(belief))
@@ -135,21 +136,13 @@ def followed(agent: Agent, belief: Latent) -> Tensor:
     return torch.stack(actions)
 
 
-@torch.no_grad()
-def imagined(agent: Agent, belief: Latent, actions: Tensor) -> float:
-    """The return of actions [L, A] under the model, the value of the last row included."""
-    begin = belief.map(lambda part: part[None, None])
-    features = agent.model.imagine(begin, actions[None, None], None).features
-    return float(agent.reward(features, actions[None, None]).sum())
-
-
 def planning(agent: Agent, budget: Budget) -> Agent:
-    """The same model under another planner."""
+    """An agent of the same model with the planner of ``budget``."""
     return Agent(agent.model, replace(agent.config, planner=budget.of(agent.config.planner)))
 
 
 def summarise(episodes: Sequence[Episode]) -> Table:
-    """A row for each planner and deadline; the spread is over episodes."""
+    """A table with a row for each planner and deadline; the spread is over episodes."""
     groups: dict[tuple[str, float | None], list[Episode]] = {}
     for episode in episodes:
         groups.setdefault((episode.planner, episode.deadline_ms), []).append(episode)
@@ -166,11 +159,11 @@ def summarise(episodes: Sequence[Episode]) -> Table:
             "spread": float(np.std(earned)),
             "promised": float(np.mean([e.promised for e in group])),
         })  # fmt: skip
-    return Table("what plans earn in the true simulator, and promise", rows)
+    return Table("returns of plans in the true simulator, and under the model", rows)
 
 
 def plot_deadlines(episodes: Sequence[Episode]) -> Figure:
-    """The return over the deadline, every episode as a point; without one it is a level."""
+    """Draw returns over deadlines, a point for each episode; without a deadline, a dashed line."""
     from worldmodel.visualize.figures import HOLD_LAST, MODEL, name_axes, panels
 
     figure, (axes,) = panels([[0]], width=9, height=5)
@@ -184,7 +177,7 @@ def plot_deadlines(episodes: Sequence[Episode]) -> Figure:
         heights = [float(np.mean(earned[ms])) for ms in played]
         axes.plot(played, heights, color=colour, lw=2.5, label=planner)
         if free := [e.earned for e in own if e.deadline_ms is None]:
-            level, label = float(np.mean(free)), "with all the time"
+            level, label = float(np.mean(free)), "without a deadline"
             axes.axhline(level, color=colour, ls="--", lw=1.5, label=label)
     axes.set_xscale("log")
     axes.set_xticks(limits, [f"{ms:g}" for ms in limits])
@@ -194,7 +187,7 @@ def plot_deadlines(episodes: Sequence[Episode]) -> Figure:
 
 
 def keep(file: Path, episode: Episode, header: Sequence[str]) -> list[Episode]:
-    """Write one into the file, in the place of the one that it repeats; all that is there then."""
+    """Write the episode into the file, where it replaces an earlier one; all episodes in it."""
     what = (episode.planner, episode.deadline_ms, episode.seed)
     others = [e for e in read(file) if (e.planner, e.deadline_ms, e.seed) != what]
     episodes = sorted([*others, episode], key=_order)
@@ -218,7 +211,7 @@ COLUMNS = ("planner", "deadline_ms", "seed", "rows", "latent_steps", "return", "
 
 
 def read(file: Path) -> list[Episode]:
-    """Empty where there is no file yet."""
+    """The episodes in the file; none if there is no file yet."""
     if not file.exists():
         return []
     lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
@@ -237,7 +230,7 @@ def read(file: Path) -> list[Episode]:
 
 
 def _order(episode: Episode) -> tuple[int, float, int]:
-    """As the table above names the planners, then by deadline."""
+    """Sort by planner, in the order of ``BUDGETS``, then by deadline and seed."""
     names = [POLICY, *BUDGETS, *WITH_DEADLINES]
     place = names.index(episode.planner) if episode.planner in names else len(names)
     return place, episode.deadline_ms or np.inf, episode.seed
@@ -252,9 +245,10 @@ def main(
     deadlines: bool,
     file: Path,
 ) -> None:
-    """Every planner from the first start, then every one from the next."""
+    """Play all planners from the first start, then all from the next."""
     torch.set_num_threads(1)  # the tensors are small
-    agent, about = (found := parcel.read(weights)).agent, found.about
+    packed = parcel.read(weights)
+    agent, about = packed.agent, packed.about
     budgets = WITH_DEADLINES if deadlines else BUDGETS
     agents = {name: planning(agent, budget) for name, budget in budgets.items()}
     if not deadlines:
@@ -269,10 +263,10 @@ def main(
         f"python -m worldmodel.experiments.planner_budgets{' --deadlines' if deadlines else ''}:"
         f" {f'the first {rows} rows of an episode' if rows else 'whole episodes'}"
         f" of {agent.config.task}, {weights.name} with sha256 {about['sha256'][:12]}, one thread",
-        "latent_steps: imagined for a decision (candidates x rows, and the policy's proposals),"
-        " backward passes not counted; return: in the true simulator",
-        "promised: mean return of the plans followed, under the model, the last row's value"
-        " included; not named: settings of the default preset",
+        "latent_steps: imagined for one decision (candidates x rows, and the policy's proposals),"
+        " without backward passes; return: in the true simulator",
+        "promised: mean return of the plans under the model, the value of the last row included;"
+        " settings that are not named are the default preset's",
     ]  # fmt: skip
     with Progress(f"{len(agents)} planners, {episodes} starts", None, None) as progress:
         for number in range(seed, seed + episodes):
@@ -309,16 +303,16 @@ if __name__ == "__main__":
         deadlines: bool = False,
         file: Path | None = None,
     ) -> None:
-        """What a trained agent earns by planner and budget, or by deadline.
+        """Play a trained agent with several planners and budgets, or deadlines, and keep returns.
 
         Args:
-            weights: of an agent, as the demo keeps it.
-            only: these rows of the table.
-            episodes: from as many starts.
-            seed: the first one.
-            rows: of each episode, from its start; all of them unless told.
-            deadlines: the default and one large budget under several deadlines.
-            file: where the episodes are kept.
+            weights: of an agent, in the form of the demo's.
+            only: the planners to play; all by default.
+            episodes: for each planner, each from a start of its own.
+            seed: of the first start.
+            rows: the first so many of each episode; all by default.
+            deadlines: play the default and one large budget under several deadlines.
+            file: that keeps the episodes.
         """
         name = "plan_deadlines.csv" if deadlines else "plan_quality.csv"
         main(weights, only, episodes, seed, rows, deadlines, file or Path("assets/bench") / name)
