@@ -17,6 +17,7 @@ from worldmodel import config, presets
 
 HOUSE = Path(worldmodel.__file__).parent
 FLOORS = [
+    {"files"},
     {"structs", "checks", "film", "columns", "machine", "pace", "processes", "surprise"},
     {"config"},
     {"envs", "models", "replay", "planners", "log", "progress", "published"},

@@ -248,7 +248,7 @@ def test_no_flipped_bit_is_believed(tmp_path):
 def test_what_a_kill_left_unfinished_is_ignored_and_goes(tmp_path):
     replay = open_replay(tmp_path)
     replay.add(paint(0, 5))
-    unfinished = tmp_path / ".000001.npz.writing"
+    unfinished = tmp_path / ".writing-000001.npz"
     for tidy in (lambda r: r.add(paint(1, 5)), lambda r: r.keep_first(1)):
         unfinished.write_bytes(b"PK half")
         again = open_replay(tmp_path)

@@ -35,12 +35,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from worldmodel import files
+
 JSON = Any  # None, bool, int, float, str, and lists and dicts of these
 
 FORMAT = 1  # of the directory; a reader refuses what it does not know
 # A checkpoint's name. One that is about to be replaced by another of the same step steps aside.
 NAME = re.compile(r"(\d{9,})(\.replaced)?")
-UNFINISHED, DISCARDED = ".writing-", ".discarded-"  # begin the names of what nobody may read
 
 logger = logging.getLogger("worldmodel")
 
@@ -84,38 +85,37 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     _clean(folder)
     path = folder / f"{step:09d}"
-    beside = folder / f"{UNFINISHED}{path.name}"
+    unfinished = files.unfinished(path)
     try:
-        beside.mkdir()
+        unfinished.mkdir()
         sizes_and_sums = {}
         for group, named in tensors.items():
             snapshot = {name: _own(tensor) for name, tensor in named.items()}
             content = safetensors.torch.save(snapshot)
-            sizes_and_sums[f"{group}.safetensors"] = _write(
-                beside / f"{group}.safetensors", content
-            )
+            name = f"{group}.safetensors"
+            sizes_and_sums[name] = _write(unfinished / name, content)
         content = json.dumps(dict(state), indent=1).encode()
-        sizes_and_sums["state.json"] = _write(beside / "state.json", content)
+        sizes_and_sums["state.json"] = _write(unfinished / "state.json", content)
         manifest = {"format": FORMAT, "step": step, "files": sizes_and_sums}
-        _write(beside / "manifest.json", json.dumps(manifest, indent=1).encode())
-        _sync_folder(beside)
+        _write(unfinished / "manifest.json", json.dumps(manifest, indent=1).encode())
+        files.sync_folder(unfinished)
         if path.exists():
             aside = folder / f"{path.name}.replaced"
             if aside.exists():  # a kill came between the new name and the end of the old one
-                _discard(aside)
+                files.discard(aside)
             os.replace(path, aside)
-        os.replace(beside, path)
+        os.replace(unfinished, path)
     except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    _sync_folder(folder)
+    files.sync_folder(folder)
     kept = 0
     for old in _candidates(folder):
         superseded = _step(old) > step or old.name == f"{path.name}.replaced"
         if not superseded and kept < keep and _looks_whole(old):
             kept += 1
         else:
-            _discard(old)
+            files.discard(old)
     return path
 
 
@@ -299,8 +299,8 @@ def _step(path: Path) -> int:
 def _looks_whole(path: Path) -> bool:
     """Sizes only: reading every old checkpoint at every save would be slow."""
     try:
-        files = json.loads((path / "manifest.json").read_bytes())["files"]
-        return all((path / name).stat().st_size == files[name]["bytes"] for name in files)
+        sizes = json.loads((path / "manifest.json").read_bytes())["files"]
+        return all((path / name).stat().st_size == sizes[name]["bytes"] for name in sizes)
     except (OSError, KeyError, TypeError, ValueError):
         return False
 
@@ -311,35 +311,16 @@ def _own(tensor: Tensor) -> Tensor:
 
 
 def _write(path: Path, content: bytes) -> dict[str, JSON]:
-    """The file's line in the manifest."""
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    """Write a file and return its line in the manifest."""
+    files.write_new(path, content)
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def _sync_folder(folder: Path) -> None:
-    """A rename is safe from a power cut once its folder is written."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _discard(path: Path) -> None:
-    """Renamed first: a kill in the middle leaves nothing that looks like a checkpoint."""
-    discarded = path.with_name(f"{DISCARDED}{path.name}")
-    os.replace(path, discarded)
-    shutil.rmtree(discarded)
-
-
 def _clean(folder: Path) -> None:
-    """What a kill left behind."""
+    """Remove what a kill left behind."""
     for path in folder.iterdir():
-        if path.name.startswith((UNFINISHED, DISCARDED)):
-            shutil.rmtree(path)
+        if path.name.startswith((files.UNFINISHED, files.DISCARDED)):
+            files.remove(path)
 
 
 def _take_tensors(

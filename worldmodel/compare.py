@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from worldmodel import files
 from worldmodel.checks import ConfigError
 from worldmodel.compare_settings import settings_hash, shared
 from worldmodel.config import Config
@@ -210,13 +210,11 @@ def write(groups: Sequence[Group], out: Path) -> list[Path]:
 
 
 def _write_all(out: Path, contents: Mapping[str, bytes]) -> None:
-    """Each beside its place, then renamed into it."""
+    """Write each file under its name in the folder."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
-            beside = out / f".writing.{name}"
-            beside.write_bytes(content)
-            os.replace(beside, out / name)
+            files.write(out / name, content)
     except OSError as error:
         raise ConfigError(f"out: cannot write {out}: {error.strerror}") from error
 

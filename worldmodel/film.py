@@ -6,13 +6,14 @@ A GIF needs nothing but imageio; an mp4 also needs imageio-ffmpeg, which brings 
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from worldmodel import files
 
 Images = NDArray[np.uint8]
 GAP = 2  # pixels between two films
@@ -54,9 +55,5 @@ def write_film(path: Path, images: Images, images_per_s: float) -> None:
     else:  # of even size
         images = np.pad(images, [(0, 0), *((0, side % 2) for side in images.shape[1:3]), (0, 0)])
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".writing-{path.name}")
-    try:
-        imageio.mimwrite(beside, list(images), **how)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with files.replacing(path) as unfinished:
+        imageio.mimwrite(unfinished, list(images), **how)

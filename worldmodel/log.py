@@ -27,6 +27,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel import files
 from worldmodel.film import side_by_side, write_film
 from worldmodel.structs import Episode
 
@@ -130,9 +131,7 @@ class Journal:
     def _write_header(self) -> None:
         path = self._run / EVALUATIONS
         if not path.exists() or path.stat().st_size < len(HEADER):
-            beside = path.with_name(f".{path.name}.writing")
-            beside.write_text(HEADER)
-            os.replace(beside, path)
+            files.write(path, HEADER.encode())
 
     def _mirror_metrics(self, values: Mapping[str, Any]) -> None:
         numbers = {k: v for k, v in values.items() if isinstance(v, (int, float))}

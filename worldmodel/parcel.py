@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from worldmodel import checks
+from worldmodel import checks, files
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError
 from worldmodel.config import Config
@@ -62,8 +61,8 @@ def write(path: Path, model: WorldModel, config: Config, about: Mapping[str, Any
         "settings": dataclasses.asdict(config),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, content)
-    _replace(path.with_suffix(".json"), (json.dumps(written, indent=1) + "\n").encode())
+    files.write(path, content)
+    files.write(path.with_suffix(".json"), (json.dumps(written, indent=1) + "\n").encode())
 
 
 def read(path: Path) -> Parcel:
@@ -130,9 +129,3 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; install the package again") from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".writing-{path.name}")
-    beside.write_bytes(content)
-    os.replace(beside, path)

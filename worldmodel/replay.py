@@ -16,7 +16,6 @@ from __future__ import annotations
 import errno
 import io
 import logging
-import os
 import shutil
 import struct
 import weakref
@@ -33,6 +32,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worldmodel import files
 from worldmodel.structs import Batch, Episode
 from worldmodel.surprise import Surprise
 
@@ -70,24 +70,17 @@ def bytes_per_row(image_shape: Sequence[int], action_size: int, vector_size: int
 
 
 def write_episode(path: Path, episode: Episode) -> None:
-    """Beside its place and renamed, so that ``path`` is whole whenever it exists."""
+    """Write an episode's file; ``path`` is whole whenever it exists."""
     check_episode(episode)
-    beside = _beside(path)
-    try:
-        with open(beside, "wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION) as box:
-                for name, array in _arrays(episode).items():
-                    member = io.BytesIO()
-                    whole = np.ascontiguousarray(array)
-                    np.lib.format.write_array(member, whole, allow_pickle=False)
-                    box.writestr(f"{name}.npy", member.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    with (
+        files.replacing(path) as new,
+        zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION) as box,
+    ):
+        for name, array in _arrays(episode).items():
+            member = io.BytesIO()
+            whole = np.ascontiguousarray(array)
+            np.lib.format.write_array(member, whole, allow_pickle=False)
+            box.writestr(f"{name}.npy", member.getbuffer())
 
 
 def read_episode(path: Path) -> Episode:
@@ -281,14 +274,14 @@ class Replay:
     def keep_first(self, episodes: int) -> None:
         """Forget, on disk too, what came after the first so many: a resume begins with this."""
         if self.folder is not None:
-            _beside(_path(self.folder, self.episodes)).unlink(missing_ok=True)  # left by a kill
+            files.remove(files.unfinished(_path(self.folder, self.episodes)))  # left by a kill
             for number in reversed(range(episodes, self.episodes)):  # downwards: never a gap
                 _path(self.folder, number).unlink(missing_ok=True)
         del self._counts[episodes:]
         while self._held and self._held[-1][0] >= episodes:
             self._held_bytes -= _size(self._held.pop()[1])
         if self.folder is not None:
-            _sync_folder(self.folder)
+            files.sync_folder(self.folder)
             while self.episodes < episodes:
                 self._skip(f"{_path(self.folder, self.episodes)}: missing")
                 self._counts.append(_Count(whole=False))
@@ -430,11 +423,6 @@ def _path(folder: Path, number: int) -> Path:
     return folder / f"{number:06d}.npz"
 
 
-def _beside(path: Path) -> Path:
-    """Where a file is written; what a kill leaves there, the next to be written replaces."""
-    return path.with_name(f".{path.name}.writing")
-
-
 def _read_members(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     """Arrays of an episode's file, each one's checksum tested before it is believed."""
     try:
@@ -457,12 +445,3 @@ def _read_members(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
         zipfile.BadZipFile,
     ) as error:
         raise BrokenEpisodeError(f"{path}: not a whole episode: {error}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename is safe from a power cut once its folder is written."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

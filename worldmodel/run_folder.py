@@ -5,19 +5,19 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import logging
-import os
 import platform
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 
-from worldmodel import checkpoint
+from worldmodel import checkpoint, files
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError, read
 from worldmodel.compare_settings import differences, settings_hash, unsaid
 from worldmodel.config import Config
 from worldmodel.envs import Environment
+from worldmodel.log import EVALUATIONS, METRICS
 from worldmodel.machine import cores
 from worldmodel.models import build, refuse_infinite_weights
 from worldmodel.replay import write_episode
@@ -28,6 +28,18 @@ try:
     import fcntl
 except ImportError:  # not POSIX
     fcntl = None  # type: ignore[assignment]
+
+# What a run writes, apart from what it replaces as a whole
+OWN = (
+    "config.yaml",
+    METRICS,
+    EVALUATIONS,
+    "checkpoints",
+    "replay",
+    "heldout",
+    "report",
+    "tensorboard",
+)
 
 logger = logging.getLogger("worldmodel")
 
@@ -75,9 +87,7 @@ def create(run: Path, config: Config, env: Environment, spec: Spec) -> None:
     }
     try:
         run.mkdir(parents=True, exist_ok=True)
-        beside = run / ".config.yaml.writing"
-        beside.write_text(yaml.safe_dump(_plain(about), sort_keys=False))
-        os.replace(beside, path)
+        files.write(path, yaml.safe_dump(_plain(about), sort_keys=False).encode())
     except OSError as error:
         raise ConfigError(f"run: cannot write {run}: {error.strerror}") from error
 
@@ -102,6 +112,20 @@ def claim(run: Path) -> IO[bytes]:
     return claim
 
 
+def refuse_links(run: Path) -> None:
+    """Raise if one of the run's own files is a symbolic link.
+
+    A run that came from somebody else may hold links: training on, or its report, would write
+    through them into files outside the run.
+    """
+    links = files.links_among(run, OWN)
+    if links:
+        raise ConfigError(
+            f"run: {links[0]} is a symbolic link to {links[0].readlink()}, and writing through it"
+            " would change what is outside the run; put the file or folder itself in its place"
+        )
+
+
 def read_run(run: Path) -> Config:
     """The settings of a run, as they were used."""
     return read(Config(), read_about(run)["settings"])
@@ -110,6 +134,7 @@ def read_run(run: Path) -> Config:
 def read_about(run: Path) -> dict[str, Any]:
     """All of a run's config.yaml: settings, image, environment, versions."""
     path = run / "config.yaml"
+    refuse_links(run)
     if not path.is_file():
         raise ConfigError(f"run: {run} holds no config.yaml, so it is not a run")
     try:

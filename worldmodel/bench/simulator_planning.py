@@ -11,7 +11,6 @@ have had other work.
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -24,6 +23,7 @@ from torch import Tensor
 from worldmodel.config import PlannerConfig
 from worldmodel.envs import Environment, make_env
 from worldmodel.envs.simulator import Simulator, fork
+from worldmodel.files import keep_row
 from worldmodel.planners import Planner, box, build
 from worldmodel.progress import Progress
 
@@ -113,19 +113,8 @@ def measure(task: str, planner: Planner, seed: int) -> dict[str, str]:
 def keep(file: Path, row: dict[str, str]) -> None:
     """Write ``row`` into the file; it replaces the row of the same task, planner and seed."""
     what = ("task", "planner", "settings", "seed")
-    rows = []
-    if file.exists():
-        with file.open(newline="") as old:
-            rows = list(csv.DictReader(old))
-    rows = [other for other in rows if any(other[name] != row[name] for name in what)]
     order = {task: place for place, task in enumerate(TASKS)}
-    rows = sorted([*rows, row], key=lambda row: (order.get(row["task"], len(order)), row["seed"]))
-    beside = file.with_name(f".{file.name}.new")
-    with beside.open("w", newline="") as new:
-        writer = csv.DictWriter(new, fieldnames=list(row), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    beside.replace(file)
+    keep_row(file, row, what, lambda row: (order.get(row["task"], len(order)), row["seed"]))
 
 
 def main(tasks: Sequence[str], episodes: int, seed: int, file: Path, search: PlannerConfig) -> None:

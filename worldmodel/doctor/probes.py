@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from worldmodel.doctor.elsewhere import tell
 from worldmodel.doctor.facts import TASK
 from worldmodel.envs import make_env
 from worldmodel.envs.render import choose, make_renderer
+from worldmodel.files import replacing
 from worldmodel.learner import Learner, choose_precision
 from worldmodel.models import build
 from worldmodel.replay import Replay
@@ -65,10 +65,9 @@ def try_drawing(name: str, picture: str) -> None:
     if picture:
         from PIL import Image  # only pictures need it
 
-        beside = Path(picture).with_suffix(".writing")
         larger = image.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
-        Image.fromarray(larger).save(beside, format="png")
-        os.replace(beside, picture)
+        with replacing(Path(picture)) as new:
+            Image.fromarray(larger).save(new, format="png")
         tell(picture=picture)
 
 

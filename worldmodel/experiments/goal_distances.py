@@ -9,8 +9,6 @@ The weights are by default those of the demo; the task needs a state with a posi
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +25,7 @@ from worldmodel.bench.measure import Cell, Table, describe
 from worldmodel.checks import ConfigError, nearest
 from worldmodel.demo import WEIGHTS
 from worldmodel.envs import Environment, make_env_of_file
+from worldmodel.files import write_rows
 from worldmodel.progress import Progress
 
 ROWS = 60  # of an attempt
@@ -141,15 +140,8 @@ def attempt(agent: Agent, env: Environment, name: str, goal: Goal) -> Attempt:
 
 
 def write(file: Path, attempts: Sequence[Attempt], header: Sequence[str]) -> None:
-    text = io.StringIO()
-    text.writelines(f"# {line}\n" for line in header)
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["distance", "goal", "error"])
-    writer.writerows([each.distance, each.goal, f"{each.error:.4f}"] for each in attempts)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.new")
-    beside.write_text(text.getvalue())
-    beside.replace(file)
+    rows = [[each.distance, each.goal, f"{each.error:.4f}"] for each in attempts]
+    write_rows(file, ["distance", "goal", "error"], rows, header)
 
 
 def summarise(attempts: Sequence[Attempt]) -> Table:

@@ -10,8 +10,6 @@ also draws a figure next to the file; deadlines mean something on an idle machin
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +28,7 @@ from worldmodel.checks import ConfigError, nearest
 from worldmodel.config import PlannerConfig
 from worldmodel.demo import WEIGHTS
 from worldmodel.envs import Environment, make_env_of_file
+from worldmodel.files import keep_row, read_rows
 from worldmodel.progress import Progress
 from worldmodel.structs import Latent
 
@@ -188,49 +187,39 @@ def plot_deadlines(episodes: Sequence[Episode]) -> Figure:
 
 def keep(file: Path, episode: Episode, header: Sequence[str]) -> list[Episode]:
     """Write the episode into the file, where it replaces an earlier one; all episodes in it."""
-    what = (episode.planner, episode.deadline_ms, episode.seed)
-    others = [e for e in read(file) if (e.planner, e.deadline_ms, e.seed) != what]
-    episodes = sorted([*others, episode], key=_order)
-    text = io.StringIO("".join(f"# {line}\n" for line in header))
-    text.seek(0, io.SEEK_END)
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for each in episodes:
-        deadline = "" if each.deadline_ms is None else f"{each.deadline_ms:g}"
-        writer.writerow([each.planner, deadline, each.seed, each.rows, *(
-            f"{number:.1f}" for number in (each.latent_steps, each.earned, each.promised)
-        )])  # fmt: skip
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.new")
-    beside.write_text(text.getvalue())
-    beside.replace(file)
-    return episodes
-
-
-COLUMNS = ("planner", "deadline_ms", "seed", "rows", "latent_steps", "return", "promised")
+    row = {
+        "planner": episode.planner,
+        "deadline_ms": "" if episode.deadline_ms is None else f"{episode.deadline_ms:g}",
+        "seed": str(episode.seed),
+        "rows": str(episode.rows),
+        "latent_steps": f"{episode.latent_steps:.1f}",
+        "return": f"{episode.earned:.1f}",
+        "promised": f"{episode.promised:.1f}",
+    }
+    like = ("planner", "deadline_ms", "seed")
+    return [_episode(row) for row in keep_row(file, row, like, _order, header)]
 
 
 def read(file: Path) -> list[Episode]:
     """The episodes in the file; none if there is no file yet."""
-    if not file.exists():
-        return []
-    lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
-    return [
-        Episode(
-            row["planner"],
-            float(row["deadline_ms"]) if row["deadline_ms"] else None,
-            int(row["seed"]),
-            int(row["rows"]),
-            float(row["latent_steps"]),
-            float(row["return"]),
-            float(row["promised"]),
-        )
-        for row in csv.DictReader(lines)
-    ]
+    return [_episode(row) for row in read_rows(file)]
 
 
-def _order(episode: Episode) -> tuple[int, float, int]:
+def _episode(row: Mapping[str, str]) -> Episode:
+    return Episode(
+        row["planner"],
+        float(row["deadline_ms"]) if row["deadline_ms"] else None,
+        int(row["seed"]),
+        int(row["rows"]),
+        float(row["latent_steps"]),
+        float(row["return"]),
+        float(row["promised"]),
+    )
+
+
+def _order(row: Mapping[str, str]) -> tuple[int, float, int]:
     """Sort by planner, in the order of ``BUDGETS``, then by deadline and seed."""
+    episode = _episode(row)
     names = [POLICY, *BUDGETS, *WITH_DEADLINES]
     place = names.index(episode.planner) if episode.planner in names else len(names)
     return place, episode.deadline_ms or np.inf, episode.seed

@@ -5,19 +5,16 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from worldmodel import files
 from worldmodel.checks import ConfigError
 from worldmodel.export import runner
 from worldmodel.export.compression import compress
 from worldmodel.export.graphs import Graphs
-
-UNFINISHED, DISCARDED = ".writing-", ".discarded-"  # begin the names of what nobody may read
 
 
 @dataclass(frozen=True)
@@ -52,35 +49,28 @@ def write(
     """
     require_free(folder)
     smaller = bits < 32 or prune > 0
-    beside = folder.with_name(f"{UNFINISHED}{folder.name}")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
-        files: dict[str, dict[str, Any]] = {}
+    with files.replacing_folder(folder) as new:
+        written: dict[str, dict[str, Any]] = {}
         for name in ("observe", "plan"):
             model = getattr(graphs, name)
             model = compress(model) if bits == 8 else model
             content: bytes = model.SerializeToString(deterministic=True)
             content = gzip.compress(content, mtime=0) if smaller else content
             file = f"{name}.onnx.gz" if smaller else f"{name}.onnx"
-            (beside / file).write_bytes(content)
+            files.write_new(new / file, content)
             sha256 = hashlib.sha256(content).hexdigest()
-            files[name] = {"file": file, "bytes": len(content), "sha256": sha256}
+            written[name] = {"file": file, "bytes": len(content), "sha256": sha256}
         about = {
             "format": runner.FORMAT,
             **graphs.about,
             "bits": bits,
             "pruned": prune,
-            "graphs": files,
+            "graphs": written,
             "made_from": dict(made_from),
         }
-        (beside / runner.ABOUT).write_text(json.dumps(about, indent=1) + "\n")
-        shutil.copyfile(Path(runner.__file__), beside / "runner.py")
-        _replace(beside, folder)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
-    size = sum(file["bytes"] for file in files.values())
+        files.write_new(new / runner.ABOUT, (json.dumps(about, indent=1) + "\n").encode())
+        files.write_new(new / "runner.py", Path(runner.__file__).read_bytes())
+    size = sum(file["bytes"] for file in written.values())
     return Exported(folder, size, _share_of_zeros(graphs))
 
 
@@ -95,13 +85,3 @@ def _share_of_zeros(graphs: Graphs) -> float:
     ]
     zeros = sum(int((part == 0).sum()) for part in numbers)
     return zeros / sum(int(part.size) for part in numbers)
-
-
-def _replace(beside: Path, folder: Path) -> None:
-    """``beside`` gets its name; what bore it goes after that."""
-    aside = folder.with_name(f"{DISCARDED}{folder.name}")
-    shutil.rmtree(aside, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, aside)
-    os.replace(beside, folder)
-    shutil.rmtree(aside, ignore_errors=True)

@@ -1,14 +1,14 @@
-"""Where a report's files go, each written beside its place and renamed."""
+"""The folder of a report: every file in it is whole whenever it exists."""
 
 from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from worldmodel import files
 from worldmodel.checks import ConfigError
 from worldmodel.visualize.figures import darken
 from worldmodel.visualize.page import Film, Picture
@@ -33,14 +33,12 @@ class Folder:
         self.files: list[Path] = []
         self.notes: list[str] = list(notes)
         try:  # before the minutes of imagining, not after
-            path.mkdir(parents=True, exist_ok=True)
-            (path / ".writing").write_bytes(b"")
-            (path / ".writing").unlink()
+            files.try_writing(path)
         except OSError as error:
             raise ConfigError(f"out: cannot write {path}: {error.strerror}") from error
 
     def write(self, name: str, content: bytes) -> None:
-        self._keep(name, lambda beside: beside.write_bytes(content))
+        self._keep(name, lambda new: new.write_bytes(content))
 
     def table(
         self, name: str, header: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
@@ -77,14 +75,14 @@ class Folder:
             name = f"{name}.gif"
             self._keep(
                 name,
-                lambda beside: self.imageio.imwrite(beside, frames, duration=milliseconds, loop=0),
+                lambda new: self.imageio.imwrite(new, frames, duration=milliseconds, loop=0),
             )
         else:
             name = f"{name}.mp4"
             self._keep(
                 name,
-                lambda beside: self.imageio.imwrite(
-                    beside,
+                lambda new: self.imageio.imwrite(
+                    new,
                     frames,
                     plugin="FFMPEG",
                     fps=FRAMES_PER_SECOND,
@@ -113,14 +111,11 @@ class Folder:
         return [Picture(name, light, _png(darken(drawn)), told, is_wide)]
 
     def _keep(self, name: str, write: Callable[[Path], object]) -> None:
-        beside = self.path / f".writing.{name}"  # the ending tells the format
         try:
-            write(beside)
-            os.replace(beside, self.path / name)
+            with files.replacing(self.path / name) as new:
+                write(new)
         except OSError as error:
             raise ConfigError(f"out: cannot write {self.path / name}: {error.strerror}") from error
-        finally:
-            beside.unlink(missing_ok=True)
         self.files.append(self.path / name)
 
 
