@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import inspect
 import pkgutil
 import subprocess
@@ -87,6 +88,30 @@ def test_imports_go_down(file: Path) -> None:
 def test_the_floors_are_seen_by_this_test() -> None:
     assert "config" in set(imported_rooms(Path("loop.py")))
     assert "envs" in set(imported_rooms(Path("rollout/play.py")))
+
+
+def module_of(file: Path) -> str:
+    parts = ("worldmodel", *file.with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_files(file: Path) -> set[str]:
+    """The modules of ours that a file imports, inside functions too."""
+    ours = {module_of(other) for other in FILES}
+    names = set()
+    for node in ast.walk(ast.parse((HOUSE / file).read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= inside & ours or {str(node.module)}
+    return names & ours - {module_of(file)}
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = {module_of(file): imported_files(file) for file in FILES}
+    assert "worldmodel.structs" in graph["worldmodel.rollout.play"]
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the circle
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)

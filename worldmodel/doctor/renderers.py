@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from worldmodel.doctor.facts import Drawing, Facts
 from worldmodel.doctor.findings import Finding, blame, split
 from worldmodel.doctor.packages import fits
-from worldmodel.envs.gl import BACKENDS
-from worldmodel.envs.render import INSTALL_GL, INSTALL_WARP
+from worldmodel.envs.gl import BACKENDS, INSTALL_GL
+from worldmodel.envs.render import INSTALL_WARP
 
 REINSTALL_WARP = INSTALL_WARP.replace("install", "install --force-reinstall --no-deps", 1)
 

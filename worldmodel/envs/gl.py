@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.checks import ConfigError
-from worldmodel.envs.render import INSTALL_GL
 
+INSTALL_GL = "apt-get install -y libegl1 libgl1-mesa-dri"
 BACKENDS = ("egl", "osmesa", "glfw")  # Mesa 25.1 dropped OSMesa, so EGL comes first
 OFF = ("off", "disable", "disabled", "false", "0")
 

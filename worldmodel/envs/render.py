@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -12,9 +11,6 @@ from numpy.typing import NDArray
 from worldmodel.checks import ConfigError
 
 INSTALL_WARP = 'pip install "mujoco-warp>=3.17,<4" "warp-lang>=1.15"'
-INSTALL_GL = "apt-get install -y libegl1 libgl1-mesa-dri"
-
-log = logging.getLogger("worldmodel")
 
 
 class Renderer(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.envs.marks import Marks
-from worldmodel.envs.render import log
+
+log = logging.getLogger("worldmodel")
 
 
 @dataclass(frozen=True)
