@@ -11,11 +11,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from worldmodel.analysis import measure
 from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.models import WorldModel, build
 from worldmodel.structs import Spec, Step
-from worldmodel.visualize import measure
 
 TINY = {
     "task": "toy",
@@ -69,7 +69,7 @@ def model(tiny: Config) -> WorldModel:
 def report_quickly(patch: pytest.MonkeyPatch) -> None:
     """Reports measure a few windows and draw no figures, which cost ten seconds of a processor."""
     few = functools.partial(measure, windows=4)
-    patch.setattr("worldmodel.visualize.report.measure", few)
+    patch.setattr("worldmodel.report.compose.measure", few)
     patch.setitem(sys.modules, "torch.utils.tensorboard", None)
     patch.setitem(sys.modules, "matplotlib", None)
 

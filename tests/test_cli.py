@@ -24,6 +24,7 @@ import yaml
 from tests.conftest import TINY, report_quickly
 from tests.test_config import CHANGES, LEAVES, value_at
 from worldmodel import checkpoint, cli, loop, run_folder
+from worldmodel.analysis import NoTruthError, true_states
 from worldmodel.checks import ConfigError
 from worldmodel.cli import main, renderer, train
 from worldmodel.cli.settings import parse_train
@@ -31,7 +32,6 @@ from worldmodel.config import Config
 from worldmodel.log import read_evaluations
 from worldmodel.loop import FINAL_EPISODES
 from worldmodel.presets import load_yaml
-from worldmodel.visualize import NoTruthError, true_states
 
 STEPS = 320  # two seed episodes of the toy
 # long rows: a test plays many episodes

@@ -23,8 +23,8 @@ from worldmodel.film import write_film
 from worldmodel.log import Journal
 from worldmodel.models import build
 from worldmodel.replay import Replay, write_episode
+from worldmodel.report.folder import Folder
 from worldmodel.structs import Spec
-from worldmodel.visualize.folder import Folder
 
 PRECIOUS = b"somebody's own file"
 

@@ -28,12 +28,12 @@ FLOORS = [
         "rollout",
         "checkpoint",
         "parcel",
-        "visualize",
+        "analysis",
         "robot",
         "presets",
         "compare_settings",
     },
-    {"run_folder"},
+    {"run_folder", "report"},
     {"loop", "bench", "doctor", "compare", "export", "watch", "demo"},
     {"cli", "experiments"},
 ]
@@ -133,6 +133,17 @@ def test_importing_loads_no_simulator_no_plotting_no_command_line() -> None:
     loaded = set(said.split())
     assert "worldmodel" in loaded
     assert not loaded & set(NOT_AT_IMPORT)
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if room_of(f) == "analysis"], ids=str)
+def test_numbers_need_no_drawing(file: Path) -> None:
+    """Tests of learning ask for them where nothing that draws is installed."""
+    drawing = {"matplotlib", "imageio", "imageio_ffmpeg", "PIL"}
+    for node in ast.walk(ast.parse((HOUSE / file).read_text())):
+        if isinstance(node, ast.Import):
+            assert not drawing & {alias.name.split(".")[0] for alias in node.names}, file
+        elif isinstance(node, ast.ImportFrom):
+            assert (node.module or "").split(".")[0] not in drawing, file
 
 
 def test_public_names_exist_and_are_sorted() -> None:

@@ -24,8 +24,8 @@ from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
 from worldmodel.config import Config
 from worldmodel.log import THUMBNAIL, Journal
+from worldmodel.report import visualize_run
 from worldmodel.run_folder import load
-from worldmodel.visualize import visualize_run
 from worldmodel.watch import HOST, Watch, in_another_process, newest_checkpoint
 
 

@@ -30,13 +30,13 @@ from worldmodel.compare_settings import settings_hash, shared
 from worldmodel.config import Config
 from worldmodel.log import EVALUATIONS, Evaluation, read_evaluations
 from worldmodel.published import best, published, shown
-from worldmodel.visualize.figures import draw_published, name_axes, panels
+from worldmodel.report.figures import draw_published, name_axes, panels
+from worldmodel.report.palette import SERIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = ("task", "seed", "env_steps", "wall_clock_s", "return")
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 HEADER = """\
 # learning curves over seeds: mean, lowest and highest of the seeds' means at one moment
 # env_steps: simulator steps collected for training, action repeat included
@@ -252,7 +252,7 @@ def plot_groups(groups: Sequence[Group]) -> Figure:
     for axes, task in zip(drawn, tasks, strict=False):
         members = [each for each in groups if each.task == task]
         for each in members:
-            colour = COLOURS[names.index(each.name) % len(COLOURS)]
+            colour = SERIES[names.index(each.name) % len(SERIES)]
             label = f"{each.name}, {len(each.seeds)} seed{'s' if len(each.seeds) > 1 else ''}"
             low, high = each.scores.min(0), each.scores.max(0)
             axes.fill_between(each.env_steps, low, high, color=colour, alpha=0.18, lw=0)

@@ -105,7 +105,7 @@ def show(
         played = evaluate(agent, env, episodes, seed, watch)
     finally:
         env.close()
-    from worldmodel.visualize import visualize_run  # loads plotting
+    from worldmodel.report import visualize_run  # loads plotting
 
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).write_text(weights.with_suffix(".json").read_text())

@@ -43,7 +43,7 @@ def _draw_run(
 
 
 def report(agent: Any, run: Path, out: Path, *, trust: bool) -> None:
-    from worldmodel.visualize import visualize_run  # loads plotting
+    from worldmodel.report import visualize_run  # loads plotting
 
     with one_thread():
         summary = visualize_run(agent, run, out, trust=trust)

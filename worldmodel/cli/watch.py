@@ -45,7 +45,7 @@ def _follow_run(
 
 
 def _draw(run: Path, trust: bool, folder: Path) -> None:
-    from worldmodel.visualize import visualize_run  # loads plotting
+    from worldmodel.report import visualize_run  # loads plotting
 
     with one_thread():
         visualize_run(run_folder.load(run), run, folder, trust=trust)

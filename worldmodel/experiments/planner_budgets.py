@@ -163,11 +163,12 @@ def summarise(episodes: Sequence[Episode]) -> Table:
 
 def plot_deadlines(episodes: Sequence[Episode]) -> Figure:
     """Draw returns over deadlines, a point for each episode; without a deadline, a dashed line."""
-    from worldmodel.visualize.figures import HOLD_LAST, MODEL, name_axes, panels
+    from worldmodel.report.figures import name_axes, panels
+    from worldmodel.report.palette import LIGHT
 
     figure, (axes,) = panels([[0]], width=9, height=5)
     limits = sorted({e.deadline_ms for e in episodes if e.deadline_ms is not None})
-    for planner, colour in zip(WITH_DEADLINES, (MODEL, HOLD_LAST), strict=True):
+    for planner, colour in zip(WITH_DEADLINES, (LIGHT.model, LIGHT.hold_last), strict=True):
         own = [e for e in episodes if e.planner == planner]
         earned = {ms: [e.earned for e in own if e.deadline_ms == ms] for ms in limits}
         played = [ms for ms in limits if earned[ms]]

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.visualize.truth import States
+from worldmodel.analysis.errors import r_squared
+from worldmodel.analysis.truth import States
 
 RIDGES = tuple(10.0**power for power in range(-4, 5))  # on standardised features, for each row
 FEWEST_EPISODES = 3  # one to judge, two to fit on and to choose the ridge by
@@ -89,13 +90,6 @@ def probe(features: Sequence[Rows], states: Sequence[States]) -> list[Probe]:
         spread = (min(alone), max(alone)) if alone else (np.nan, np.nan)
         probes.append(Probe(name, joined[0], joined[1], r_squared(joined[0], joined[1]), spread))
     return probes
-
-
-def r_squared(true: Rows, read: Rows) -> float:
-    """1: every one right. 0: no better than their mean. NaN: they are all the same."""
-    spread_out = float(((true - true.mean()) ** 2).sum())
-    wrong = float(((true - read) ** 2).sum())
-    return 1 - wrong / spread_out if spread_out > 0 else float("nan")
 
 
 def _judge(rows: list[Rows], true: list[Rows], judged: int) -> Rows:

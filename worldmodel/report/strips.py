@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.visualize.plans import Moment
-from worldmodel.visualize.predictions import Prediction
+from worldmodel.analysis import Moment, Prediction
+from worldmodel.report.palette import LIGHT, Palette
 
 CELL = 150  # an image is enlarged to at least so many screen pixels
 GAP, MARGIN = 10, 22
@@ -30,22 +30,6 @@ NUMBERS_SAID = 3  # of an action: as many as fit below an image
 
 Images = NDArray[np.uint8]
 Actions = NDArray[np.float32]
-Colour = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Paper:
-    """What a strip is drawn on, and with."""
-
-    paper: Colour
-    ink: Colour
-    quiet: Colour
-    line: Colour  # the frame of any other: an image may be as white as the paper
-    seen: Colour  # the frame of a true image that the model saw
-
-
-LIGHT = Paper((255, 255, 255), (34, 34, 34), (110, 110, 110), (226, 226, 222), (0, 114, 178))
-DARK = Paper((23, 26, 31), (230, 232, 235), (155, 161, 170), (42, 47, 55), (86, 180, 233))
 
 
 @dataclass(frozen=True)
@@ -70,7 +54,11 @@ def paint_error(truth: Images, model: Images) -> Images:
 
 
 def draw_strip(
-    title: str, columns: Sequence[str], rows: Sequence[Row], foot: str = "", paper: Paper = LIGHT
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    foot: str = "",
+    palette: Palette = LIGHT,
 ) -> Images:
     """[H, W, 3], both even, as video wants them"""
     from PIL import Image, ImageDraw  # comes with imageio, which a robot does without
@@ -91,34 +79,34 @@ def draw_strip(
     right = labels + MARGIN + count * (width + GAP) - GAP + MARGIN
     lines = _font(TITLE_SIZE).getlength(title), _font(LABEL_SIZE).getlength(foot)
     right = max(right, int(max(lines)) + 1 + 2 * MARGIN)
-    canvas = Image.new("RGB", (right + right % 2, bottom + bottom % 2), paper.paper)
+    canvas = Image.new("RGB", (right + right % 2, bottom + bottom % 2), palette.card)
     draw = ImageDraw.Draw(canvas)
-    draw.text((MARGIN, MARGIN - 4), title, paper.ink, _font(TITLE_SIZE))
+    draw.text((MARGIN, MARGIN - 4), title, palette.ink, _font(TITLE_SIZE))
     lefts = [labels + MARGIN + number * (width + GAP) for number in range(count)]
     for left, column in zip(lefts, columns, strict=True):
         place = (left + width // 2, tops[0] - 8)
-        draw.text(place, column, paper.quiet, _font(LABEL_SIZE), anchor="ms")
+        draw.text(place, column, palette.quiet, _font(LABEL_SIZE), anchor="ms")
     for top, row in zip(tops, rows, strict=True):
         place = (labels + MARGIN - 14, top + height // 2)
-        draw.text(place, row.label, paper.ink, _font(LABEL_SIZE), anchor="rm")
+        draw.text(place, row.label, palette.ink, _font(LABEL_SIZE), anchor="rm")
         for left, image, valid, seen in zip(lefts, row.images, row.valid, row.seen, strict=True):
             if not valid:
                 continue
             large = image.repeat(scale, 0).repeat(scale, 1)
             canvas.paste(Image.fromarray(large), (left, top))
-            wide, colour = (3, paper.seen) if seen else (1, paper.line)
+            wide, colour = (3, palette.model) if seen else (1, palette.line)
             box = (left - wide, top - wide, left + width + wide - 1, top + height + wide - 1)
             draw.rectangle(box, outline=colour, width=wide)
         for left, words in zip(lefts, row.words, strict=False):
             place = (left + width // 2, top + height + LABEL_SIZE)
-            draw.text(place, words, paper.quiet, _font(LABEL_SIZE), anchor="ms")
+            draw.text(place, words, palette.quiet, _font(LABEL_SIZE), anchor="ms")
     if foot:
-        draw.text((MARGIN, bottom - MARGIN), foot, paper.quiet, _font(LABEL_SIZE), anchor="ls")
+        draw.text((MARGIN, bottom - MARGIN), foot, palette.quiet, _font(LABEL_SIZE), anchor="ls")
     return np.asarray(canvas)
 
 
 def draw_reconstructions(
-    truth: Images, model: Images, moments: Sequence[int], paper: Paper = LIGHT
+    truth: Images, model: Images, moments: Sequence[int], palette: Palette = LIGHT
 ) -> Images:
     """Chosen moments of one episode: truth and model [N, H, W, 3], of the rows ``moments``."""
     everything = np.ones(len(truth), np.bool_)
@@ -127,11 +115,11 @@ def draw_reconstructions(
         [f"row {moment}" for moment in moments],
         _three(truth, model, valid=everything, seen=~everything),
         foot=_error_scale(),
-        paper=paper,
+        palette=palette,
     )
 
 
-def draw_open_loop(prediction: Prediction, paper: Paper = LIGHT) -> Images:
+def draw_open_loop(prediction: Prediction, palette: Palette = LIGHT) -> Images:
     """Every few rows of some windows, one under the other."""
     seen = prediction.context - 1
     length = prediction.truth.shape[1]
@@ -154,11 +142,11 @@ def draw_open_loop(prediction: Prediction, paper: Paper = LIGHT) -> Images:
         [f"seen {pick + 1}" if pick <= seen else f"+{pick - seen}" for pick in picks],
         rows,
         foot=f"{_error_scale()}. Blue frame: the model saw it",
-        paper=paper,
+        palette=palette,
     )
 
 
-def draw_plans(moment: Moment, paper: Paper = LIGHT) -> Images:
+def draw_plans(moment: Moment, palette: Palette = LIGHT) -> Images:
     """One decision: what then came, the plan, the best candidates, and some from before."""
     length = len(moment.truth)
     picks = np.unique(np.linspace(0, length - 1, min(PLAN_STEPS, length)).round().astype(int))
@@ -194,11 +182,11 @@ def draw_plans(moment: Moment, paper: Paper = LIGHT) -> Images:
         rows,
         foot="Left: imagined returns of candidates, the best after the search, any before it."
         " Below an image: the action that led to it",
-        paper=paper,
+        palette=palette,
     )
 
 
-def draw_video(prediction: Prediction, paper: Paper = LIGHT) -> list[Images]:
+def draw_video(prediction: Prediction, palette: Palette = LIGHT) -> list[Images]:
     """The windows side by side, a frame for each row."""
     shown = slice(0, EPISODES_SHOWN)
     columns = [f"episode {number}" for number in range(len(prediction.truth[shown]))]
@@ -218,7 +206,7 @@ def draw_video(prediction: Prediction, paper: Paper = LIGHT) -> list[Images]:
                 foot=f"sees image {row + 1} of {prediction.context}"
                 if ahead <= 0
                 else f"imagines, {ahead} ahead of the last image seen",
-                paper=paper,
+                palette=palette,
             )
         )
     return frames

@@ -10,29 +10,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel.analysis import (
+    HorizonErrors,
+    Map,
+    Moment,
+    PlanReturns,
+    Prediction,
+    Probe,
+    RewardFit,
+    Sensor,
+    psnr,
+)
 from worldmodel.log import Evaluation
 from worldmodel.published import Scores, shown
-from worldmodel.visualize.errors import HorizonErrors, RewardFit, psnr
-from worldmodel.visualize.latents import Map, Probe
-from worldmodel.visualize.plans import Moment, PlanReturns
-from worldmodel.visualize.predictions import Prediction, Sensor
+from worldmodel.report.palette import DARK, LIGHT, in_the_dark
 
 if TYPE_CHECKING:  # plotting is no part of an import
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind eyes tell apart; lines differ in style as well
-MODEL, HOLD_LAST, MEAN, QUIET = "#0072B2", "#D55E00", "#009E73", "#777777"
+# Drawn in the light palette; ``darken`` changes the colours. Lines differ in style as well
 STYLE: dict[Any, Any] = {
     "font.size": 14,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#e6e6e6",
+    "grid.color": LIGHT.line,
 }
-
-
 PROBES_SHOWN = 6
 SENSORS_SHOWN = 6
 CYCLE = "hsv"  # angles meet themselves, and no part of the ring fades into a page
@@ -40,20 +45,16 @@ QUARTERS = ["-π", "-π/2", "0", "π/2", "π"]
 SCALE = "viridis"
 ABOVE = 50  # degrees over the plane of the first two components
 
-# For a dark page: the same hues, lighter
-DARK_PAPER, DARK_INK, DARK_GRID = "#171a1f", "#d9dce1", "#343a43"
-DARK_COLOURS = {MODEL: "#56B4E9", HOLD_LAST: "#F0894A", MEAN: "#3CC49E", QUIET: "#9aa0a8"}
-
 
 def plot_errors(errors: HorizonErrors) -> Figure:
     """Three panels over the distance: of images the error and the PSNR, of rewards the error."""
     figure, (image, decibels, reward) = panels([[0, 1, 2]], width=17, height=5)
     marker = "o" if len(errors.ahead) == 1 else None
     for label, of_image, of_reward, colour, style in (
-        ("model, open loop", errors.model, errors.reward_model, MODEL, "-"),
-        ("hold-last", errors.hold_last, errors.reward_hold_last, HOLD_LAST, "--"),
-        ("mean image", errors.mean_image, None, MEAN, "-."),
-        ("mean reward", None, errors.reward_mean, MEAN, "-."),
+        ("model, open loop", errors.model, errors.reward_model, LIGHT.model, "-"),
+        ("hold-last", errors.hold_last, errors.reward_hold_last, LIGHT.hold_last, "--"),
+        ("mean image", errors.mean_image, None, LIGHT.mean, "-."),
+        ("mean reward", None, errors.reward_mean, LIGHT.mean, "-."),
     ):
         look: dict[str, Any] = {"label": label, "color": colour, "ls": style, "marker": marker}
         look["lw"] = 2.5
@@ -81,9 +82,11 @@ def plot_sensors(prediction: Prediction, sensors: Mapping[str, Sensor]) -> Figur
     shown = prediction.valid[0]
     rows = np.flatnonzero(shown)
     for axes, (name, (truth, model)) in zip(drawn, sensors.items(), strict=False):
-        axes.axvspan(-0.5, prediction.context - 0.5, color=QUIET, alpha=0.2, lw=0, label="seen")
-        axes.plot(rows, truth[0, shown], color=MEAN, lw=2.5, label="truth")
-        axes.plot(rows, model[0, shown], color=MODEL, lw=2.5, ls="--", label="model")
+        axes.axvspan(
+            -0.5, prediction.context - 0.5, color=LIGHT.neutral, alpha=0.2, lw=0, label="seen"
+        )
+        axes.plot(rows, truth[0, shown], color=LIGHT.mean, lw=2.5, label="truth")
+        axes.plot(rows, model[0, shown], color=LIGHT.model, lw=2.5, ls="--", label="model")
         name_axes(axes, name, "row", "")
     drawn[0].legend(frameon=False, fontsize=13)
     return figure
@@ -94,8 +97,8 @@ def plot_reward(fit: RewardFit) -> Figure:
     figure, (axes,) = panels([[0]], width=6.5, height=6)
     low = min(fit.true.min(initial=0.0), fit.model.min(initial=0.0))
     high = max(fit.true.max(initial=0.0), fit.model.max(initial=0.0))
-    axes.plot([low, high], [low, high], color=QUIET, lw=1.5, ls="--", label="exactly right")
-    axes.scatter(fit.true, fit.model, s=18, color=MODEL, alpha=0.3, lw=0, label="one row")
+    axes.plot([low, high], [low, high], color=LIGHT.neutral, lw=1.5, ls="--", label="exactly right")
+    axes.scatter(fit.true, fit.model, s=18, color=LIGHT.model, alpha=0.3, lw=0, label="one row")
     score = fit.r_squared
     told = "all alike" if math.isnan(score) else f"R² = {score:.3g}"
     name_axes(axes, f"Reward read from the belief: {told}", "true reward", "the model's reward")
@@ -112,16 +115,16 @@ def plot_returns(returns: PlanReturns) -> Figure:
         (model, "The model: the same actions", returns.imagined, "imagined return"),
         (plan, "The planner: what it hoped for", returns.promised, "promised return"),
     ):
-        axes.plot(ends, ends, color=QUIET, lw=1.5, ls="--", label="exactly right")
-        look: dict[str, Any] = {"s": 18, "color": MODEL, "alpha": 0.35, "lw": 0}
+        axes.plot(ends, ends, color=LIGHT.neutral, lw=1.5, ls="--", label="exactly right")
+        look: dict[str, Any] = {"s": 18, "color": LIGHT.model, "alpha": 0.35, "lw": 0}
         axes.scatter(returns.obtained, guessed, label="one row", **look)
         name_axes(axes, title, "obtained return", label)
         axes.legend(frameon=False, fontsize=13)
     rows = np.unique(returns.row)
     for label, values, colour, style in (
-        ("promised by the plan", returns.promised, HOLD_LAST, "--"),
-        ("imagined, actions as done", returns.imagined, MODEL, "-"),
-        ("obtained", returns.obtained, MEAN, "-."),
+        ("promised by the plan", returns.promised, LIGHT.hold_last, "--"),
+        ("imagined, actions as done", returns.imagined, LIGHT.model, "-"),
+        ("obtained", returns.obtained, LIGHT.mean, "-."),
     ):
         means = [values[returns.row == row].mean() for row in rows]
         over_time.plot(rows, means, color=colour, ls=style, lw=2.2, label=label)
@@ -145,11 +148,11 @@ def plot_search(moments: Sequence[Moment]) -> Figure:
             best = np.sort(values)[::-1][: moment.elites]
             jitter = np.linspace(-0.16, 0.16, len(values))
             returns.scatter(
-                iteration + jitter, values, s=14, color=QUIET, alpha=0.5, lw=0,
+                iteration + jitter, values, s=14, color=LIGHT.neutral, alpha=0.5, lw=0,
                 label="candidate" if iteration == 1 else None,
             )  # fmt: skip
             returns.scatter(
-                [iteration] * len(best), best, s=22, color=MODEL, alpha=0.6, lw=0,
+                [iteration] * len(best), best, s=22, color=LIGHT.model, alpha=0.6, lw=0,
                 label="elite" if iteration == 1 else None,
             )  # fmt: skip
             elite = actions[np.argsort(-values)[: moment.elites]]  # [K, L, A]
@@ -157,7 +160,7 @@ def plot_search(moments: Sequence[Moment]) -> Figure:
             share = iteration / len(moment.returns)
             apart = how_far_apart(elite, moment.has_choices)
             spread.plot(
-                ahead, apart, color=MODEL, alpha=0.25 + 0.75 * share, lw=2.2,
+                ahead, apart, color=LIGHT.model, alpha=0.25 + 0.75 * share, lw=2.2,
                 marker="o" if len(ahead) == 1 else None, label=f"iteration {iteration}",
             )  # fmt: skip
         returns.set_xticks(list(iterations))
@@ -222,8 +225,8 @@ def plot_probes(probes: Sequence[Probe]) -> Figure:
     figure, drawn = _grid(min(PROBES_SHOWN, len(probes)), height=5.2)
     for axes, one in zip(drawn, probes, strict=False):
         ends = [one.true.min(), one.true.max()]
-        axes.plot(ends, ends, color=QUIET, lw=1.5, ls="--")
-        axes.scatter(one.true, one.read, s=10, color=MODEL, alpha=0.3, lw=0)
+        axes.plot(ends, ends, color=LIGHT.neutral, lw=1.5, ls="--")
+        axes.scatter(one.true, one.read, s=10, color=LIGHT.model, alpha=0.3, lw=0)
         name_axes(axes, f"{one.name}: R² = {one.r_squared:.3f}", "true", "read from the belief")
     return figure
 
@@ -246,17 +249,18 @@ def plot_curves(
     trained = [row for row in metrics if "train_return" in row]
     score.plot(
         [row["env_steps"] for row in trained], [row["train_return"] for row in trained],
-        color=QUIET, lw=1.2, alpha=0.8, label="training episode, with exploration noise",
+        color=LIGHT.neutral, lw=1.2, alpha=0.8, label="training episode, with exploration noise",
     )  # fmt: skip
     for number, evaluation in enumerate(evaluations):
         score.scatter(
             [evaluation.env_steps] * len(evaluation.returns), evaluation.returns,
-            s=36, color=MODEL, alpha=0.35, lw=0, label=None if number else "evaluation episode",
+            s=36, color=LIGHT.model, alpha=0.35, lw=0,
+            label=None if number else "evaluation episode",
         )  # fmt: skip
     score.plot(
         [evaluation.env_steps for evaluation in evaluations],
         [np.mean(evaluation.returns) for evaluation in evaluations],
-        color=MODEL, marker="o", lw=2.5, label="evaluation, mean",
+        color=LIGHT.model, marker="o", lw=2.5, label="evaluation, mean",
     )  # fmt: skip
     name_axes(score, "Score: return of whole episodes", "env steps (simulator steps)", "")
     draw_published(score, others or {}, max((e.env_steps for e in evaluations), default=0))
@@ -265,7 +269,7 @@ def plot_curves(
         told = [row for row in metrics if name in row]
         marker = "o" if len(told) == 1 else None
         steps, values = [row["env_steps"] for row in told], [row[name] for row in told]
-        axes.plot(steps, values, color=MODEL, lw=1.8, marker=marker)
+        axes.plot(steps, values, color=LIGHT.model, lw=1.8, marker=marker)
         name_axes(axes, name, "", "")
     for axes in rest[len(losses) :]:
         axes.remove()
@@ -283,17 +287,18 @@ def draw_published(axes: Axes, others: Mapping[int, Scores], reached: int) -> No
     steps = sorted(others)
     budgets = steps[: bisect.bisect_left(steps, reached) + 1]
     for budget in budgets:
-        axes.axvline(budget, color=QUIET, lw=1, ls=":")
+        axes.axvline(budget, color=LIGHT.neutral, lw=1, ls=":")
         for value in shown(others[budget]).values():
-            axes.plot(budget, value, color=HOLD_LAST, marker="D", ms=6, ls="none")
+            axes.plot(budget, value, color=LIGHT.hold_last, marker="D", ms=6, ls="none")
     low, high = axes.get_ylim()
     for budget in budgets:
         place = -math.inf
         for name, value in sorted(shown(others[budget]).items(), key=lambda item: item[1]):
             place = max(value, place + 0.055 * (high - low))  # names never lie on each other
             axes.annotate(
-                f"{name} {value:.0f}", (budget, place), xytext=(9, 0), fontsize=11, color=QUIET,
-                textcoords="offset points", ha="left", va="center", annotation_clip=False,
+                f"{name} {value:.0f}", (budget, place), xytext=(9, 0), fontsize=11,
+                color=LIGHT.neutral, textcoords="offset points", ha="left", va="center",
+                annotation_clip=False,
             )  # fmt: skip
 
 
@@ -303,12 +308,12 @@ def darken(figure: Figure) -> Figure:
     from matplotlib.lines import Line2D
     from matplotlib.text import Text
 
-    figure.set_facecolor(DARK_PAPER)
+    figure.set_facecolor(DARK.card)
     for axes in figure.axes:
-        axes.set_facecolor(DARK_PAPER)
-        axes.tick_params(colors=DARK_INK, grid_color=DARK_GRID, which="both")
+        axes.set_facecolor(DARK.card)
+        axes.tick_params(colors=DARK.ink, grid_color=DARK.line, which="both")
         for spine in axes.spines.values():
-            spine.set_edgecolor(QUIET)
+            spine.set_edgecolor(LIGHT.neutral)
         for axis in (getattr(axes, f"{name}axis", None) for name in "xyz"):
             if axis is not None and hasattr(axis, "set_pane_color"):
                 axis.set_pane_color((0, 0, 0, 0))
@@ -316,13 +321,11 @@ def darken(figure: Figure) -> Figure:
             faces: Any = drawn.get_facecolor()  # [N, 4]
             colours = [to_hex(face) for face in faces]
             if drawn.get_array() is None and len(set(colours)) == 1:
-                drawn.set_facecolor(DARK_COLOURS.get(colours[0].upper(), colours[0]))
+                drawn.set_facecolor(in_the_dark(colours[0]))
     for line in figure.findobj(Line2D):
-        colour = to_hex(line.get_color())
-        known = {light.upper(): dark for light, dark in DARK_COLOURS.items()}
-        line.set_color(known.get(colour.upper(), colour))
+        line.set_color(in_the_dark(to_hex(line.get_color())))
     for text in figure.findobj(Text):
-        text.set_color(DARK_INK)
+        text.set_color(DARK.ink)
     return figure
 
 

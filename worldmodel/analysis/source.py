@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.agent import Agent
+from worldmodel.analysis.errors import mean_of
+from worldmodel.analysis.predictions import newest
 from worldmodel.checks import ConfigError
 from worldmodel.log import EVALUATIONS, METRICS, Evaluation, read_evaluations, read_metrics
 from worldmodel.replay import BrokenEpisodeError, read_episode
 from worldmodel.structs import Episode
-from worldmodel.visualize.errors import mean_of
-from worldmodel.visualize.predictions import newest
 
 TRAINING_EPISODES = 20  # read for the mean image, evenly over the run
 

@@ -12,6 +12,8 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from worldmodel.report.palette import DARK, LIGHT, Palette
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -57,10 +59,6 @@ class Fact:
 
 
 STYLE = """\
-:root { color-scheme: light dark; --paper: #f6f6f4; --card: #ffffff; --ink: #222222;
-  --quiet: #62666c; --line: #e2e2de; --mark: #0072b2; }
-@media (prefers-color-scheme: dark) { :root { --paper: #0f1115; --card: #171a1f; --ink: #e6e8eb;
-  --quiet: #9ba1aa; --line: #2a2f37; --mark: #56b4e9; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 17px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; }
@@ -88,7 +86,7 @@ th { color: var(--quiet); font-weight: 500; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: nowrap; }
 pre { overflow-x: auto; font-size: .82rem; }
 ul { padding-left: 1.1rem; }
-nav a { color: var(--mark); text-decoration: none; margin-right: .9rem; white-space: nowrap; }
+nav a { color: var(--model); text-decoration: none; margin-right: .9rem; white-space: nowrap; }
 nav { line-height: 1.9; margin: 0 0 1.5rem; font-size: .95rem; }
 """
 
@@ -133,6 +131,8 @@ def write_page(
 <title>{_text(title)}</title>
 <link rel="icon" href="data:,">
 <style>
+:root {{ color-scheme: light dark; {_variables(LIGHT)} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {_variables(DARK)} }} }}
 {STYLE}</style>
 </head>
 <body>
@@ -146,6 +146,10 @@ def write_page(
 </body>
 </html>
 """
+
+
+def _variables(palette: Palette) -> str:
+    return " ".join(f"--{name}: {colour};" for name, colour in vars(palette).items())
 
 
 def _section(number: int, section: Section) -> str:

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.agent import Agent
+from worldmodel.analysis.predictions import cut, decode, newest
 from worldmodel.planners import Planner
 from worldmodel.structs import Episode, Latent, Plan, Score, Search
-from worldmodel.visualize.predictions import cut, decode, newest
 
 EPISODES_PLANNED = 4  # side by side, as one batch
 ROWS_PLANNED = 250  # of each, from its first: at a plan of 60 ms a quarter of a minute

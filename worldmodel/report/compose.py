@@ -9,22 +9,27 @@ from pathlib import Path
 import numpy as np
 
 from worldmodel.agent import Agent
-from worldmodel.machine import second_thread
-from worldmodel.structs import Episode
-from worldmodel.visualize.errors import (
+from worldmodel.analysis import (
+    CONTEXT,
     WINDOWS,
     HorizonErrors,
+    PlanReturns,
+    Probe,
     RewardFit,
+    Source,
+    check_fit,
+    cut,
     fit_reward,
     long_enough,
+    mean_image,
     measure,
+    observe,
+    read_source,
 )
-from worldmodel.visualize.folder import Folder
-from worldmodel.visualize.latents import Probe
-from worldmodel.visualize.page import Fact, Section, write_page
-from worldmodel.visualize.plans import PlanReturns
-from worldmodel.visualize.predictions import CONTEXT, check_fit, cut, observe
-from worldmodel.visualize.sections import (
+from worldmodel.machine import second_thread
+from worldmodel.report.folder import Folder
+from worldmodel.report.page import Fact, Section, write_page
+from worldmodel.report.sections import (
     TOLD_AHEAD,
     foresee,
     show_horizon,
@@ -36,7 +41,7 @@ from worldmodel.visualize.sections import (
     show_reward,
     show_sensors,
 )
-from worldmodel.visualize.source import Source, mean_image, read_source
+from worldmodel.structs import Episode
 
 WINDOWS_OF_ONE = 10  # of one episode: more of them overlap and tell the same again
 

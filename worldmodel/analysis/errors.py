@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.agent import Agent
-from worldmodel.structs import Batch, Episode, Latent
-from worldmodel.visualize.predictions import (
+from worldmodel.analysis.predictions import (
     AHEAD,
     CONTEXT,
     FUTURES,
@@ -20,6 +19,7 @@ from worldmodel.visualize.predictions import (
     predict_reward,
     spread,
 )
+from worldmodel.structs import Batch, Episode, Latent
 
 WINDOWS = 100  # over all episodes; of 50 rows each they take some twenty seconds on one core
 CHUNK = 16  # windows imagined at once
@@ -60,11 +60,14 @@ class RewardFit:
 
     @property
     def r_squared(self) -> float:
-        """1: every one right. 0: no better than their mean. NaN: they are all the same."""
-        true = self.true.astype(np.float64)
-        spread_out = float(((true - true.mean()) ** 2).sum())
-        wrong = float(((true - self.model) ** 2).sum())
-        return 1 - wrong / spread_out if spread_out > 0 else float("nan")
+        return r_squared(self.true.astype(np.float64), self.model)
+
+
+def r_squared(true: Curve, read: NDArray[np.floating]) -> float:
+    """1: every one right. 0: no better than their mean. NaN: they are all the same."""
+    total = float(((true - true.mean()) ** 2).sum())
+    wrong = float(((true - read) ** 2).sum())
+    return 1 - wrong / total if total > 0 else float("nan")
 
 
 def psnr(squared_error: Curve) -> Curve:

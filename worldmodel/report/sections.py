@@ -10,10 +10,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.agent import Agent
+from worldmodel.analysis import (
+    AHEAD,
+    CONTEXT,
+    FEWEST_EPISODES,
+    HorizonErrors,
+    NoTruthError,
+    PlanReturns,
+    Prediction,
+    Probe,
+    RewardFit,
+    Source,
+    States,
+    angles,
+    compare_returns,
+    cut,
+    decode,
+    look_into,
+    map_latents,
+    name_parts,
+    newest,
+    predict,
+    probe,
+    psnr,
+    true_states,
+)
 from worldmodel.published import published
-from worldmodel.structs import Episode, Latent
-from worldmodel.visualize.errors import HorizonErrors, RewardFit, psnr
-from worldmodel.visualize.figures import (
+from worldmodel.report.figures import (
     plot_curves,
     plot_errors,
     plot_map,
@@ -23,22 +46,10 @@ from worldmodel.visualize.figures import (
     plot_search,
     plot_sensors,
 )
-from worldmodel.visualize.folder import Folder
-from worldmodel.visualize.latents import FEWEST_EPISODES, Probe, map_latents, probe
-from worldmodel.visualize.page import Section, Table
-from worldmodel.visualize.plans import PlanReturns, compare_returns, look_into
-from worldmodel.visualize.predictions import (
-    AHEAD,
-    CONTEXT,
-    Prediction,
-    cut,
-    decode,
-    newest,
-    predict,
-)
-from worldmodel.visualize.source import Source
-from worldmodel.visualize.strips import (
-    DARK,
+from worldmodel.report.folder import Folder
+from worldmodel.report.page import Section, Table
+from worldmodel.report.palette import DARK
+from worldmodel.report.strips import (
     EPISODES_SHOWN,
     STRIP_MOMENTS,
     draw_open_loop,
@@ -46,7 +57,7 @@ from worldmodel.visualize.strips import (
     draw_reconstructions,
     draw_video,
 )
-from worldmodel.visualize.truth import NoTruthError, States, angles, name_parts, true_states
+from worldmodel.structs import Episode, Latent
 
 TOLD_AHEAD = 10  # the distance of the one line
 DECISIONS = (0.1, 0.4, 0.7)  # where in the episode the planner's candidates are drawn
@@ -79,7 +90,7 @@ def foresee(agent: Agent, long: Sequence[Episode]) -> Prediction:
 
 
 def show_open_loop(folder: Folder, prediction: Prediction) -> Section:
-    strip = folder.picture("open_loop.png", lambda paper: draw_open_loop(prediction, paper))
+    strip = folder.picture("open_loop.png", lambda palette: draw_open_loop(prediction, palette))
     film = folder.video("open_loop", draw_video(prediction, DARK))
     return Section(
         "What it foresees",
@@ -129,7 +140,7 @@ def show_reconstruction(folder: Folder, agent: Agent, episode: Episode, beliefs:
     truth = newest(episode.image[moments], frames)
     model = newest(decode(agent, beliefs.features[0, moments]), frames)
     strip = folder.picture(
-        "reconstruction.png", lambda paper: draw_reconstructions(truth, model, moments, paper)
+        "reconstruction.png", lambda palette: draw_reconstructions(truth, model, moments, palette)
     )
     return Section(
         "What it sees",

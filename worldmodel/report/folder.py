@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from worldmodel import files
 from worldmodel.checks import ConfigError
-from worldmodel.visualize.figures import darken
-from worldmodel.visualize.page import Film, Picture
-from worldmodel.visualize.strips import DARK, LIGHT, Images, Paper
+from worldmodel.report.figures import darken
+from worldmodel.report.page import Film, Picture
+from worldmodel.report.palette import DARK, LIGHT, Palette
+from worldmodel.report.strips import Images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,11 +52,11 @@ class Folder:
         writer.writerows(rows)
         self.write(name, text.getvalue().encode())
 
-    def picture(self, name: str, draw: Callable[[Paper], Images]) -> Picture:
+    def picture(self, name: str, draw: Callable[[Palette], Images]) -> Picture:
         """The file is the light one."""
         light, dark = (
-            self.imageio.imwrite("<bytes>", draw(paper), extension=".png")
-            for paper in (LIGHT, DARK)
+            self.imageio.imwrite("<bytes>", draw(palette), extension=".png")
+            for palette in (LIGHT, DARK)
         )
         self.write(name, light)
         return Picture(name, light, dark, name.removesuffix(".png").replace("_", " "))

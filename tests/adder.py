@@ -1,0 +1,119 @@
+"""A world that adds the action to the level of its image, and a model that knows it."""
+
+import dataclasses
+import types
+
+import numpy as np
+import torch
+
+from tests.conftest import Answer
+from worldmodel.agent import Agent
+from worldmodel.analysis import cut, observe
+from worldmodel.checks import read
+from worldmodel.config import Config
+from worldmodel.structs import Episode, Latent, Spec
+
+HEIGHT, WIDTH = 2, 3
+GREY = np.full((HEIGHT, WIDTH, 3), 0.5)
+
+
+class Adding(torch.nn.Module):
+    """The dynamics of a world in which the action is added to the level that fills the image."""
+
+    stoch_size = 1
+
+    def initial(self, *batch: int) -> Latent:
+        zero = torch.zeros(*batch, 1)
+        return Latent(zero, zero, zero, zero)
+
+    def imagine_step(self, latent, action, noise):
+        level = latent.stoch + action
+        return Latent(latent.deter, level, level, level)
+
+
+class Adder(torch.nn.Module):
+    """Knows that world. ``deter`` sums the levels of all images seen; the reward is the level."""
+
+    policy = None
+    vectors = None
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.spec = Spec((HEIGHT, WIDTH, channels), 1)
+        self.nothing = torch.nn.Parameter(torch.zeros(1))
+        self.dynamics = Adding()
+        self.reward = Answer(lambda features: features[..., 1])
+        self.discount = Answer(lambda features: torch.ones_like(features[..., 0]))
+        self.slow_value = Answer(lambda features: torch.zeros_like(features[..., 0]))
+        self.pixels = types.SimpleNamespace(mean=torch.full(self.spec.image, 0.5))
+
+    def observe_step(self, latent, action, image, noise=None, vectors=None):
+        level = image[..., 0, 0, -1:].float()
+        return Latent(latent.deter + level, level, level, level)
+
+    def imagine(self, latent, actions, noise):
+        level = latent.stoch[..., None, :] + actions.cumsum(-2)
+        return Latent(latent.deter[..., None, :].expand_as(level), level, level, level)
+
+    def decode(self, features):
+        return self.paint(features[..., 1])
+
+    def paint(self, level):
+        whole = level[..., None, None, None].expand(*level.shape, *self.spec.image)
+        return whole.round().clamp(0, 255).byte()
+
+
+class Rememberer(Adder):
+    """Draws the sum of all that it saw."""
+
+    def decode(self, features):
+        return self.paint(features[..., 0])
+
+
+def agent_of(model, **settings) -> Agent:
+    exact = {"task": "toy", "planner": {"precision": "float32"}}
+    return Agent(model, read(Config(), exact | settings))
+
+
+def adding(actions, start: int = 0, channels: int = 3) -> Episode:
+    """An episode of the adder's world; the reset's action is zero."""
+    action = np.array([0, *actions], np.float32)
+    level = start + action.cumsum()
+    rows = len(level)
+    shape = (rows, HEIGHT, WIDTH, channels)
+    return Episode(
+        image=np.broadcast_to(level[:, None, None, None], shape).astype(np.uint8),
+        action=action[:, None],
+        reward=level.astype(np.float32),
+        discount=np.ones(rows, np.float32),
+        env_steps=np.ones(rows, np.int64),
+    )
+
+
+STAIRS = adding([51] * 5)  # levels of 0, 0.2, 0.4, 0.6, 0.8, 1 of the full scale
+
+
+# ------------------------------------------------------------------------------------ sensors
+
+
+class Knowing(Adder):
+    """It feels the level too, as ``height`` in thousands, and knows what it will be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec = Spec((HEIGHT, WIDTH, 3), 1, vectors={"height": 1})
+        self.vectors = types.SimpleNamespace(
+            decode=lambda features: {"height": 1000 * features[..., 1:]}
+        )
+
+
+def felt(episode: Episode) -> Episode:
+    return dataclasses.replace(episode, vectors={"height": 1000 * episode.reward[:, None]})
+
+
+# ------------------------------------------------------------------- plans: promised and obtained
+
+
+def beliefs_of(agent, episodes):
+    whole = cut(episodes, [(n, 0) for n in range(len(episodes))], max(map(len, episodes)))
+    return observe(agent, whole, whole.reward.shape[1])

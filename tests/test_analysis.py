@@ -1,0 +1,381 @@
+"""Errors, plans, maps and probes, of worlds that can be computed in the head."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests.adder import (
+    GREY,
+    HEIGHT,
+    STAIRS,
+    WIDTH,
+    Adder,
+    Knowing,
+    Rememberer,
+    adding,
+    agent_of,
+    beliefs_of,
+    felt,
+)
+from tests.conftest import Answer
+from worldmodel.agent import Agent
+from worldmodel.analysis import (
+    NoTruthError,
+    RewardFit,
+    compare_returns,
+    cut,
+    look_into,
+    map_latents,
+    measure,
+    predict,
+    probe,
+    spread,
+    true_states,
+)
+from worldmodel.analysis.errors import mean_of, psnr
+from worldmodel.analysis.predictions import newest
+from worldmodel.analysis.source import mean_image
+from worldmodel.analysis.truth import angles, name_state
+from worldmodel.checks import read
+from worldmodel.config import Config
+from worldmodel.envs import make_env
+from worldmodel.models import build
+from worldmodel.replay import write_episode
+from worldmodel.rollout import evaluate, play_constant
+from worldmodel.structs import Episode, Spec
+
+
+def test_errors_are_those_computed_by_hand():
+    errors = measure(agent_of(Adder()), [STAIRS], GREY, context=2)
+    assert errors.ahead.tolist() == [1, 2, 3, 4]
+    assert errors.windows.tolist() == [1, 1, 1, 1]
+    np.testing.assert_allclose(errors.model, 0)
+    np.testing.assert_allclose(errors.hold_last, [0.04, 0.16, 0.36, 0.64], rtol=1e-5)
+    np.testing.assert_allclose(errors.mean_image, [0.01, 0.01, 0.09, 0.25], rtol=1e-5)
+    np.testing.assert_allclose(errors.reward_model, 0)
+    np.testing.assert_allclose(errors.reward_hold_last, np.array([51, 102, 153, 204]) ** 2)
+    np.testing.assert_allclose(errors.reward_mean, (np.array([-1.5, -0.5, 0.5, 1.5]) * 51) ** 2)
+
+
+def test_errors_are_means_over_every_context_position():
+    errors = measure(agent_of(Adder()), [STAIRS], GREY, context=2, ahead=2)
+    assert errors.windows.tolist() == [3, 3]  # rows 2 3, 3 4 and 4 5 are imagined
+    np.testing.assert_allclose(errors.hold_last, [0.04, 0.16], rtol=1e-5)
+    np.testing.assert_allclose(errors.mean_image, [0.11 / 3, 0.35 / 3], rtol=1e-5)
+
+
+def test_a_short_episode_counts_as_far_as_it_goes():
+    short = adding([0, 0, 0])  # black for ever
+    errors = measure(agent_of(Adder()), [STAIRS, short], GREY, context=2)
+    assert errors.windows.tolist() == [2, 2, 1, 1]
+    np.testing.assert_allclose(errors.hold_last, [0.02, 0.08, 0.36, 0.64], rtol=1e-5)
+    np.testing.assert_allclose(errors.mean_image, [0.13, 0.13, 0.09, 0.25], rtol=1e-5)
+
+
+def test_many_windows_are_the_windows_one_by_one(monkeypatch):
+    episodes = [adding([3, 9, 1, 7, 5, 2, 8, 4]), adding([6] * 5)]
+    at_once = measure(agent_of(Adder()), episodes, GREY, context=2, ahead=3)
+    monkeypatch.setattr("worldmodel.analysis.errors.CHUNK", 1)
+    one_by_one = measure(agent_of(Adder()), episodes, GREY, context=2, ahead=3)
+    np.testing.assert_allclose(at_once.hold_last, one_by_one.hold_last)
+    np.testing.assert_allclose(at_once.reward_mean, one_by_one.reward_mean)
+
+
+def test_a_model_that_knows_the_world_beats_both_baselines():
+    random = np.random.default_rng(0)
+    episodes = [adding(random.integers(0, 5, 60), start=start) for start in (0, 7)]
+    at_ten = measure(agent_of(Adder()), episodes, mean_of(episodes, frames=1)).at(10)
+    assert at_ten.ahead.tolist() == [10]
+    assert at_ten.model[0] == 0 < min(at_ten.hold_last[0], at_ten.mean_image[0])
+
+
+@pytest.mark.parametrize("late", [-1, 1])
+def test_actions_out_of_line_are_errors(late):
+    straight = adding([10, 0, 0, 60, 0, 0, 0, 30, 0])
+    shifted = Episode(
+        straight.image,
+        np.roll(straight.action, late, 0),
+        straight.reward,
+        straight.discount,
+        straight.env_steps,
+    )
+    agent = agent_of(Adder())
+    assert measure(agent, [straight], GREY, context=2).model.max() == 0
+    assert measure(agent, [shifted], GREY, context=2).model.max() > 0.01
+
+
+@pytest.mark.parametrize("row", range(10))
+def test_the_context_is_five_images(row):
+    """What is seen before imagining: rows 2 to 6 of the episode, and no other."""
+    episode = adding([0] * 9, start=10)
+    image = episode.image.copy()
+    image[row] += 7
+    changed = Episode(image, episode.action, episode.reward, episode.discount, episode.env_steps)
+    before, after = (
+        predict(agent_of(Rememberer()), cut([one], [(0, 2)], rows=8)).model[:, 5:]
+        for one in (episode, changed)
+    )
+    assert (before == 50).all()
+    assert (after == (57 if 2 <= row < 7 else 50)).all()
+
+
+def test_the_context_is_reconstructed_and_the_rest_imagined():
+    prediction = predict(agent_of(Adder()), cut([STAIRS], [(0, 1)], rows=5), context=2)
+    np.testing.assert_array_equal(prediction.truth, STAIRS.image[None, 1:])
+    np.testing.assert_array_equal(prediction.model, STAIRS.image[None, 1:])
+    np.testing.assert_array_equal(prediction.model_reward, STAIRS.reward[None, 1:])
+
+
+def test_windows_are_spread_from_the_first_row_to_the_last():
+    long, short = adding([0] * 10), adding([0] * 2)
+    assert spread([long, short], rows=5, most=6) == [(0, 0), (0, 3), (0, 6), (1, 0)]
+    assert spread([long], rows=11, most=6) == [(0, 0)]
+
+
+def test_of_stacked_images_the_newest_is_shown():
+    stacked = np.arange(6, dtype=np.uint8).reshape(1, 1, 6)
+    assert newest(stacked, frames=2).tolist() == [[[3, 4, 5]]]
+    assert newest(stacked, frames=6).tolist() == [[[5, 5, 5]]]  # grey ones
+
+    episode = adding([51] * 5, channels=6)
+    episode.image[..., :3] = 77  # older images: nobody measures or shows them
+    errors = measure(agent_of(Adder(6), env={"frames": 2}), [episode], GREY, context=2)
+    np.testing.assert_allclose(errors.model, 0)
+    np.testing.assert_allclose(errors.mean_image, [0.01, 0.01, 0.09, 0.25], rtol=1e-5)
+
+
+def test_psnr_of_a_hundredth_is_twenty_decibels():
+    np.testing.assert_allclose(psnr(np.array([0.01, 1.0, 0.0])), [20, 0, np.inf], atol=1e-12)
+
+
+def test_r_squared_is_one_for_right_zero_for_the_mean_and_nothing_for_a_constant():
+    true = np.array([1.0, 2.0, 3.0], np.float32)
+    assert RewardFit(true, true).r_squared == 1
+    assert RewardFit(true, np.full(3, 2, np.float32)).r_squared == 0
+    assert math.isnan(RewardFit(np.ones(3, np.float32), true).r_squared)
+
+
+def test_the_mean_image_is_of_training_data_where_there_is_some(tmp_path):
+    heldout, trained = adding([51] * 5), adding([0] * 4, start=51)
+    agent = agent_of(Adder())
+    np.testing.assert_allclose(mean_image(agent, [heldout], None), 0.5)  # of levels 0 to 1
+    agent.model.pixels.mean = torch.full((HEIGHT, WIDTH, 3), 0.25)
+    np.testing.assert_allclose(mean_image(agent, [heldout], tmp_path), 0.25)
+    (tmp_path / "replay").mkdir()
+    write_episode(tmp_path / "replay" / "000000.npz", trained)
+    np.testing.assert_allclose(mean_image(agent, [heldout], tmp_path), 0.2)
+
+
+def test_a_world_model_sees_its_context_alone():
+    settings = {
+        "encoder": {"width": 2},
+        "decoder": {"width": 2},
+        "dynamics": {"deter_size": 7, "stoch_size": 3, "hidden_size": 5},
+        "image_bits": 8,
+    }
+    config = read(Config(), {"env": {"image_size": 16}, "model": settings})
+    torch.manual_seed(0)
+    agent = Agent(build(config.model, Spec((16, 16, 3), 2)), config)
+    random = np.random.default_rng(0)
+    rows = 9
+    image = random.integers(0, 256, (rows, 16, 16, 3), np.uint8)
+    action = random.uniform(-1, 1, (rows, 2)).astype(np.float32)
+    reward, ones = random.random(rows, np.float32), np.ones(rows, np.float32)
+    told = []
+    for changed in (None, 4, 5):
+        seen = image.copy()
+        if changed is not None:
+            seen[changed] = 255 - seen[changed]
+        episode = Episode(seen, action, reward, ones, np.ones(rows, np.int64))
+        told.append(predict(agent, cut([episode], [(0, 0)], rows)).model[:, 5:])
+    as_it_was, last_of_context, first_imagined = told
+    np.testing.assert_array_equal(as_it_was, first_imagined)
+    assert (as_it_was != last_of_context).any()
+
+
+def test_sensors_stand_beside_the_images_of_their_rows():
+    windows = cut([felt(STAIRS), felt(adding([7] * 3))], [(0, 1), (1, 0)], rows=5)
+    prediction = predict(agent_of(Knowing()), windows, context=2)
+    truth, model = prediction.felt["height"]
+    np.testing.assert_array_equal(truth[0, :, 0], 1000 * STAIRS.reward[1:])
+    valid = prediction.valid
+    np.testing.assert_array_equal(truth[valid], model[valid])
+    assert predict(agent_of(Adder()), windows, context=2).felt == {}
+
+
+class Praising(Adder):
+    """Believes each reward to be one more than it is, and what is bright to be worth much."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reward = Answer(lambda features: features[..., 1] + 1)
+        self.slow_value = Answer(lambda features: 10 * features[..., 1])
+
+
+def test_a_model_that_knows_the_world_imagines_what_is_obtained():
+    agent = agent_of(Adder())
+    episodes = [adding([1, 0, 1, -1] * 4), adding([0] * 9, start=3)]
+    returns = compare_returns(agent, episodes, [0, 1], beliefs_of(agent, episodes))
+    np.testing.assert_allclose(returns.imagined, returns.obtained, rtol=1e-5)
+    assert returns.model_error < 1e-4
+    rows = 17 - 6, 10 - 6  # of each, with six rows after them
+    assert sorted(returns.row.tolist()) == sorted([*range(rows[0]), *range(rows[1])])
+    weights = 0.99 ** np.arange(6)
+    assert returns.obtained[0] == pytest.approx((weights * episodes[0].reward[1:7]).sum())
+    assert (returns.promised >= returns.imagined - 1e-4).all()  # nothing beats going up
+
+
+def test_praise_that_is_not_obtained_is_the_models_error():
+    agent = agent_of(Praising())
+    episodes = [adding([0, 1] * 6)]
+    returns = compare_returns(agent, episodes, [0], beliefs_of(agent, episodes))
+    assert returns.model_bias == pytest.approx((0.99 ** np.arange(6)).sum(), rel=1e-4)
+    last = 10 * episodes[0].reward[6] * 0.99**6  # the value is on both sides
+    rewards = (0.99 ** np.arange(6) * episodes[0].reward[1:7]).sum()
+    assert returns.obtained[0] == pytest.approx(rewards + last)
+
+
+def test_what_came_after_the_end_of_the_task_does_not_count():
+    ending = adding([0.25] * 12)
+    ending.discount[3] = 0
+    agent = agent_of(Adder())
+    returns = compare_returns(agent, [ending], [0], beliefs_of(agent, [ending]))
+    assert returns.obtained[0] == pytest.approx((0.99 ** np.arange(3) * ending.reward[1:4]).sum())
+
+
+def test_the_weights_that_played_plan_the_same_again(model, tiny, painter):
+    agent = Agent(model, tiny)
+    played = evaluate(agent, painter, 2, seed=7)
+    beliefs = beliefs_of(agent, played.episodes)
+    again = compare_returns(agent, played.episodes, played.seeds, beliefs)
+    assert again.apart.max() < 1e-4
+    other = compare_returns(agent, played.episodes, [70, 80], beliefs)
+    assert other.apart.max() > 1e-2
+
+
+def test_short_episodes_are_passed_over():
+    agent = agent_of(Adder())
+    episodes = [adding([0.0] * 3)] * 5 + [adding([0.0] * 9, start=3)]
+    returns = compare_returns(agent, episodes, range(6), beliefs_of(agent, episodes))
+    assert returns.row.tolist() == [0, 1, 2, 3]
+    assert returns.obtained[0] == pytest.approx(3 * (0.99 ** np.arange(6)).sum())
+    with pytest.raises(ValueError, match="more rows than the planner's look-ahead of 6, got 4"):
+        compare_returns(agent, episodes[:1], [0], beliefs_of(agent, episodes[:1]))
+
+
+def test_a_moment_shows_the_search_as_it_was():
+    agent = agent_of(Adder())
+    episode = adding([1.0] * 12)
+    beliefs = beliefs_of(agent, [episode]).map(lambda part: part[0])
+    moment = look_into(agent, episode, beliefs, 2)
+    assert [len(returns) for returns in moment.returns] == [64] * 3
+    assert moment.last_returns[0] == max(moment.returns[-1])
+    np.testing.assert_array_equal(moment.truth, episode.image[3:9])
+    np.testing.assert_array_equal(moment.done, episode.action[3:9])
+    level = 2 + moment.plan_actions[:, 0].cumsum()
+    np.testing.assert_array_equal(moment.plan[:, 0, 0, 0], level.round().clip(0, 255))
+    assert moment.last_returns.min() > moment.first_returns.max()
+
+
+# --------------------------------------------------------------------- latents: maps and probes
+
+
+def rings(random, episodes=4, rows=40, size=12):
+    """A ring, turned into a space of many dimensions; each episode lies somewhere else on it."""
+    axes = np.linalg.qr(random.standard_normal((size, size)))[0][:2]
+    angle = [random.uniform(-np.pi, np.pi, rows) for _ in range(episodes)]
+    return [np.stack([np.cos(a), np.sin(a)], 1) @ axes for a in angle], angle
+
+
+def test_a_ring_is_mapped_to_a_ring():
+    features, _ = rings(np.random.default_rng(0), rows=400)
+    found = map_latents(features)
+    centre = found.points[:, :2].mean(0)
+    radius = np.linalg.norm(found.points[:, :2] - centre, axis=1)
+    np.testing.assert_allclose(radius, 1, atol=0.1)
+    np.testing.assert_allclose(found.shares, [0.5, 0.5, 0], atol=0.05)
+    assert found.row[:3].tolist() == [0, 1, 2]
+    assert found.episode.tolist() == sorted([0, 1, 2, 3] * 400)
+
+
+def test_a_probe_reads_what_is_there_and_nothing_else():
+    random = np.random.default_rng(0)
+    features, angle = rings(random)
+    states = [
+        {"sin of pole": np.sin(a), "noise": random.standard_normal(len(a)), "still": 0 * a}
+        for a in angle
+    ]
+    there, noise = probe(features, states)
+    assert (there.name, noise.name) == ("sin of pole", "noise")
+    assert there.r_squared > 0.999
+    assert noise.r_squared < 0.1
+    assert there.spread[0] <= there.r_squared <= there.spread[1]
+
+
+def test_knowing_the_episode_by_heart_is_not_knowing_the_state():
+    """Rows held out singly would be read perfectly from a mark of their episode."""
+    random = np.random.default_rng(0)
+    marks = [np.tile(np.eye(5)[n], (30, 1)) for n in range(5)]
+    states = [{"wind": np.full(30, random.standard_normal())} for _ in range(5)]
+    (wind,) = probe(marks, states)
+    assert wind.r_squared <= 0
+
+
+def test_a_probe_of_two_episodes_is_refused():
+    with pytest.raises(ValueError, match="at least 3 episodes"):
+        probe([np.zeros((4, 2))] * 2, [{"x": np.arange(4.0)}] * 2)
+
+
+# --------------------------------------------------------------------------------- true states
+
+TOY = read(Config(), {"task": "toy", "env": {"image_size": 16, "action_repeat": 8}})
+
+
+@pytest.fixture(scope="module")
+def toy_episodes():
+    return play_toy()
+
+
+def play_toy():
+    env = make_env(TOY.task, TOY.env)
+    return [play_constant(env, np.array([0.3, -0.1], np.float32), seed).episode for seed in (3, 4)]
+
+
+def test_an_episode_played_again_tells_its_true_states(toy_episodes):
+    states = true_states(TOY, toy_episodes, [3, 4])
+    env = make_env(TOY.task, TOY.env)
+    env.reset(4)
+    for _ in range(5):
+        env.step(np.array([0.3, -0.1], np.float32))
+    assert states[1]["velocity x"][5] == env.state()["velocity"][0]
+    assert states[1]["goal y"].std() == 0
+    assert {len(values) for values in states[0].values()} == {len(toy_episodes[0])}
+
+
+def test_states_of_another_episode_are_refused(toy_episodes):
+    with pytest.raises(NoTruthError, match="from seed 5, row 0 is not as it is stored"):
+        true_states(TOY, toy_episodes[:1], [5])
+    image = toy_episodes[0].image.copy()
+    image[7] += 1
+    changed = dataclasses.replace(toy_episodes[0], image=image)
+    with pytest.raises(NoTruthError, match="row 7 is not"):
+        true_states(TOY, [changed], [3])
+
+
+def test_where_the_task_cannot_be_played_there_is_no_truth(toy_episodes):
+    gone = dataclasses.replace(TOY, task="corridor")
+    with pytest.raises(NoTruthError, match=r"cannot be played here: .*corridor"):
+        true_states(gone, toy_episodes, [3, 4])
+
+
+def test_states_have_names_and_angles_come_as_sine_and_cosine():
+    named = name_state("cartpole_swingup", {"position": np.array([0.5, 0.0, 1.0])})
+    assert named == {"cart position": 0.5, "cos of pole": 0.0, "sin of pole": 1.0}
+    assert angles({k: np.array([v]) for k, v in named.items()}) == {"angle of pole": np.pi / 2}
+    named = name_state("reacher_easy", {"position": np.array([np.pi, 0.0]), "touch": np.array(3.0)})
+    assert named["cos of shoulder"] == -1
+    assert named["touch"] == 3
+    assert list(name_state("fish_swim", {"a": np.zeros(2)})) == ["a 0", "a 1"]

@@ -1,0 +1,474 @@
+"""Pictures, a video, tables and a page, of a model whose predictions are known."""
+
+import csv
+import dataclasses
+import html.parser
+import math
+import shutil
+import subprocess
+import sys
+
+import imageio.v3
+import imageio_ffmpeg
+import matplotlib.colors
+import matplotlib.text
+import numpy as np
+import pytest
+from mpl_toolkits.mplot3d import proj3d
+
+from tests.adder import (
+    GREY,
+    STAIRS,
+    Adder,
+    Knowing,
+    adding,
+    agent_of,
+    beliefs_of,
+    felt,
+)
+from tests.conftest import report_quickly
+from tests.test_analysis import play_toy, rings
+from tests.test_choices import Levers
+from worldmodel.agent import Agent
+from worldmodel.analysis import (
+    cut,
+    look_into,
+    map_latents,
+    measure,
+    predict,
+)
+from worldmodel.checks import ConfigError, read
+from worldmodel.envs import make_env
+from worldmodel.log import Evaluation, Journal, read_metrics
+from worldmodel.models import build
+from worldmodel.replay import write_episode
+from worldmodel.report import (
+    darken,
+    draw_open_loop,
+    draw_video,
+    plot_curves,
+    plot_errors,
+    plot_map,
+    plot_sensors,
+    visualize,
+    visualize_run,
+    write_page,
+)
+from worldmodel.report.figures import how_far_apart
+from worldmodel.report.page import Fact, Section, Table
+from worldmodel.report.strips import Row, draw_strip, paint_error, say_action
+from worldmodel.rollout import evaluate, play_constant
+from worldmodel.structs import Spec
+
+
+def test_the_brighter_the_larger_the_error():
+    truth = np.zeros((4, 1, 3), np.uint8)
+    model = truth.copy()
+    model[:, 0, 1] = 0, 30, 90, 255
+    painted = paint_error(truth, model).sum(-1, dtype=int)[:, 0]
+    assert painted[0] == 0
+    assert (np.diff(painted) > 0).all()
+    np.testing.assert_array_equal(paint_error(truth, model), paint_error(model, truth))
+
+
+def test_pictures_show_the_very_pixels():
+    episode = adding([20] * 12)
+    prediction = predict(agent_of(Adder()), cut([episode], [(0, 0)], rows=13))
+    for picture in (draw_open_loop(prediction), draw_video(prediction)[9]):
+        flat = picture.reshape(-1, 3)
+        assert (flat == 180).all(-1).sum() >= 2 * 100 * 150  # row 9, true and imagined
+
+
+def test_no_label_is_cut_off():
+    image = np.zeros((1, 4, 4, 3), np.uint8)
+    row = Row("", image, np.ones(1, np.bool_), np.zeros(1, np.bool_))
+    narrow = draw_strip("", [""], [row])
+    for longer in ("before: -0.000123456789", "of two\nlines, of which this is longer"):
+        wide = draw_strip("", [""], [dataclasses.replace(row, label=longer)])
+        assert wide.shape[1] > narrow.shape[1]
+        assert (wide[:, :6] == 255).all()  # nothing stands at the edge
+    foot = draw_strip("", [""], [row], foot="as long a foot as there may be " * 3)
+    assert (foot[:, -6:] == 255).all()
+
+
+def test_a_video_has_a_frame_for_each_row_all_of_one_even_size():
+    episodes = [adding([1] * 20), adding([1] * 6)]
+    frames = draw_video(predict(agent_of(Adder()), cut(episodes, [(0, 0), (1, 0)], rows=21)))
+    assert len(frames) == 21
+    assert len({frame.shape for frame in frames}) == 1
+    assert all(side % 2 == 0 for side in frames[0].shape[:2])
+
+
+def make_run(run):
+    """A run folder of the adder's world, with everything that visualize reads."""
+    journal = Journal(run)
+    for step in (100, 200):
+        journal.evaluation(step, step / 10, [step / 7, step / 9], [0, 1])
+        journal.metrics({"env_steps": step, "loss/image": 1 / step, "train_return": step / 8})
+    for folder in ("heldout", "replay"):
+        (run / folder).mkdir()
+        for number in range(2):
+            episode = adding([4] * (30 + number), start=number)
+            write_episode(run / folder / f"{number:06d}.npz", episode)
+    return run
+
+
+@pytest.fixture
+def quickly(monkeypatch):
+    """A few windows measured, and no figures drawn."""
+    report_quickly(monkeypatch)
+
+
+@pytest.fixture
+def run(tmp_path, quickly):
+    return make_run(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    """A run and all that is seen of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "torch.utils.tensorboard", None)
+        run = make_run(tmp_path_factory.mktemp("seen") / "run")
+        return run, visualize_run(agent_of(Adder()), run)
+
+
+STRIPS = {"reconstruction.png", "open_loop.png", "plans_0.png", "plans_1.png", "plans_2.png"}
+FIGURES = {f"{name}.png" for name in ("errors", "reward", "returns", "search", "curves")}
+FIGURES |= {"map_2d.png", "map_3d.png"}
+TEXTS = {"errors.csv", "plans.csv", "report.html"}
+
+
+def test_everything_is_written_and_can_be_read(seen):
+    run, summary = seen
+    out = run / "report"
+    assert {path.name for path in out.iterdir()} == STRIPS | FIGURES | TEXTS | {"open_loop.mp4"}
+    assert {path.name for path in summary.files} == {path.name for path in out.iterdir()}
+    (note,) = summary.notes  # the adder's world is not the toy's
+    assert "no true states" in note
+    for name in STRIPS | FIGURES:
+        height, width, _ = imageio.v3.imread(out / name).shape
+        assert height > 300
+        assert width > 300
+    frames, _ = imageio_ffmpeg.count_frames_and_secs(out / "open_loop.mp4")
+    assert frames == 32  # rows of the longest episode
+    lines = (out / "errors.csv").read_text().splitlines()
+    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    assert [int(row["ahead"]) for row in rows] == list(range(1, 28))
+    assert [float(row["hold_last"]) for row in rows] == summary.errors.hold_last.tolist()
+    assert float(rows[0]["psnr_hold_last"]) == pytest.approx(-20 * math.log10(4 / 255))
+    assert summary.reward.r_squared == 1
+
+
+def test_the_summary_is_one_line_about_ten_steps(run):
+    told = str(visualize_run(agent_of(Adder()), run))
+    hold_last = (40 / 255) ** 2
+    assert told.startswith(f"open-loop at 10 steps: model 0, hold-last {hold_last:.4g}, mean image")
+    assert told.endswith("(mean squared error; lower is better)")
+    assert "\n" not in told
+
+
+@pytest.mark.usefixtures("quickly")
+def test_the_summary_of_short_episodes_says_how_far_it_goes(tmp_path):
+    summary = visualize(agent_of(Adder()), [adding([4] * 8), adding([4] * 2)], tmp_path)
+    assert str(summary).startswith("open-loop at 4 steps:")
+
+
+def test_without_ffmpeg_the_video_is_a_gif_and_a_note_says_how_to_get_mp4(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    summary = visualize_run(agent_of(Adder()), run)
+    assert not (run / "report" / "open_loop.mp4").exists()
+    assert len(imageio.v3.imread(run / "report" / "open_loop.gif", index=None)) == 32
+    assert "pip install imageio-ffmpeg" in summary.notes[0]
+
+
+def test_without_matplotlib_strips_video_and_numbers_are_still_there(run):
+    summary = visualize_run(agent_of(Adder()), run)
+    names = {path.name for path in (run / "report").iterdir()}
+    assert names == STRIPS | TEXTS | {"open_loop.mp4"}
+    (note, _) = summary.notes
+    assert "pip install matplotlib" in note
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(ConfigError, match=f"out: cannot write {file}"):
+        visualize(agent_of(Adder()), [STAIRS], file / "report")
+
+
+def test_episodes_that_are_too_short_are_refused_with_a_remedy(tmp_path):
+    with pytest.raises(ValueError, match=r"at least 6 rows .* got 5, 3; give longer episodes"):
+        visualize(agent_of(Adder()), [adding([1] * 4), adding([1] * 2)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_episodes_of_another_camera_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"image: .* takes \[2, 3, 3\], got \[2, 3, 6\]"):
+        visualize(agent_of(Adder()), [adding([1] * 9, channels=6)], tmp_path)
+
+
+def test_sensors_are_drawn_as_they_came_and_as_they_were_foreseen():
+    windows = cut([felt(adding([7] * 3))], [(0, 0)], rows=6)  # it ends before the window does
+    prediction = predict(agent_of(Knowing()), windows, context=2)
+    height = tuple(part[..., 0] for part in prediction.felt["height"])
+    (axes,) = plot_sensors(prediction, {"height": height}).axes
+    truth, model = axes.lines
+    for line in (truth, model):
+        np.testing.assert_array_equal(line.get_xydata(), [[n, 7000 * n] for n in range(4)])
+
+
+@pytest.mark.usefixtures("quickly")
+def test_the_report_tells_how_far_sensors_are_foreseen(tmp_path):
+    visualize(agent_of(Knowing()), [felt(adding([1] * 9))], tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    held = 1000 * math.sqrt(np.square(range(1, 6)).mean())
+    assert f"<tr><td>height</td><td>0</td><td>{held:.3g}</td></tr>" in page
+    visualize(agent_of(Adder()), [felt(adding([1] * 9))], tmp_path)
+    assert "<td>height</td>" not in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("vectors", "got"), [({}, "none"), ({"height": np.zeros((10, 2))}, r"\[2")]
+)
+def test_episodes_without_what_the_model_feels_are_refused(tmp_path, vectors, got):
+    episode = dataclasses.replace(adding([1] * 9), vectors=vectors)
+    with pytest.raises(ValueError, match=rf"height: .* takes this vector \[1\] .*, got {got}"):
+        visualize(agent_of(Knowing()), [episode], tmp_path)
+
+
+@pytest.mark.usefixtures("quickly")
+def test_a_model_of_images_and_sensors_is_reported(tmp_path, tiny):
+    config = read(tiny, {"env": {"vectors": True, "action_repeat": 8}})
+    env = make_env("toy", config.env)
+    episode = play_constant(env, np.array([0.3, -0.1], np.float32), seed=3).episode
+    sizes = {name: part.shape[-1] for name, part in episode.vectors.items()}
+    model = build(config.model, Spec((16, 16, 3), 2, vectors=sizes)).requires_grad_(False)
+    visualize(Agent(model, config), [episode], tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    for name in ("position x", "velocity y", "goal x"):
+        assert f"<td>{name}</td>" in page
+
+
+# ------------------------------------------------------------------------------------ choices
+
+
+def test_an_action_is_said_in_a_few_characters():
+    assert say_action(np.array([0.0, 0.0, 1.0]), has_choices=True) == "choice 2"
+    assert say_action(np.array([0.53, -1.0]), has_choices=False) == "+0.5 -1.0"
+    assert say_action(np.zeros(6), has_choices=False) == ""
+
+
+@pytest.mark.usefixtures("quickly")
+def test_a_model_of_choices_is_reported(tmp_path, tiny):
+    agent = Agent(
+        build(tiny.model, Spec((16, 16, 3), 3, has_choices=True)).requires_grad_(False), tiny
+    )
+    played = evaluate(agent, Levers(14), 1, seed=7)
+    visualize(agent, played.episodes, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "What it weighs up" in page
+    assert "another choice comes first at" in page  # planned from seeds that nobody told
+    beliefs = beliefs_of(agent, played.episodes).map(lambda part: part[0])
+    moment = look_into(agent, played.episodes[0], beliefs, 2)
+    for actions in (moment.plan_actions, moment.first_actions, moment.last_actions):
+        assert set(np.unique(actions)) == {0, 1}
+        assert (actions.sum(-1) == 1).all()
+
+
+def test_elites_lie_apart_by_how_many_make_another_choice():
+    choices = np.eye(3, dtype=np.float32)[[[1, 2], [1, 0]]]  # two elites, two rows ahead
+    assert how_far_apart(choices, has_choices=True).tolist() == [0, 0.5]
+    numbers = np.array([[[1.0], [2.0]], [[1.0], [4.0]]], np.float32)
+    assert how_far_apart(numbers, has_choices=False).tolist() == [0, 1]
+
+
+def test_a_run_without_held_out_episodes_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="heldout holds no episode yet"):
+        visualize_run(agent_of(Adder()), tmp_path)
+
+
+def test_a_broken_held_out_episode_is_skipped_and_told(run):
+    (run / "heldout" / "000001.npz").write_bytes(b"torn")
+    summary = visualize_run(agent_of(Adder()), run)
+    assert "000001.npz" in summary.notes[0]
+    assert "000001.npz" in (run / "report" / "report.html").read_text()
+    (run / "heldout" / "000000.npz").write_bytes(b"torn")
+    with pytest.raises(ConfigError, match=r"heldout holds no episode; .*000000.npz.*: delete it"):
+        visualize_run(agent_of(Adder()), run)
+
+
+def test_figures_of_little_are_drawn_too(tmp_path, seen):
+    errors = measure(agent_of(Adder()), [adding([1] * 5)], GREY)
+    metrics = read_metrics(seen[0] / "metrics.jsonl")
+    for number, figure in enumerate(
+        [
+            plot_errors(errors),
+            plot_curves([], []),
+            plot_curves([Evaluation(5, 1.0, [3.0], [0])], metrics[:1]),
+        ]
+    ):
+        figure.savefig(tmp_path / f"{number}.png")
+
+
+def test_importing_loads_no_plotting_and_no_video():
+    heavy = "{'matplotlib', 'imageio', 'imageio_ffmpeg', 'PIL'}"
+    code = "import sys, worldmodel.analysis, worldmodel.report\n"
+    code += f"sys.exit(str({heavy} & set(sys.modules) or ''))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
+
+
+def test_a_ring_is_drawn_as_a_ring():
+    """Seen from a low place it would be a line; stretched, an egg."""
+    features, angle = rings(np.random.default_rng(0), rows=100)
+    found = map_latents(features)
+    colours = {"angle of pole": np.concatenate(angle)}
+    (flat, _), (solid, bar) = (
+        plot_map(found, colours, solid=is_solid).axes for is_solid in (False, True)
+    )
+    assert flat.get_aspect() == 1
+    solid.apply_aspect()
+    seen = np.stack(proj3d.proj_transform(*found.points.T, solid.get_proj())[:2], 1)
+    sizes = np.linalg.svd(seen - seen.mean(0), compute_uv=False)
+    assert sizes[1] > 0.6 * sizes[0]
+    colour = solid.collections[0].to_rgba([-np.pi, np.pi, 0.0])
+    assert np.abs(colour[0] - colour[1]).max() < 0.12  # the circle of colours is closed
+    assert np.abs(colour[0] - colour[2]).max() > 0.8
+    assert [label.get_text() for label in bar.get_yticklabels()][::2] == ["-π", "0", "π"]
+
+
+@pytest.mark.usefixtures("quickly")
+def test_the_report_holds_the_truth_where_there_is_one(tmp_path, model, tiny):
+    toy_episodes = play_toy()
+    episodes = [*toy_episodes, dataclasses.replace(toy_episodes[0])]
+    run = tmp_path / "run"
+    (run / "heldout").mkdir(parents=True)
+    for number, episode in enumerate(episodes):
+        write_episode(run / "heldout" / f"{number:06d}.npz", episode)
+    Journal(run).evaluation(100, 1.0, [1.0, 2.0, 3.0], [3, 4, 3])
+    as_played = read(tiny, {"env": {"action_repeat": 8}})
+    summary = visualize_run(Agent(model, as_played), run)
+    assert [note for note in summary.notes if "matplotlib" not in note] == []
+    assert {"position x", "velocity y"} <= {one.name for one in summary.probes}
+    assert (run / "report" / "probe.csv").read_text().count("\n") == 4 + len(summary.probes)
+    page = (run / "report" / "report.html").read_text()
+    assert "velocity y" in page
+
+
+# ------------------------------------------------------------------------------------- the page
+
+
+class Reader(html.parser.HTMLParser):
+    """Every tag, and every value that a browser might fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.asked, self.named = [], [], set()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "srcset", "action", "poster", "data", "background"):
+                self.asked.append(value)
+            if name == "id":
+                self.named.add(value)
+            assert not name.startswith("on"), f"{tag} {name}: a script"
+
+
+def test_the_page_asks_nobody_for_anything(seen):
+    run, _ = seen
+    page = (run / "report" / "report.html").read_text()
+    reader = Reader()
+    reader.feed(page)
+    assert not {"script", "iframe", "object", "embed", "form"} & set(reader.tags)
+    outside = [value for value in reader.asked if not value.startswith("data:")]
+    assert outside
+    assert {f"#{name}" for name in reader.named} == set(outside)  # the way down the page
+    assert "url(" not in page
+    assert "@import" not in page
+    for kind, least in (("image/png", 2 * len(STRIPS | FIGURES) + 1), ("video/mp4", 1)):
+        assert page.count(f"data:{kind};base64,") == least
+    assert reader.tags.count("source") == len(STRIPS | FIGURES)  # each for a dark page too
+    assert "default-src 'none'" in page
+
+
+def test_what_is_written_on_the_page_is_text():
+    parts = [Table(["<i>"], [["<s>"]])]
+    page = write_page("<kbd>", "&", [Fact("<u>", "<p>")], [Section("<q>", "<a>", parts)], ["<em>"])
+    for tag in ("<kbd>", "<u>", "<q>", "<em>", "<i>", "<s>"):
+        assert tag not in page
+        assert tag.replace("<", "&lt;").replace(">", "&gt;") in page
+
+
+def test_in_the_dark_every_word_can_be_read():
+    errors = measure(agent_of(Adder()), [STAIRS], GREY, context=2)
+    light = plot_errors(errors)
+    words = [text.get_text() for text in light.findobj(matplotlib.text.Text)]
+    dark = darken(plot_errors(errors))
+    assert [text.get_text() for text in dark.findobj(matplotlib.text.Text)] == words
+    for text in dark.findobj(matplotlib.text.Text):
+        assert min(matplotlib.colors.to_rgb(text.get_color())) > 0.8
+    assert max(matplotlib.colors.to_rgb(dark.get_facecolor())) < 0.2
+    colours = {line.get_color() for line in dark.axes[0].lines}
+    assert all(max(matplotlib.colors.to_rgb(colour)) > 0.6 for colour in colours)
+
+
+SMALLEST_WORDS = 11 * 110 / 72  # pixels: 11 points in a figure of 110 dots per inch
+READABLE = 6  # pixels on the screen
+SEEN = """async () => ({
+  pictures: [...document.images].map(i => [i.complete, i.naturalWidth, i.width / i.naturalWidth]),
+  light: [...document.images].map(i => i.currentSrc === i.src),
+  films: await Promise.all([...document.querySelectorAll('video')].map(async film => {
+    const poster = new Image(); poster.src = film.poster; await poster.decode();
+    return [film.videoWidth, poster.naturalWidth]; })),
+  paper: getComputedStyle(document.body).backgroundColor,
+  across: document.documentElement.scrollWidth,
+  cut_off: [...document.querySelectorAll('p, h1, h2, dd, nav a, video')]
+    .filter(part => part.getBoundingClientRect().right > innerWidth).map(part => part.outerHTML),
+})"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window: the system's own, or playwright's."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="needs playwright: pip install 'worldmodel[browser]'"
+    )
+    own = shutil.which("chromium") or shutil.which("google-chrome")
+    with playwright.sync_playwright() as play:
+        try:
+            opened = play.chromium.launch(executable_path=own, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium; to have one: playwright install chromium ({error})")
+        yield opened
+        opened.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_browser_shows_all_of_the_page_without_a_word_or_a_request(seen, browser, scheme, width):
+    run, _ = seen
+    told, asked = [], []
+    page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 800})
+    page.on("console", lambda message: told.append(message.text))
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((run / "report" / "report.html").as_uri())
+    page.wait_for_load_state("load")
+    page.wait_for_function("[...document.querySelectorAll('video')].every(v => v.readyState > 1)")
+    found = page.evaluate(SEEN)
+    page.close()
+    assert told == []
+    assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
+    assert sum(url.startswith("file:") for url in asked) == 1
+    assert len(found["pictures"]) == len(STRIPS | FIGURES)
+    assert all(complete and size > 0 for complete, size, _ in found["pictures"])
+    assert min(scale for *_, scale in found["pictures"]) * SMALLEST_WORDS > READABLE
+    assert set(found["light"]) == {scheme == "light"}
+    ((film, poster),) = found["films"]
+    assert film == poster > 0  # something is seen before it is played
+    assert found["paper"] == {"light": "rgb(246, 246, 244)", "dark": "rgb(15, 17, 21)"}[scheme]
+    assert found["across"] <= width  # nothing makes the page itself scroll sideways
+    assert found["cut_off"] == []

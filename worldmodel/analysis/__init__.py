@@ -1,0 +1,78 @@
+"""What a model sees, predicts, plans and gets wrong, as numbers: no picture is drawn here.
+
+::
+
+    source = read_source(Path("runs/default-toy-0"))
+    episodes = list(source.heldout.values())
+    errors = measure(agent, episodes, mean_image(agent, episodes, source.run))
+    errors.at(10).model, errors.at(10).hold_last       # mean squared errors, ten rows ahead
+"""
+
+from worldmodel.analysis.errors import (
+    WINDOWS,
+    HorizonErrors,
+    RewardFit,
+    fit_reward,
+    long_enough,
+    mean_of,
+    measure,
+    psnr,
+    r_squared,
+)
+from worldmodel.analysis.latents import FEWEST_EPISODES, Map, Probe, map_latents, probe
+from worldmodel.analysis.plans import Moment, PlanReturns, compare_returns, look_into
+from worldmodel.analysis.predictions import (
+    AHEAD,
+    CONTEXT,
+    Prediction,
+    Sensor,
+    check_fit,
+    cut,
+    decode,
+    newest,
+    observe,
+    predict,
+    spread,
+)
+from worldmodel.analysis.source import Source, mean_image, read_source
+from worldmodel.analysis.truth import NoTruthError, States, angles, name_parts, true_states
+
+__all__ = [
+    "AHEAD",
+    "CONTEXT",
+    "FEWEST_EPISODES",
+    "WINDOWS",
+    "HorizonErrors",
+    "Map",
+    "Moment",
+    "NoTruthError",
+    "PlanReturns",
+    "Prediction",
+    "Probe",
+    "RewardFit",
+    "Sensor",
+    "Source",
+    "States",
+    "angles",
+    "check_fit",
+    "compare_returns",
+    "cut",
+    "decode",
+    "fit_reward",
+    "long_enough",
+    "look_into",
+    "map_latents",
+    "mean_image",
+    "mean_of",
+    "measure",
+    "name_parts",
+    "newest",
+    "observe",
+    "predict",
+    "probe",
+    "psnr",
+    "r_squared",
+    "read_source",
+    "spread",
+    "true_states",
+]

@@ -1,0 +1,50 @@
+"""The report of a model: pictures, a video, tables, and one page that holds them all.
+
+::
+
+    summary = visualize_run(agent, Path("runs/default-toy-0"))
+    print(summary)       # open-loop at 10 steps: model ..., hold-last ..., mean image ...
+
+Every picture is also a function that returns it, for a notebook. Importing this loads no plotting
+and no video. The numbers come from ``worldmodel.analysis``.
+"""
+
+from worldmodel.report.compose import Summary, visualize, visualize_run
+from worldmodel.report.figures import (
+    darken,
+    plot_curves,
+    plot_errors,
+    plot_map,
+    plot_probes,
+    plot_returns,
+    plot_reward,
+    plot_search,
+    plot_sensors,
+)
+from worldmodel.report.page import write_page
+from worldmodel.report.strips import (
+    draw_open_loop,
+    draw_plans,
+    draw_reconstructions,
+    draw_video,
+)
+
+__all__ = [
+    "Summary",
+    "darken",
+    "draw_open_loop",
+    "draw_plans",
+    "draw_reconstructions",
+    "draw_video",
+    "plot_curves",
+    "plot_errors",
+    "plot_map",
+    "plot_probes",
+    "plot_returns",
+    "plot_reward",
+    "plot_search",
+    "plot_sensors",
+    "visualize",
+    "visualize_run",
+    "write_page",
+]
