@@ -11,7 +11,9 @@ from worldmodel.agent import Agent
 from worldmodel.analysis import cut, observe
 from worldmodel.checks import read
 from worldmodel.config import Config
-from worldmodel.structs import Episode, Latent, Spec
+from worldmodel.models.latents import Point, Remembered
+from worldmodel.models.roll import given, roll
+from worldmodel.structs import Episode, Spec
 
 HEIGHT, WIDTH = 2, 3
 GREY = np.full((HEIGHT, WIDTH, 3), 0.5)
@@ -20,15 +22,17 @@ GREY = np.full((HEIGHT, WIDTH, 3), 0.5)
 class Adding(torch.nn.Module):
     """The dynamics of a world in which the action is added to the level that fills the image."""
 
-    stoch_size = 1
+    noise_size = 1
 
-    def initial(self, *batch: int) -> Latent:
+    def initial(self, *batch: int) -> Remembered:
         zero = torch.zeros(*batch, 1)
-        return Latent(zero, zero, zero, zero)
+        return Remembered(zero, Point(zero))
 
-    def imagine_step(self, latent, action, noise):
-        level = latent.stoch + action
-        return Latent(latent.deter, level, level, level)
+    def remember(self, latent, action):
+        return Remembered(latent.deter, Point(latent.stoch.z + action))
+
+    def imagine(self, context, noise):
+        return context
 
 
 class Adder(torch.nn.Module):
@@ -49,14 +53,13 @@ class Adder(torch.nn.Module):
 
     def observe_step(self, latent, action, image, noise=None, vectors=None):
         level = image[..., 0, 0, -1:].float()
-        return Latent(latent.deter + level, level, level, level)
+        return Remembered(latent.deter + level, Point(level))
 
     def imagine(self, latent, actions, noise):
-        level = latent.stoch[..., None, :] + actions.cumsum(-2)
-        return Latent(latent.deter[..., None, :].expand_as(level), level, level, level)
+        return roll(self.dynamics, latent, given(actions), actions.shape[-2], noise)[1]
 
-    def decode(self, features):
-        return self.paint(features[..., 1])
+    def decode(self, latent):
+        return self.paint(latent.features[..., 1])
 
     def paint(self, level):
         whole = level[..., None, None, None].expand(*level.shape, *self.spec.image)
@@ -66,8 +69,8 @@ class Adder(torch.nn.Module):
 class Rememberer(Adder):
     """Draws the sum of all that it saw."""
 
-    def decode(self, features):
-        return self.paint(features[..., 0])
+    def decode(self, latent):
+        return self.paint(latent.features[..., 0])
 
 
 def agent_of(model, **settings) -> Agent:

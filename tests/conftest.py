@@ -15,6 +15,7 @@ from worldmodel.analysis import measure
 from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.models import WorldModel, build
+from worldmodel.models.latents import Point, Remembered
 from worldmodel.structs import Spec, Step
 
 TINY = {
@@ -25,6 +26,7 @@ TINY = {
         "encoder": {"width": 2},
         "decoder": {"width": 2},
         "dynamics": {"deter_size": 7, "stoch_size": 3, "hidden_size": 11},
+        "posterior": {"hidden_size": 11},
         "reward": {"layers": 1, "size": 6},
         "discount": {"layers": 1, "size": 6},
         "value": {"layers": 1, "size": 6},
@@ -83,6 +85,24 @@ class Answer(torch.nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return self.function(features)
+
+
+class Echo(torch.nn.Module):
+    """Dynamics whose latent is the last action, beside a memory that never changes."""
+
+    def __init__(self, action_size: int) -> None:
+        super().__init__()
+        self.noise_size = action_size
+
+    def at_rest(self, rows: int, memory_size: int) -> Remembered:
+        zero = torch.zeros(rows, self.noise_size)
+        return Remembered(torch.zeros(rows, memory_size), Point(zero))
+
+    def remember(self, latent: Remembered, action: torch.Tensor) -> Remembered:
+        return Remembered(latent.deter, Point(action))
+
+    def imagine(self, context: Remembered, noise: torch.Tensor | None) -> Remembered:
+        return context
 
 
 class Painter:

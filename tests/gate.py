@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -35,11 +35,12 @@ from worldmodel.checks import read
 from worldmodel.compare_settings import settings_hash
 from worldmodel.config import Config
 from worldmodel.envs import adopt
+from worldmodel.models import WorldModel
 from worldmodel.models.dynamics.recurrent import Recurrent
 from worldmodel.planners.mppi import MPPI
 from worldmodel.replay import Replay
 from worldmodel.rollout import EVALUATION_SEED, play_constant, play_random
-from worldmodel.structs import Batch, Latent, Search, Step
+from worldmodel.structs import Batch, Search, Step
 
 SETTINGS = {
     "task": "toy",  # the name of an environment of one's own does not matter
@@ -110,17 +111,34 @@ def reward_cut() -> Any:
 @contextmanager
 def prior_sees() -> Iterator[None]:
     """While learning, the prior is read from the image too; imagination has none."""
-    observe, seen = Recurrent.observe, {}
+    observe = WorldModel.observe
 
-    def keep(self: Recurrent, latent: Latent, action: Any, embed: Any, noise: Any) -> Latent:
-        seen["embed"] = embed
-        return observe(self, latent, action, embed, noise)
+    def seeing(self: WorldModel, actions: Any, embeds: Any, noise: Any) -> Any:
+        contexts, posterior = observe(self, actions, embeds, noise)
+        evidence = self.posterior.evidence(embeds, actions)
+        return _Seen(contexts, evidence, self.posterior), posterior
 
-    def prior_of(self: Recurrent, deter: torch.Tensor) -> Latent:
-        return self.draw(deter, self.posterior(torch.cat([deter, seen["embed"]], -1)), None)
+    def imagine(self: Recurrent, context: Any, noise: Any) -> Any:
+        if not isinstance(context, _Seen):
+            return imagine_blindly(self, context, noise)
+        rows = context.past.flatten(0, 1), context.evidence.flatten(0, 1)
+        statistics = context.posterior.correct(*rows).unflatten(0, context.past.shape[:2])
+        return self.believe(context.past, statistics, noise)
 
-    with mock.patch.multiple(Recurrent, observe=keep, prior_of=prior_of):
+    imagine_blindly = Recurrent.imagine
+    with (
+        mock.patch.object(WorldModel, "observe", seeing),
+        mock.patch.object(Recurrent, "imagine", imagine),
+    ):
         yield
+
+
+class _Seen(NamedTuple):
+    """What the past says, and what the image of the row itself shows."""
+
+    past: torch.Tensor  # [B, T, C]
+    evidence: torch.Tensor  # [B, T, V]
+    posterior: Any
 
 
 def actions_late() -> Any:

@@ -17,7 +17,7 @@ from worldmodel.models import WorldModel, build
 from worldmodel.pace import Pace, measure
 from worldmodel.planners import Limits
 from worldmodel.presets import load_preset
-from worldmodel.structs import Latent, Plan, Spec
+from worldmodel.structs import Latent, Plan, Spec, at
 
 
 @pytest.fixture(params=["mppi", "cem", "icem", "shooting", "gradient"])
@@ -46,7 +46,7 @@ def test_four_robots_believe_and_plan_as_four_single_ones(agent: Agent) -> None:
     again = agent.plan(together, previous=plan, seed=[5, 6, 7, 8])
     for row, (first, second) in enumerate(zip([3, 9, 4, 1], [5, 6, 7, 8], strict=True)):
         alone = agent.observe(agent.initial(), actions[row], seen[row], seed=row)
-        assert_same(alone, together.map(lambda part: part[row]))  # noqa: B023
+        assert_same(alone, at(together, row))
         single = agent.plan(alone, seed=first)
         torch.testing.assert_close(single.actions, plan.actions[row], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(single.value, plan.value[row], rtol=1e-4, atol=1e-5)
@@ -155,14 +155,14 @@ def test_actions_under_way_are_imagined_before_the_plan_begins(agent: Agent) -> 
     """With a delay of k rows it is the plan from the belief k rows later."""
     belief = agent.observe(agent.initial(), agent.no_action(), images())
     under_way = np.random.default_rng(2).uniform(-1, 1, (3, 2)).astype(np.float32)
-    later = belief.map(lambda part: part[None])
+    later, dynamics = at(belief, None), agent.model.dynamics
     for count in range(4):
         delayed = agent.plan(belief, seed=5, delay=under_way[:count])
-        there = agent.plan(later.map(lambda part: part[0]), seed=5)
+        there = agent.plan(at(later, 0), seed=5)
         torch.testing.assert_close(delayed.actions, there.actions)
         torch.testing.assert_close(delayed.value, there.value)
         action = torch.as_tensor(under_way[count % 3])[None]
-        later = agent.model.dynamics.imagine_step(later, action, None)
+        later = dynamics.imagine(dynamics.remember(later, action), None)
     assert not torch.equal(delayed.actions, agent.plan(belief, seed=5).actions)
 
 
@@ -177,7 +177,7 @@ def test_every_robot_of_a_batch_has_its_own_actions_under_way(agent: Agent) -> N
 
     together = agent.plan(belief, seed=5, delay=under_way, limits=limits, score=score)
     for row in range(2):
-        alone = belief.map(lambda part: part[row])  # noqa: B023
+        alone = at(belief, row)
         plan = agent.plan(alone, seed=5 + row, delay=under_way[row], limits=limits, score=score)
         torch.testing.assert_close(together.actions[row], plan.actions, rtol=1e-4, atol=1e-5)
 
@@ -488,7 +488,7 @@ def test_the_return_is_rewards_discounts_and_a_last_value(model: WorldModel, tin
     model.slow_value = Answer(lambda features: torch.full((1, 3), 10.0))
     agent = Agent(model, dataclasses.replace(tiny, discount_rate=0.8))
     belief = agent.initial(1)
-    score = agent._score(agent._packed(), belief, None, [torch.Generator()])
+    score = agent._score(agent._imagination(), belief, None, [torch.Generator()])
     expected = 1 + 0.4 * 2 + 0.16 * 3 + 0.064 * 4 + 0.0256 * 10
     torch.testing.assert_close(score(torch.zeros(1, 3, 4, 2)), torch.full((1, 3), expected))
 

@@ -45,7 +45,7 @@ from worldmodel.envs import make_env
 from worldmodel.models import build
 from worldmodel.replay import write_episode
 from worldmodel.rollout import evaluate, play_constant
-from worldmodel.structs import Episode, Spec
+from worldmodel.structs import Episode, Spec, at
 
 
 def test_errors_are_those_computed_by_hand():
@@ -174,6 +174,7 @@ def test_a_world_model_sees_its_context_alone():
         "encoder": {"width": 2},
         "decoder": {"width": 2},
         "dynamics": {"deter_size": 7, "stoch_size": 3, "hidden_size": 5},
+        "posterior": {"hidden_size": 5},
         "image_bits": 8,
     }
     config = read(Config(), {"env": {"image_size": 16}, "model": settings})
@@ -269,7 +270,7 @@ def test_short_episodes_are_passed_over():
 def test_a_moment_shows_the_search_as_it_was():
     agent = agent_of(Adder())
     episode = adding([1.0] * 12)
-    beliefs = beliefs_of(agent, [episode]).map(lambda part: part[0])
+    beliefs = at(beliefs_of(agent, [episode]), 0)
     moment = look_into(agent, episode, beliefs, 2)
     assert [len(returns) for returns in moment.returns] == [64] * 3
     assert moment.last_returns[0] == max(moment.returns[-1])

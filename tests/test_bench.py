@@ -22,18 +22,19 @@ from worldmodel.bench.train import bench_train
 from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.models import WorldModel, build
-from worldmodel.models.packed import Packed, Product, packed
-from worldmodel.models.products import has_onednn
-from worldmodel.structs import Spec
+from worldmodel.models.fast.onednn import has_onednn
+from worldmodel.models.fast.packed import Product
+from worldmodel.models.imagination import Imagination
+from worldmodel.structs import Latent, Spec, each, repeat
 
 B, N, L, A = 2, 9, 5, 2
 PLAIN = {
     "model": {
         "encoder": {"kind": "planet", "width": 2},
         "decoder": {"kind": "planet", "width": 2},
-        "dynamics": {
-            "layers": "plain", "deter_size": 7, "stoch_size": 3, "hidden_size": 11
-        },
+        "layers": "plain",
+        "dynamics": {"deter_size": 7, "stoch_size": 3, "hidden_size": 11},
+        "posterior": {"hidden_size": 11},
         "reward": {"kind": "normal", "layers": 2, "size": 6},
         "discount": {"kind": "none"},
         "value": {"kind": "none"},
@@ -63,18 +64,18 @@ def model(request: pytest.FixtureRequest) -> WorldModel:
     return model
 
 
-def question(model: WorldModel) -> tuple[object, torch.Tensor, torch.Tensor]:
-    belief = model.dynamics.initial(B, N).map(lambda part: part + torch.randn(part.shape))
-    return belief, torch.randn(B, N, L, A), torch.randn(B, N, L, model.dynamics.stoch_size)
+def question(model: WorldModel) -> tuple[Latent, torch.Tensor, torch.Tensor]:
+    belief = each(model.dynamics.initial(B), lambda part: part + torch.randn(part.shape))
+    return belief, torch.randn(B, N, L, A), torch.randn(B, N, L, model.dynamics.noise_size)
 
 
 @pytest.mark.parametrize("sampled", [True, False])
 @torch.no_grad()
 def test_packed_is_the_model_in_float32(model: WorldModel, sampled: bool) -> None:
     belief, actions, noise = question(model)
-    plain = model.imagine(belief, actions, noise if sampled else None).features  # type: ignore[arg-type]
-    fast = Packed(model, torch.float32)
-    features = fast.imagine(belief, actions, noise if sampled else None)  # type: ignore[arg-type]
+    plain = model.imagine(repeat(belief, N), actions, noise if sampled else None).features
+    fast = Imagination(model, torch.float32)
+    features = fast.imagine(belief, actions, noise if sampled else None).features
     torch.testing.assert_close(features, plain, rtol=0, atol=5e-4)
     for name in ("reward", "discount", "slow_value"):
         expected = getattr(model, name)(plain)
@@ -92,19 +93,19 @@ def test_packed_follows_the_policy_as_the_model_does(tiny: Config) -> None:
     assert model.policy is not None
     torch.nn.init.normal_(model.policy.last.weight, std=0.5)
     belief, noise = question(model)[0], torch.randn(B, N, L, A)
-    followed = Packed(model, torch.float32).follow(belief, noise)  # type: ignore[arg-type]
-    latent = belief
+    followed = Imagination(model, torch.float32).follow(belief, noise)
+    latent = repeat(belief, N)
     for step in range(L):
-        action = model.policy.act(latent.features, noise[..., step, :])  # type: ignore[attr-defined]
+        action = model.policy.act(latent.features, noise[..., step, :])
         torch.testing.assert_close(followed[..., step, :], action, rtol=0, atol=2e-3)
-        latent = model.dynamics.imagine_step(latent, action, None)  # type: ignore[arg-type]
+        latent = model.dynamics.imagine(model.dynamics.remember(latent, action), None)
 
 
 @torch.no_grad()
 def test_packed_in_bfloat16_is_the_model_up_to_rounding(model: WorldModel) -> None:
     belief, actions, noise = question(model)
-    plain = model.imagine(belief, actions, noise).features  # type: ignore[arg-type]
-    features = Packed(model, torch.bfloat16).imagine(belief, actions, noise)  # type: ignore[arg-type]
+    plain = model.imagine(repeat(belief, N), actions, noise).features
+    features = Imagination(model, torch.bfloat16).imagine(belief, actions, noise).features
     assert features.dtype == torch.bfloat16
     error = (features.float() - plain).square().mean().sqrt()
     assert error < 0.05 * plain.std()
@@ -114,7 +115,7 @@ def test_packed_in_bfloat16_is_the_model_up_to_rounding(model: WorldModel) -> No
 def test_packing_leaves_the_model_alone(model: WorldModel) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     modules = dict(model.named_modules())
-    Packed(model, torch.bfloat16)
+    Imagination(model, torch.bfloat16)
     assert dict(model.named_modules()) == modules
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name])
@@ -122,24 +123,24 @@ def test_packing_leaves_the_model_alone(model: WorldModel) -> None:
 
 @torch.no_grad()
 def test_a_changed_weight_is_packed_anew_and_nothing_else_is(model: WorldModel) -> None:
-    first = packed(model, torch.float32)
-    assert packed(model, torch.float32) is first
-    assert packed(model, torch.bfloat16) is not first
-    first = packed(model, torch.float32)
+    imagination = Imagination(model, torch.float32)
+    first = imagination.dynamics
+    assert imagination.refresh().dynamics is first
     next(model.dynamics.parameters()).add_(1.0)
-    second = packed(model, torch.float32)
+    second = imagination.refresh().dynamics
     assert second is not first
     model.reward = Answer(lambda features: features[..., 0])  # type: ignore[assignment]
-    assert packed(model, torch.float32) is not second
+    assert imagination.refresh().dynamics is not second
 
 
 def test_a_trained_step_is_packed_anew(model: WorldModel) -> None:
-    before = packed(model, torch.float32)
+    imagination = Imagination(model, torch.float32)
+    before = imagination.dynamics
     optimizer = torch.optim.Adam(model.dynamics.parameters(), fused=True)
     for parameter in model.dynamics.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
-    assert packed(model, torch.float32) is not before
+    assert imagination.refresh().dynamics is not before
 
 
 @pytest.mark.parametrize("after", ["none", "relu", "sigmoid", "tanh"])
@@ -147,7 +148,7 @@ def test_a_trained_step_is_packed_anew(model: WorldModel) -> None:
 def test_a_product_does_without_onednn(after: str, monkeypatch: pytest.MonkeyPatch) -> None:
     linear, x = torch.nn.Linear(5, 3), torch.randn(4, 5)
     fast = Product(linear, after, torch.float32)
-    monkeypatch.setattr("worldmodel.models.packed.has_onednn", lambda dtype: False)
+    monkeypatch.setattr("worldmodel.models.fast.packed.has_onednn", lambda dtype: False)
     plain = Product(linear, after, torch.float32)
     assert not plain.is_packed
     torch.testing.assert_close(fast(x), plain(x), rtol=0, atol=1e-4)

@@ -12,7 +12,7 @@ import torch
 from torch import distributions
 
 import worldmodel
-from tests.conftest import Answer
+from tests.conftest import Answer, Echo
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
@@ -198,19 +198,12 @@ def test_logits_that_run_away_strain_a_policy() -> None:
 def test_the_policy_learns_the_choice_that_pays(model: WorldModel) -> None:
     """In a world that remembers the last choice and pays 1, 2 and 3 for the three."""
 
-    class Echo(torch.nn.Module):
-        stoch_size = CHOICES
-
-        def imagine_step(self, latent: Latent, action: Any, noise: Any) -> Latent:
-            return Latent(latent.deter, action, action, torch.ones_like(action))
-
     policy = CategoricalPolicy(2 + CHOICES, CHOICES, 1, 8, normed)
-    model.dynamics = Echo()  # type: ignore[assignment]
+    model.dynamics = echo = Echo(CHOICES)  # type: ignore[assignment]
     model.reward = Answer(lambda features: features[..., -3:] @ torch.tensor([1.0, 2.0, 3.0]))  # type: ignore[assignment]
     model.slow_value = Answer(lambda features: torch.zeros(features.shape[:-1]))  # type: ignore[assignment]
     model.discount = Answer(lambda features: torch.ones(features.shape[:-1]))  # type: ignore[assignment]
-    still = torch.zeros(32, CHOICES)
-    starts = Latent(torch.zeros(32, 2), still, still, torch.ones_like(still))
+    starts = echo.at_rest(32, memory_size=2)
     optimizer = torch.optim.Adam(policy.parameters(), lr=0.05)
     generator = torch.Generator().manual_seed(0)
     for _ in range(60):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from worldmodel.models import convolutions
-from worldmodel.models.convolutions import (
+from worldmodel.models.fast.convolutions import (
     Doubling,
     FewPixels,
     FewWindows,

@@ -174,7 +174,7 @@ for step, action in enumerate(walked["action"]):
     noises = walked["observe"][step], walked["plan"][step]
     belief = agent.observe(belief, action, walked["image"][step], noise=noises[0])
     plan = agent.plan(belief, previous=plan, noise=noises[1])
-    parts = [belief[name] for name in ("deter", "stoch", "mean", "std")]
+    parts = [belief[name] for name in ("deter", "stoch.mean", "stoch.std", "stoch.sample")]
     answers.append(np.concatenate([*parts, plan.actions.ravel(), plan.elites.ravel()]))
 np.save(sys.argv[3], answers)
 """

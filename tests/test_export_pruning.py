@@ -167,9 +167,7 @@ def test_so_large_a_share_of_all_exported_weights_is_zero(
 def beliefs(model: WorldModel, episode: Episode) -> Tensor:
     """[T, F]"""
     embed = model.embed(torch.from_numpy(episode.image))[None]
-    noise = torch.zeros(1, len(episode), model.dynamics.stoch_size)
-    action = torch.from_numpy(episode.action)[None]
-    return model.dynamics.observe(model.dynamics.initial(1), action, embed, noise).features[0]
+    return model.observe(torch.from_numpy(episode.action)[None], embed, None)[1].features[0]
 
 
 def test_its_beliefs_are_nearer_than_with_zeros_alone(agent: Agent, lived: list[Episode]) -> None:

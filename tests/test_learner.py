@@ -21,7 +21,7 @@ from worldmodel.learner import (
 from worldmodel.machine import second_thread
 from worldmodel.models import WorldModel, build
 from worldmodel.presets import load_preset
-from worldmodel.structs import Batch, Spec
+from worldmodel.structs import Batch, Spec, each
 
 
 def test_every_parameter_learns(model: WorldModel, tiny: Config) -> None:
@@ -112,9 +112,8 @@ def test_padded_rows_teach_nothing(model: WorldModel, tiny: Config) -> None:
 def test_imagination_leaves_the_world_model_alone(model: WorldModel, tiny: Config) -> None:
     learner = Learner(model, tiny)
     batch = make_batch(3, 5)
-    posterior = model.dynamics.observe(
-        model.dynamics.initial(3), batch.action, torch.zeros(3, 5, 256), torch.zeros(3, 5, 3)
-    ).detach()
+    _, posterior = model.observe(batch.action, torch.zeros(3, 5, 256), torch.zeros(3, 5, 3))
+    posterior = each(posterior, torch.Tensor.detach)
     learner._learn_behaviour(posterior, batch.valid)
     assert all(p.grad is None for p in learner.world_parameters)
     assert all(p.requires_grad for p in learner.world_parameters)

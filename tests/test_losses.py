@@ -6,21 +6,21 @@ import pytest
 import torch
 from torch import Tensor, distributions
 
-from tests.conftest import Answer
+from tests.conftest import Answer, Echo
 from worldmodel.config import Config, ObjectiveConfig
 from worldmodel.losses.imagined import dream, lambda_returns
 from worldmodel.losses.joint import image_error, joint_terms, kl_terms, mean_over_valid
 from worldmodel.models import WorldModel
-from worldmodel.models.dynamics.recurrent import divergence
-from worldmodel.structs import Batch, Latent
+from worldmodel.models.latents import Gaussian
+from worldmodel.structs import Batch
 
 
-def gaussian(mean: Tensor, std: Tensor) -> Latent:
-    return Latent(torch.zeros(*mean.shape[:-1], 2), mean, mean, std)
+def gaussian(mean: Tensor, std: Tensor) -> Gaussian:
+    return Gaussian(mean, std, sample=mean)
 
 
-def random_latents(*shape: int) -> tuple[Latent, Latent]:
-    def one() -> Latent:
+def random_latents(*shape: int) -> tuple[Gaussian, Gaussian]:
+    def one() -> Gaussian:
         return gaussian(
             torch.randn(*shape).requires_grad_(), torch.rand(*shape).add(0.2).requires_grad_()
         )
@@ -44,7 +44,7 @@ def test_the_divergence_is_that_of_torch() -> None:
         distributions.Normal(posterior.mean, posterior.std),
         distributions.Normal(prior.mean, prior.std),
     ).sum(-1)
-    torch.testing.assert_close(divergence(posterior, prior), expected)
+    torch.testing.assert_close(posterior.divergence(prior), expected)
 
 
 def test_the_divergence_is_its_integral() -> None:
@@ -54,14 +54,14 @@ def test_the_divergence_is_its_integral() -> None:
     p = distributions.Normal(0.3, 0.5).log_prob(x)
     q = distributions.Normal(-0.4, 0.9).log_prob(x)
     integral = torch.trapezoid(p.exp() * (p - q), x)
-    torch.testing.assert_close(divergence(posterior, prior)[0], integral, rtol=1e-4, atol=0)
+    torch.testing.assert_close(posterior.divergence(prior)[0], integral, rtol=1e-4, atol=0)
 
 
 def test_balance_gives_each_side_its_own_weight() -> None:
     posterior, prior = random_latents(3, 4)
     config = ObjectiveConfig(kl_dynamics=0.8, kl_representation=0.1, free_nats=0.0)
     plain = torch.autograd.grad(
-        divergence(posterior, prior).sum(), [posterior.mean, prior.mean], retain_graph=True
+        posterior.divergence(prior).sum(), [posterior.mean, prior.mean], retain_graph=True
     )
     terms = kl_terms(posterior, prior, config)
     balanced = torch.autograd.grad(sum(terms.values()).sum(), [posterior.mean, prior.mean])
@@ -71,7 +71,7 @@ def test_balance_gives_each_side_its_own_weight() -> None:
 
 def test_free_nats_cost_nothing_and_pull_nothing() -> None:
     posterior, prior = random_latents(6, 4)
-    nats = divergence(posterior, prior)
+    nats = posterior.divergence(prior)
     free = float(nats.detach().median())
     config = ObjectiveConfig(kl_dynamics=1.0, kl_representation=0.0, free_nats=free)
     term = kl_terms(posterior, prior, config)["kl_dynamics"]
@@ -161,15 +161,9 @@ def test_imagined_returns_pull_the_policy_to_what_pays(model: WorldModel) -> Non
     policy = model.policy
     assert policy is not None
 
-    class Echo(torch.nn.Module):
-        stoch_size = 2
-
-        def imagine_step(self, latent: Latent, action: Tensor, noise: Tensor | None) -> Latent:
-            return Latent(latent.deter, action, action, torch.ones_like(action))
-
-    deter = torch.zeros(64, model.dynamics.feature_size - 2)
-    still = torch.zeros(64, 2)
-    model.dynamics = Echo()
+    echo = Echo(2)
+    starts = echo.at_rest(64, memory_size=model.dynamics.feature_size - 2)
+    model.dynamics = echo
     model.reward = Answer(lambda features: -((features[..., -1] - 0.6) ** 2))
     model.slow_value = Answer(lambda features: torch.zeros(features.shape[:-1]))
     model.discount = Answer(lambda features: torch.ones(features.shape[:-1]))
@@ -179,7 +173,7 @@ def test_imagined_returns_pull_the_policy_to_what_pays(model: WorldModel) -> Non
         dreamed = dream(
             model,
             policy,
-            Latent(deter, still, still, torch.ones_like(still)),
+            starts,
             horizon=2,
             trace=0.9,
             discount_rate=0.9,
@@ -189,7 +183,7 @@ def test_imagined_returns_pull_the_policy_to_what_pays(model: WorldModel) -> Non
         (-dreamed.returns.mean()).backward()
         optimizer.step()
     with torch.no_grad():
-        mean, std = policy(torch.cat([deter[:1], still[:1]], -1))
+        mean, std = policy(starts.features[:1])
     assert float(mean[0, 1]) == pytest.approx(0.6, abs=0.1)
     assert std[0, 1] < 0.25  # noise costs where the reward is curved
     assert std[0, 0] > 0.5  # and nothing where it is flat

@@ -1,112 +1,146 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import pytest
 import torch
-from torch import distributions
+from torch import Tensor, distributions, nn
 
 from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.models import WorldModel, build
-from worldmodel.models.dynamics.recurrent import Recurrent
+from worldmodel.models.dynamics.recurrent import RecurrentSettings
 from worldmodel.models.encoder import PatchEncoder
 from worldmodel.models.heads import Bernoulli, Constant, Normal, TwoHot, symexp, symlog
-from worldmodel.models.layers import GRUCell, NormedGRUCell, normed, plain
+from worldmodel.models.latents import Remembered
+from worldmodel.models.layers import GRUCell, Layers, NormedGRUCell, layer_of, normed, plain
 from worldmodel.models.pixels import ENERGY, Pixels
 from worldmodel.models.policy import Policy
+from worldmodel.models.posteriors import FilterSettings
+from worldmodel.models.roll import follow_images
 from worldmodel.presets import load_preset
-from worldmodel.structs import Latent, Spec
+from worldmodel.structs import Spec, at, leaves
 
 B, T, A, E, D, S = 2, 5, 3, 7, 11, 4
 
 
-def make_dynamics(kind: str) -> Recurrent:
-    layer, cell = (normed, NormedGRUCell(9, D)) if kind == "normed" else (plain, GRUCell(9, D))
-    return Recurrent(
-        action_size=A,
-        embed_size=E,
-        deter_size=D,
-        stoch_size=S,
-        hidden_size=9,
-        min_std=0.1,
-        layer=layer,
-        cell=cell,
-    )
+class Filtered(nn.Module):
+    """Recurrent dynamics and a filter, and the verbs that need both."""
+
+    def __init__(self, layers: Layers) -> None:
+        super().__init__()
+        settings = RecurrentSettings(deter_size=D, stoch_size=S, hidden_size=9)
+        self.dynamics = settings.build(A, layers)
+        self.posterior = FilterSettings(hidden_size=9).build(D, E, 2 * S, layer_of(layers))
+
+    def observe(self, action: Tensor, embed: Tensor, noise: Tensor) -> tuple[Tensor, Remembered]:
+        begin, evidence = self.dynamics.initial(B), self.posterior.evidence(embed, action)
+        found = follow_images(self.dynamics, self.posterior, begin, action, evidence, noise)
+        return cast(tuple[Tensor, Remembered], found)
+
+    def observe_step(
+        self, latent: Remembered, action: Tensor, embed: Tensor, noise: Tensor
+    ) -> Remembered:
+        context = self.dynamics.remember(latent, action)
+        statistics = self.posterior.correct(context, self.posterior.evidence(embed, action))
+        return self.dynamics.believe(context, statistics, noise)
 
 
 @pytest.fixture(params=["normed", "plain"])
-def dynamics(request: pytest.FixtureRequest) -> Recurrent:
-    return make_dynamics(request.param)
+def filtered(request: pytest.FixtureRequest) -> Filtered:
+    return Filtered(request.param)
 
 
-def window() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def window() -> tuple[Tensor, Tensor, Tensor]:
     return torch.randn(B, T, A), torch.randn(B, T, E), torch.randn(B, T, S)
 
 
-def test_observing_all_at_once_is_observing_step_by_step(dynamics: Recurrent) -> None:
+def test_observing_all_at_once_is_observing_step_by_step(filtered: Filtered) -> None:
     action, embed, noise = window()
-    together = dynamics.observe(dynamics.initial(B), action, embed, noise)
-    latent = dynamics.initial(B)
+    _, together = filtered.observe(action, embed, noise)
+    latent = filtered.dynamics.initial(B)
     for t in range(T):
-        latent = dynamics.observe_step(latent, action[:, t], embed[:, t], noise[:, t])
-        torch.testing.assert_close(together.map(lambda part: part[:, t]).features, latent.features)  # noqa: B023
+        latent = filtered.observe_step(latent, action[:, t], embed[:, t], noise[:, t])
+        torch.testing.assert_close(at(together, (slice(None), t)).features, latent.features)
 
 
-def test_an_image_never_changes_the_past(dynamics: Recurrent) -> None:
+def test_a_filter_is_one_net_of_what_was_and_what_is_seen() -> None:
+    """Its weights are those of one layer, drawn as one and kept in two halves."""
+    torch.manual_seed(5)
+    net = nn.Sequential(plain(D + E, 9), nn.Linear(9, 2 * S))
+    torch.manual_seed(5)
+    posterior = FilterSettings(hidden_size=9).build(D, E, 2 * S, plain)
+    context, embed = torch.randn(B, D), torch.randn(B, E)
+    statistics = posterior.correct(context, posterior.evidence(embed, torch.zeros(B, A)))
+    torch.testing.assert_close(statistics, net(torch.cat([context, embed], -1)))
+
+
+def test_an_image_never_changes_the_past(filtered: Filtered) -> None:
     action, embed, noise = window()
-    before = dynamics.observe(dynamics.initial(B), action, embed, noise)
+    _, before = filtered.observe(action, embed, noise)
     embed[:, 3] += 1.0
-    after = dynamics.observe(dynamics.initial(B), action, embed, noise)
+    _, after = filtered.observe(action, embed, noise)
     assert torch.equal(before.features[:, :3], after.features[:, :3])
-    assert not torch.isclose(before.stoch[:, 3:], after.stoch[:, 3:]).any(-1).all()
+    changed = ~torch.isclose(before.stoch.features[:, 3:], after.stoch.features[:, 3:])
+    assert changed.any()
 
 
-def test_the_prior_never_sees_its_own_image(dynamics: Recurrent) -> None:
+def test_the_prior_never_sees_its_own_image(filtered: Filtered) -> None:
     action, embed, noise = window()
-    prior = dynamics.prior_of(dynamics.observe(dynamics.initial(B), action, embed, noise).deter)
+    prior = filtered.dynamics.imagine(filtered.observe(action, embed, noise)[0], None)
     embed[:, 3] += 1.0
-    blind = dynamics.prior_of(dynamics.observe(dynamics.initial(B), action, embed, noise).deter)
-    assert torch.equal(prior.mean[:, :4], blind.mean[:, :4])
-    assert not torch.equal(prior.mean[:, 4], blind.mean[:, 4])
+    blind = filtered.dynamics.imagine(filtered.observe(action, embed, noise)[0], None)
+    assert torch.equal(prior.features[:, :4], blind.features[:, :4])
+    assert not torch.equal(prior.features[:, 4], blind.features[:, 4])
 
 
-def test_rows_of_a_batch_do_not_mix(dynamics: Recurrent) -> None:
+def test_rows_of_a_batch_do_not_mix(filtered: Filtered) -> None:
     action, embed, noise = window()
-    before = dynamics.observe(dynamics.initial(B), action, embed, noise)
+    _, before = filtered.observe(action, embed, noise)
     action[1] += 1.0
     embed[1] += 1.0
-    after = dynamics.observe(dynamics.initial(B), action, embed, noise)
+    _, after = filtered.observe(action, embed, noise)
     assert torch.equal(before.features[0], after.features[0])
     assert not torch.isclose(before.features[1], after.features[1]).all()
 
 
-def test_imagining_is_observing_without_an_image(dynamics: Recurrent) -> None:
+def test_imagining_is_observing_without_an_image(filtered: Filtered) -> None:
     action, embed, noise = window()
-    latent = dynamics.initial(B)
-    imagined = dynamics.imagine_step(latent, action[:, 0], noise[:, 0])
-    observed = dynamics.observe_step(latent, action[:, 0], embed[:, 0], noise[:, 0])
+    dynamics, latent = filtered.dynamics, filtered.dynamics.initial(B)
+    imagined = dynamics.imagine(dynamics.remember(latent, action[:, 0]), noise[:, 0])
+    observed = filtered.observe_step(latent, action[:, 0], embed[:, 0], noise[:, 0])
     assert torch.equal(imagined.deter, observed.deter)
-    assert torch.equal(imagined.mean, dynamics.prior_of(observed.deter).mean)
-    assert not torch.equal(imagined.mean, observed.mean)
+    expected = dynamics.imagine(observed.deter, None)
+    assert torch.equal(leaves(imagined)["stoch.mean"], leaves(expected)["stoch.mean"])
+    assert not torch.equal(imagined.stoch.features, observed.stoch.features)
 
 
-def test_without_noise_the_latent_is_the_mean(dynamics: Recurrent) -> None:
-    latent = dynamics.imagine_step(dynamics.initial(B), torch.randn(B, A), None)
-    assert torch.equal(latent.stoch, latent.mean)
-    assert (latent.std > 0.1).all()
+def test_without_noise_the_latent_is_the_mean(filtered: Filtered) -> None:
+    dynamics = filtered.dynamics
+    latent = dynamics.imagine(dynamics.remember(dynamics.initial(B), torch.randn(B, A)), None)
+    parts = leaves(latent)
+    assert torch.equal(parts["stoch.sample"], parts["stoch.mean"])
+    assert (parts["stoch.std"] > 0.1).all()
+
+
+def test_a_flat_state_steps_as_the_mean_is_imagined(filtered: Filtered) -> None:
+    dynamics, action = filtered.dynamics, torch.randn(B, A)
+    latent = dynamics.imagine(dynamics.remember(dynamics.initial(B), torch.randn(B, A)), None)
+    ahead = dynamics.imagine(dynamics.remember(latent, action), None)
+    torch.testing.assert_close(dynamics.step(dynamics.state(latent), action), ahead.features)
 
 
 def test_imagining_a_sequence_is_imagining_its_steps(model: WorldModel) -> None:
-    belief = model.dynamics.initial(B)
+    dynamics = model.dynamics
     actions = torch.randn(B, 4, 2)
-    noise = torch.randn(B, 4, model.dynamics.stoch_size)
-    together = model.imagine(belief, actions, noise)
-    latent: Latent = belief
+    noise = torch.randn(B, 4, dynamics.noise_size)
+    latent = dynamics.initial(B)
+    together = model.imagine(latent, actions, noise)
     for step in range(4):
-        latent = model.dynamics.imagine_step(latent, actions[:, step], noise[:, step])
+        latent = dynamics.imagine(dynamics.remember(latent, actions[:, step]), noise[:, step])
     torch.testing.assert_close(together.features[:, -1], latent.features)
-    assert together.features.shape == (B, 4, model.dynamics.feature_size)
+    assert together.features.shape == (B, 4, dynamics.feature_size)
 
 
 def test_the_published_cell_is_computed_by_its_equations() -> None:
@@ -146,7 +180,8 @@ def test_planet_has_the_published_shapes_and_counts() -> None:
     cell = 3 * (200 + 200 + 1) * 200
     prior = (200 + 1) * 200 + (200 + 1) * 60
     posterior = (200 + 1024 + 1) * 200 + (200 + 1) * 60
-    assert count(model.dynamics) == join + cell + prior + posterior
+    assert count(model.dynamics) == join + cell + prior
+    assert count(model.posterior) == posterior
     assert count(model.reward) == (230 + 1) * 200 + (200 + 1) * 200 + 201
     assert model.policy is None
     assert count(model.value) == 0
@@ -160,8 +195,7 @@ def test_ours_take_every_multiple_of_16(tiny: Config, size: int, kind: str) -> N
     image = torch.randint(0, 256, (2, 3, size, size, 6), dtype=torch.uint8)
     embed = model.embed(image)
     assert embed.shape == (2, 3, model.encoder.embed_size)
-    features = torch.zeros(2, 3, model.dynamics.feature_size)
-    assert model.decode(features).shape == image.shape
+    assert model.decode(model.dynamics.initial(2, 3)).shape == image.shape
 
 
 def test_patches_do_not_care_how_the_image_lies_in_memory() -> None:

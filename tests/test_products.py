@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worldmodel.models import products
-from worldmodel.models.products import Linear, has_onednn, multiplied
+from worldmodel.models.fast.onednn import Linear, has_onednn, multiplied
 
 pytestmark = pytest.mark.skipif(not has_onednn(torch.float32), reason="torch without oneDNN")
 

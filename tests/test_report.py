@@ -58,7 +58,7 @@ from worldmodel.report.figures import how_far_apart
 from worldmodel.report.page import Fact, Section, Table
 from worldmodel.report.strips import Row, draw_strip, paint_error, say_action
 from worldmodel.rollout import evaluate, play_constant
-from worldmodel.structs import Spec
+from worldmodel.structs import Spec, at
 
 
 def test_the_brighter_the_larger_the_error():
@@ -269,7 +269,7 @@ def test_a_model_of_choices_is_reported(tmp_path, tiny):
     page = (tmp_path / "report.html").read_text()
     assert "What it weighs up" in page
     assert "another choice comes first at" in page  # planned from seeds that nobody told
-    beliefs = beliefs_of(agent, played.episodes).map(lambda part: part[0])
+    beliefs = at(beliefs_of(agent, played.episodes), 0)
     moment = look_into(agent, played.episodes[0], beliefs, 2)
     for actions in (moment.plan_actions, moment.first_actions, moment.last_actions):
         assert set(np.unique(actions)) == {0, 1}

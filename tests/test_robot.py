@@ -24,7 +24,7 @@ from worldmodel.config import Config
 from worldmodel.models import WorldModel, build
 from worldmodel.pace import Pace
 from worldmodel.robot import Answer, Controller, Guard, InlineWorker, Mind, ProcessWorker, Row
-from worldmodel.structs import Plan, Spec
+from worldmodel.structs import Plan, Spec, at, leaves
 
 LOW, HIGH, CHANGE = np.array([-2.0, 0.1]), np.array([2.0, 7.3]), np.array([0.3, 1.1])
 A, L = 2, 4
@@ -919,9 +919,8 @@ def test_a_row_without_an_image_is_imagined(agent: Agent) -> None:
     assert mind.consume([Row(0, None, first), Row(1, action, None)]).actions is None
     mind.consume([Row(2, action, last)])
     belief = agent.observe(agent.initial(), agent.no_action(), first)
-    rows = belief.map(lambda part: part[None])
-    told = torch.as_tensor(action)[None]
-    imagined = agent.model.dynamics.imagine_step(rows, told, None).map(lambda part: part[0])
+    dynamics, told = agent.model.dynamics, torch.as_tensor(action)[None]
+    imagined = at(dynamics.imagine(dynamics.remember(at(belief, None), told), None), 0)
     believed = mind._belief.features  # type: ignore[union-attr]
     torch.testing.assert_close(believed, agent.observe(imagined, action, last).features)
     skipped = agent.observe(belief, action, last).features
@@ -963,7 +962,7 @@ def test_a_belief_that_broke_is_not_kept(agent: Agent) -> None:
     mind = Mind(agent)
     rows = [Row(number, None, image) for number, image in enumerate(images(5, 3))]
     mind.consume(rows[:1])
-    for part in (mind._belief.deter, mind._plan.actions):  # type: ignore[union-attr]
+    for part in (leaves(mind._belief)["deter"], mind._plan.actions):  # type: ignore[union-attr]
         part.fill_(math.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

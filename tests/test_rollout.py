@@ -122,7 +122,7 @@ def test_a_belief_is_drawn_where_the_setting_says_so(model: WorldModel, tiny: Co
     draws = Agent(model, read(tiny, {"planner": {"sampled": True}}))
 
     def stoch(agent: Agent, seed: int) -> torch.Tensor:
-        return agent.observe(agent.initial(), agent.no_action(), image, seed=seed).stoch
+        return agent.observe(agent.initial(), agent.no_action(), image, seed=seed).features
 
     assert torch.equal(stoch(means, 1), stoch(means, 2))
     assert torch.equal(stoch(draws, 1), stoch(draws, 1))

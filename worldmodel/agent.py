@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.config import Config
+from worldmodel.machine import compute_dtype
 from worldmodel.models import WorldModel, refuse_infinite_weights
-from worldmodel.models.packed import Packed, packed, plan_dtype
+from worldmodel.models.imagination import Imagination
 from worldmodel.pace import Pace, measure
 from worldmodel.planners import (
     Allowed,
@@ -28,7 +29,7 @@ from worldmodel.planners import (
     build_categorical,
     draw,
 )
-from worldmodel.structs import Latent, Plan, Score, Search, Step
+from worldmodel.structs import Latent, Plan, Score, Search, Step, at
 
 Observation = NDArray[np.uint8] | Tensor | Mapping[str, NDArray[Any] | Tensor]
 """An image, or ``{"image": image, "joints": [V], ...}`` for a model that takes vectors too."""
@@ -63,6 +64,7 @@ class Agent:
         model: WorldModel,
         config: Config,
         *,
+        imagination: Imagination | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         refuse_infinite_weights(model)
@@ -70,6 +72,9 @@ class Agent:
         self.config = config
         self.pace = Pace()  # ``warm_up`` measures it, and plans correct it
         self._clock = clock
+        dtype = compute_dtype(config.planner.precision, self.device)
+        self._quick = Imagination(model, dtype) if imagination is None else imagination
+        self._exact = Imagination(model, None)  # its gradients pass
         fitting = build_categorical if model.spec.has_choices else build
         free = dataclasses.replace(config.planner, max_std=config.planner.free_std)
         guided = model.policy is not None and config.planner.proposals > 0
@@ -81,7 +86,8 @@ class Agent:
         return next(self.model.parameters()).device
 
     def initial(self, *batch: int) -> Latent:
-        return self.model.dynamics.initial(*batch)
+        belief: Latent = self.model.dynamics.initial(*batch)
+        return belief
 
     def no_action(self, *batch: int) -> NDArray[np.float32]:
         """[A] the action before the first image."""
@@ -113,15 +119,16 @@ class Agent:
         self._check("action", action, (*belief.shape, self.model.spec.action_size), torch.float32)
         if not torch.isfinite(action).all():
             raise ValueError(f"action: expected finite numbers, got {action.tolist()}")
-        rows = belief if belief.shape else belief.map(lambda part: part[None])
+        rows = belief if belief.shape else at(belief, None)
         action = action.reshape(*rows.shape, -1)
         image = image.reshape(*rows.shape, *self.model.spec.image)
         noise = None
         if self.config.planner.sampled:
-            noise = draw(torch.empty_like(rows.stoch), self._generators(seed, len(rows.stoch)))
+            shape = (*rows.shape, self.model.dynamics.noise_size)
+            noise = draw(torch.empty(shape, device=self.device), self._generators(seed, shape[0]))
         felt = {name: vector.reshape(*rows.shape, -1) for name, vector in felt.items()}
         seen = self.model.observe_step(rows, action, image, noise, felt)
-        return seen if belief.shape else seen.map(lambda part: part[0])
+        return seen if belief.shape else at(seen, 0)
 
     @torch.no_grad()
     def plan(
@@ -149,14 +156,14 @@ class Agent:
         begins after them.
         """
         begun = self._now()
-        rows = belief if belief.shape else belief.map(lambda part: part[None])
+        rows = belief if belief.shape else at(belief, None)
         batch = rows.shape[0]
         generators = self._generators(seed, batch)
         under_way = None if delay is None else self._under_way(delay, belief)
         if under_way is not None and under_way.shape[1]:
-            rows = self.model.imagine(rows, under_way, None).map(lambda part: part[:, -1])
+            rows = at(self.model.imagine(rows, under_way, None), (slice(None), -1))
         deadline = Deadline(self._now, begun, deadline_ms, self.pace.slice_s)
-        model = self._packed()
+        model = self._imagination()
         start = self._start(previous, batch)
         in_haste = not deadline.leaves(self.pace.proposing_s + self.pace.slice_s)
         count = self._proposals(deadline, in_haste)
@@ -219,7 +226,7 @@ class Agent:
         self._time_plan()
         self._time_plan()
         rows, horizon = self.initial(1), self.planner.horizon
-        generators, model = self._generators(0, 1), self._packed()
+        generators, model = self._generators(0, 1), self._imagination()
         score = self._score(model, rows, None, generators)
         shape = (horizon, self.model.spec.action_size)
         self.pace = measure(
@@ -291,10 +298,9 @@ class Agent:
 
         [B, N, L, F], [B, N, L, A] -> [B, N, L]
         """
-        heads = self.model if torch.is_grad_enabled() else self._packed()
-        return self._reward(heads, latents)
+        return self._reward(self._imagination(), latents)
 
-    def _reward(self, heads: WorldModel | Packed, latents: Tensor) -> Tensor:
+    def _reward(self, heads: Imagination, latents: Tensor) -> Tensor:
         discount = self.config.discount_rate * heads.discount(latents)
         reached = torch.cat([torch.ones_like(discount[..., :1]), discount[..., :-1]], -1)
         rewards: Tensor = reached.cumprod(-1) * heads.reward(latents)
@@ -367,14 +373,14 @@ class Agent:
         return None if previous is None else previous.actions[..., 0, :]
 
     def _keep(
-        self, model: Packed, belief: Latent, found: Search, start: Tensor, allowed: Allowed
+        self, model: Imagination, belief: Latent, found: Search, start: Tensor, allowed: Allowed
     ) -> tuple[Tensor, Tensor]:
         """The answer, or where it is not allowed the best elite, or ``start`` [B, 1, L, A].
 
         The mean of candidates that pass an obstacle on either side runs into it.
         """
         choices = torch.cat([found.actions[:, None], found.elites[:, :1], start], 1)
-        features = self._imagine(model, belief, choices, None)
+        features = model.imagine(belief, choices, None).features
         kept = self._allowed(allowed, features, choices)  # [B, 3]
         first = kept.int().argmax(1)
         return choices[torch.arange(len(choices), device=first.device), first], kept.any(1)
@@ -403,20 +409,19 @@ class Agent:
         return min(1, count) if deadline.leaves(self.pace.following_s) else 0
 
     def _propose(
-        self, model: Packed, belief: Latent, count: int, generators: list[torch.Generator]
+        self, model: Imagination, belief: Latent, count: int, generators: list[torch.Generator]
     ) -> Tensor | None:
         """So many action sequences that the policy would take, the first its mean: [B, M, L, A]"""
         if model.policy is None or count == 0:
             return None
-        begin = belief.map(lambda part: part[:, None].expand(-1, count, -1))
         shape = (len(generators), self.planner.horizon, count, self.model.spec.action_size)
         noise = draw(torch.empty(shape, device=self.device), generators)
         noise[:, :, 0] = 0.0
-        return model.follow(begin, noise.transpose(1, 2))
+        return model.follow(belief, noise.transpose(1, 2))
 
     def _score(
         self,
-        model: Packed,
+        model: Imagination,
         belief: Latent,
         score: LatentScore | None,
         generators: list[torch.Generator],
@@ -426,12 +431,12 @@ class Agent:
             """[B, N, L, A] -> [B, N]"""
             noise = None
             if self.config.planner.sampled:
-                shape = (*actions.shape[:3], self.model.dynamics.stoch_size)
+                shape = (*actions.shape[:3], self.model.dynamics.noise_size)
                 noise = draw(torch.empty(shape, device=self.device), generators)
-            features = self._imagine(model, belief, actions, noise)
+            imagination = self._exact if torch.is_grad_enabled() else model
+            features = imagination.imagine(belief, actions, noise).features
             if score is None:
-                heads = self.model if torch.is_grad_enabled() else model
-                per_row = self._reward(heads, features)
+                per_row = self._reward(imagination, features)
             else:
                 per_row = score(features.float(), actions)
             if per_row.shape != actions.shape[:3]:
@@ -447,18 +452,9 @@ class Agent:
 
         return imagined_return
 
-    def _imagine(
-        self, model: Packed, belief: Latent, actions: Tensor, noise: Tensor | None
-    ) -> Tensor:
-        """belief [B], actions [B, N, L, A], noise [B, N, L, S] -> features [B, N, L, F]"""
-        begin = belief.map(lambda part: part[:, None].expand(-1, actions.shape[1], -1))
-        if torch.is_grad_enabled():  # the gradient planner's
-            return self.model.imagine(begin, actions, noise).features
-        return model.imagine(begin, actions, noise)
-
-    def _packed(self) -> Packed:
-        """The model as it is now, in the precision that candidates are imagined in."""
-        return packed(self.model, plan_dtype(self.config.planner.precision, self.device))
+    def _imagination(self) -> Imagination:
+        """The model as it is now; with its own layers where gradients must pass."""
+        return self._exact if torch.is_grad_enabled() else self._quick.refresh()
 
     def _felt(self, belief: Latent, seen: Mapping[str, NDArray[Any] | Tensor]) -> dict[str, Tensor]:
         """The vectors that stand beside an image: name -> [..., V]"""

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from worldmodel.config import Config
 from worldmodel.losses.imagined import dream
 from worldmodel.losses.joint import joint_terms, mean_over_valid
-from worldmodel.machine import cores, second_thread
+from worldmodel.machine import compute_dtype, cores, second_thread
 from worldmodel.models import WorldModel
-from worldmodel.structs import Batch, Latent
+from worldmodel.structs import Batch, Latent, at, each, flatten
 
 MOST_SKIPS = 10  # updates in a row without a finite gradient: more will not bring one
 # The parts of a model that learn what to do; the others learn what the world does.
@@ -82,7 +82,7 @@ class Learner:
         gradient = self.beside.submit(torch.autograd.backward, joint)
         try:
             if self.model.policy is not None:
-                metrics |= self._learn_behaviour(posterior.detach(), batch.valid)
+                metrics |= self._learn_behaviour(each(posterior, Tensor.detach), batch.valid)
         finally:
             gradient.result()
         self._step()
@@ -141,7 +141,7 @@ class Learner:
         rows = valid.flatten().nonzero().squeeze(-1)
         order = torch.randperm(len(rows), generator=self.generator, device=self.device)
         rows = rows[order[: config.starts]]
-        starts = posterior.map(lambda part: part.flatten(0, 1)[rows])
+        starts = at(flatten(posterior), rows)
         with self.precision():
             dreamed = dream(
                 model,
@@ -220,14 +220,7 @@ def refuse_more_skips(in_a_row: int) -> None:
 def choose_precision(
     wanted: str, device: torch.device
 ) -> Callable[[], AbstractContextManager[None]]:
-    """bfloat16 where the machine multiplies it faster than float32: asked, not assumed."""
-    if wanted == "auto":
-        if device.type == "cuda":
-            fast = torch.cuda.is_bf16_supported()
-        else:
-            features = torch.cpu.get_capabilities()
-            fast = bool(features.get("amx_bf16") or features.get("avx512_bf16"))
-        wanted = "bfloat16" if fast else "float32"
-    if wanted == "float32":
+    """A context that multiplies as ``machine.compute_dtype`` says."""
+    if compute_dtype(wanted, device) == torch.float32:
         return nullcontext
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)

@@ -7,6 +7,10 @@ import math
 import os
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # slow to import, and half of this file does without
+    import torch
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -30,9 +34,23 @@ def quota_cores(file: Path) -> float | None:
         return None
 
 
+def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """``auto`` is bfloat16 where the machine multiplies it faster: asked, not assumed."""
+    import torch
+
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        features = torch.cpu.get_capabilities()
+        fast = bool(features.get("amx_bf16") or features.get("avx512_bf16"))
+    return torch.bfloat16 if fast else torch.float32
+
+
 def second_thread() -> Executor:
     """For products beside this thread's work, spread as wide as its own."""
-    import torch  # nobody else here needs it
+    import torch
 
     def spread() -> None:
         torch.set_num_threads(torch.get_num_threads())  # OpenMP counts anew in each thread

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -151,38 +151,92 @@ class Batch:
         return replace(self, vectors=vectors, **moved)
 
 
-@dataclass(frozen=True)
-class Latent:
-    """The state of the world as the model holds it; a *belief* once somebody keeps it."""
+class Latent(Protocol):
+    """The state of the world as a model holds it; a *belief* once somebody keeps it.
 
-    deter: Tensor  # [..., D] what is remembered
-    stoch: Tensor  # [..., S] what was drawn
-    mean: Tensor  # [..., S] of the distribution that stoch was drawn from
-    std: Tensor  # [..., S]
-
-    @property
-    def features(self) -> Tensor:
-        """[..., F]"""
-        return torch.cat([self.deter, self.stoch], -1)
+    Latents are frozen dataclasses of tensors, or of other latents, with the leading axes first in
+    every tensor (``models/latents.py``). They are opaque to everyone but the dynamics that made
+    them: others use these three properties, and the verbs below.
+    """
 
     @property
     def shape(self) -> torch.Size:
         """The leading axes."""
-        return self.deter.shape[:-1]
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Latent:
-        """The same change to every part: ``latent.map(lambda part: part[:, 0])``."""
-        return Latent(*(change(getattr(self, f.name)) for f in fields(self)))
+    @property
+    def features(self) -> Tensor:
+        """[..., F] what heads, goals, probes and maps read"""
 
-    def detach(self) -> Latent:
-        return self.map(Tensor.detach)
+    @property
+    def distribution(self) -> Distribution | None:
+        """What a divergence is taken of; None for a point."""
 
-    @staticmethod
-    def stack(latents: Iterable[Latent], dim: int) -> Latent:
-        rows = list(latents)
-        return Latent(
-            *(torch.stack([getattr(row, f.name) for row in rows], dim) for f in fields(Latent))
-        )
+
+class Distribution(Protocol):
+    """What a latent was drawn from."""
+
+    def divergence(self, prior: Any) -> Tensor:
+        """KL(self || prior): [...]"""
+
+
+Z = TypeVar("Z")
+
+
+def each(latent: Z, change: Callable[[Tensor], Tensor]) -> Z:
+    """The same change to every tensor of a latent, of nested ones too."""
+    if isinstance(latent, Tensor):
+        return change(latent)  # type: ignore[return-value]
+    parts = fields(latent)  # type: ignore[arg-type]
+    return type(latent)(**{f.name: each(getattr(latent, f.name), change) for f in parts})
+
+
+def at(latent: Z, index: Any) -> Z:
+    """The rows at an index of the leading axes: ``at(latent, (slice(None), -1))``."""
+    return each(latent, lambda part: part[index])
+
+
+def repeat(latent: Z, count: int) -> Z:
+    """A new last leading axis: [B] -> [B, count], without a copy."""
+    axes = len(latent.shape)  # type: ignore[attr-defined]
+
+    def widened(part: Tensor) -> Tensor:
+        shape = (*part.shape[:axes], count, *part.shape[axes:])
+        return part.unsqueeze(axes).expand(shape)
+
+    return each(latent, widened)
+
+
+def flatten(latent: Z) -> Z:
+    """All leading axes as one: [B, T] -> [B * T]"""
+    axes = len(latent.shape)  # type: ignore[attr-defined]
+    return each(latent, lambda part: part.flatten(0, axes - 1))
+
+
+def stack(latents: Iterable[Z], dim: int) -> Z:
+    """One latent of many, along a new leading axis."""
+    rows = list(latents)
+    first = rows[0]
+    if isinstance(first, Tensor):
+        return torch.stack(rows, dim)  # type: ignore[arg-type, return-value]
+    return type(first)(
+        **{f.name: stack([getattr(row, f.name) for row in rows], dim) for f in fields(first)}  # type: ignore[arg-type]
+    )
+
+
+def leaves(latent: Any, prefix: str = "") -> dict[str, Tensor]:
+    """Every tensor by its path: ``{"deter": [..., D], "stoch.mean": [..., S], ...}``"""
+    found: dict[str, Tensor] = {}
+    for f in fields(latent):
+        part = getattr(latent, f.name)
+        name = f"{prefix}{f.name}"
+        found |= {name: part} if isinstance(part, Tensor) else leaves(part, f"{name}.")
+    return found
+
+
+def with_leaves(latent: Z, tensors: Iterable[Tensor]) -> Z:
+    """The same kind of latent, of other tensors in the order of ``leaves``."""
+    given = iter(tensors)
+    return each(latent, lambda part: next(given))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from torch import Tensor
 from worldmodel.agent import Agent
 from worldmodel.analysis.predictions import cut, decode, newest
 from worldmodel.planners import Planner
-from worldmodel.structs import Episode, Latent, Plan, Score, Search
+from worldmodel.structs import Episode, Latent, Plan, Score, Search, at, repeat
 
 EPISODES_PLANNED = 4  # side by side, as one batch
 ROWS_PLANNED = 250  # of each, from its first: at a plan of 60 ms a quarter of a minute
@@ -119,7 +119,7 @@ def compare_returns(
     rows = min(ROWS_PLANNED, int(lengths.max()) - horizon)
     length = rows + horizon
     windows = cut(episodes, [(pick, 0) for pick in picks], length)
-    beliefs = beliefs.map(lambda part: part[picks, :length])
+    beliefs = at(beliefs, (picks, slice(length)))
     actions = windows.action.to(agent.device)  # [B, T, A]
     value = _value(agent, beliefs)  # [B, T]
     discount = agent.config.discount_rate * windows.discount.numpy().astype(np.float64)
@@ -143,8 +143,8 @@ def compare_returns(
         columns = (_numbers(plan.value), imagined, obtained, np.full(count, row), apart)
         found.append(tuple(column[whole] for column in columns))
     every = [np.concatenate(column) for column in zip(*found, strict=True)]
-    promised, imagined, obtained, at, apart = every
-    return PlanReturns(promised, imagined, obtained, at.astype(np.int64), horizon, apart)
+    promised, imagined, obtained, place, apart = every
+    return PlanReturns(promised, imagined, obtained, place.astype(np.int64), horizon, apart)
 
 
 def look_into(agent: Agent, episode: Episode, beliefs: Latent, row: int) -> Moment:
@@ -153,8 +153,8 @@ def look_into(agent: Agent, episode: Episode, beliefs: Latent, row: int) -> Mome
     A whole look-ahead of rows must follow. The plan before it is made anew, so that this one starts
     where a plan under way does.
     """
-    belief = beliefs.map(lambda part: part[row])
-    previous = agent.plan(beliefs.map(lambda part: part[row - 1])) if row else None
+    belief = at(beliefs, row)
+    previous = agent.plan(at(beliefs, row - 1)) if row else None
     watched = Watched(agent.planner)
     plan = _with(agent, watched).plan(belief, previous=previous)
     actions = [judged[0] for judged, _ in watched.judged]  # [N, L, A] each
@@ -190,15 +190,14 @@ def look_into(agent: Agent, episode: Episode, beliefs: Latent, row: int) -> Mome
 @torch.inference_mode()
 def _imagine(agent: Agent, belief: Latent, actions: Tensor) -> NDArray[np.uint8]:
     """[N, L, A] -> [N, L, H, W, 3]"""
-    begin = belief.map(lambda part: part[None].expand(len(actions), -1))
-    features = agent.model.imagine(begin, actions, None).features
-    return newest(decode(agent, features), agent.config.env.frames)
+    imagined = agent.model.imagine(repeat(belief, len(actions)), actions, None)
+    return newest(decode(agent, imagined), agent.config.env.frames)
 
 
 @torch.inference_mode()
 def _imagined_return(agent: Agent, belief: Latent, actions: Tensor) -> Returns:
     """[B], [B, L, A] -> [B]: what a search would say of these actions."""
-    begin = belief.map(lambda part: part[:, None])
+    begin = repeat(belief, 1)
     features = agent.model.imagine(begin, actions[:, None], None).features  # [B, 1, L, F]
     return _numbers(agent.reward(features, actions[:, None]).sum(-1)[:, 0])
 
@@ -211,7 +210,7 @@ def _value(agent: Agent, beliefs: Latent) -> Returns:
 
 def _at(beliefs: Latent, row: int) -> Latent:
     """[B, T] -> [B]"""
-    return beliefs.map(lambda part: part[:, row])
+    return at(beliefs, (slice(None), row))
 
 
 def _with(agent: Agent, planner: Planner) -> Agent:

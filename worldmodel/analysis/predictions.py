@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.agent import Agent
-from worldmodel.structs import Batch, Episode, Latent
+from worldmodel.structs import Batch, Episode, Latent, at, flatten, stack
 
 CONTEXT = 5  # images that the model sees
 FUTURES = 32  # drawn for each window whose error is measured
@@ -132,7 +132,7 @@ def observe(agent: Agent, windows: Batch, rows: int) -> Latent:
         felt = {name: vector[:, t].to(agent.device) for name, vector in windows.vectors.items()}
         belief = agent.model.observe_step(belief, action, image, None, felt)
         beliefs.append(belief)
-    return Latent.stack(beliefs, 1)
+    return stack(beliefs, 1)
 
 
 @torch.inference_mode()
@@ -140,11 +140,13 @@ def predict(agent: Agent, windows: Batch, context: int = CONTEXT) -> Prediction:
     """See ``context`` rows, imagine the others."""
     beliefs = observe(agent, windows, context)  # [B, context]
     actions = windows.action[:, context:].to(agent.device)  # [B, L, A]
-    imagined = agent.model.imagine(beliefs.map(lambda part: part[:, -1]), actions, None)  # [B, L]
+    last = at(beliefs, (slice(None), -1))
+    imagined = agent.model.imagine(last, actions, None)  # [B, L]
     features = torch.cat([beliefs.features, imagined.features], 1)  # [B, T, F]
+    drawn = np.concatenate([decode(agent, beliefs), decode(agent, imagined)], 1)  # [B, T, H, W, C]
     return Prediction(
         truth=newest(windows.image.numpy(), agent.config.env.frames),
-        model=newest(decode(agent, features), agent.config.env.frames),
+        model=newest(drawn, agent.config.env.frames),
         reward=windows.reward.numpy(),
         model_reward=predict_reward(agent, features),
         valid=windows.valid.numpy(),
@@ -166,28 +168,29 @@ def expect(
     agent: Agent, windows: Batch, context: int, futures: int, seed: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The mean of imagined futures: images [B, L, H, W, 3] in [0, 1], rewards [B, L]."""
-    last = observe(agent, windows, context).map(lambda part: part[:, -1])
+    last = at(observe(agent, windows, context), (slice(None), -1))
     actions = windows.action[:, context:].to(agent.device)  # [B, L, A]
     generator = torch.Generator().manual_seed(seed)
     levels: NDArray[np.int32] | None = None
     reward = np.zeros(actions.shape[:2], np.float32)
     for _ in range(futures):
-        shape = (*actions.shape[:2], last.stoch.shape[-1])
+        shape = (*actions.shape[:2], agent.model.dynamics.noise_size)
         noise = torch.randn(shape, generator=generator).to(agent.device)
-        features = agent.model.imagine(last, actions, noise).features
-        drawn = newest(decode(agent, features), agent.config.env.frames).astype(np.int32)
+        imagined = agent.model.imagine(last, actions, noise)
+        drawn = newest(decode(agent, imagined), agent.config.env.frames).astype(np.int32)
         levels = drawn if levels is None else levels + drawn
-        reward += predict_reward(agent, features) / futures
+        reward += predict_reward(agent, imagined.features) / futures
     assert levels is not None
     return levels.astype(np.float32) / np.float32(255 * futures), reward
 
 
 @torch.inference_mode()
-def decode(agent: Agent, features: Tensor) -> NDArray[np.uint8]:
+def decode(agent: Agent, latents: Latent) -> NDArray[np.uint8]:
     """[..., F] -> [..., H, W, C]"""
-    rows = features.reshape(-1, features.shape[-1])
-    images = torch.cat([agent.model.decode(part).cpu() for part in torch.split(rows, DECODED)])
-    return images.reshape(*features.shape[:-1], *images.shape[1:]).numpy()
+    rows, model = flatten(latents), agent.model
+    begins = range(0, rows.shape[0], DECODED)
+    images = torch.cat([model.decode(at(rows, slice(i, i + DECODED))).cpu() for i in begins])
+    return images.reshape(*latents.shape, *images.shape[1:]).numpy()
 
 
 @torch.inference_mode()

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from worldmodel.bench.measure import interleave
-from worldmodel.models.products import has_onednn
+from worldmodel.models.fast.onednn import has_onednn
 
 SIZE = 1024  # of the square matrices: 2 GFLOP a product, and all fits into the cache of a core
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}

@@ -18,8 +18,8 @@ from worldmodel.config import Config, PlannerConfig
 from worldmodel.envs import Environment
 from worldmodel.envs.simulator import Simulator
 from worldmodel.models import WorldModel, build
-from worldmodel.models.packed import Packed
-from worldmodel.structs import Latent, Spec
+from worldmodel.models.imagination import Imagination
+from worldmodel.structs import Latent, Spec, at
 
 ACTION_SIZE = 6  # as cheetah_run and walker_walk have
 KINDS = ("mppi", "icem", "cem", "shooting", "gradient")
@@ -94,14 +94,14 @@ def _closeness(config: Config) -> Table:
     begin = model.dynamics.initial(1, search.candidates)
     shape = (1, search.candidates, search.horizon)
     actions = torch.randn(*shape, ACTION_SIZE).clamp(-1, 1)
-    noises = torch.randn(2, *shape, model.dynamics.stoch_size)
+    noises = torch.randn(2, *shape, model.dynamics.noise_size)
     with torch.no_grad():
         features = [model.imagine(begin, actions, noise).features for noise in noises]
         returns = [model.reward(each).sum(-1)[0] for each in features]
         rows: list[dict[str, Cell]] = []
         for dtype, name in NAMES.items():
-            fast = Packed(model, dtype)
-            imagined = fast.imagine(begin, actions, noises[0])
+            fast = Imagination(model, dtype)
+            imagined = fast.imagine(model.dynamics.initial(1), actions, noises[0]).features
             approximate = fast.reward(imagined).sum(-1)[0]
             rows.append(
                 {
@@ -168,7 +168,7 @@ def bench_quality(agent: Agent, env: Environment) -> Table:
 @torch.no_grad()
 def imagined_return(agent: Agent, belief: Latent, actions: torch.Tensor) -> float:
     """The return of actions [L, A] under the model, the value of the last row included."""
-    begin = belief.map(lambda part: part[None, None])
+    begin = at(belief, (None, None))
     features = agent.model.imagine(begin, actions[None, None], None).features
     return float(agent.reward(features, actions[None, None]).sum())
 

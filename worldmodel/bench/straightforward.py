@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
-from worldmodel.config import DynamicsConfig, PlannerConfig
+from worldmodel.config import PlannerConfig
+from worldmodel.models.dynamics.recurrent import RecurrentSettings
 
 
 class TransitionModel(nn.Module):
-    def __init__(self, sizes: DynamicsConfig, action_size: int, embed_size: int) -> None:
+    def __init__(self, sizes: RecurrentSettings, action_size: int, embed_size: int) -> None:
         super().__init__()
         self.deter_size, self.stoch_size = sizes.deter_size, sizes.stoch_size
         self.min_std = sizes.min_std
@@ -68,7 +69,9 @@ class TransitionModel(nn.Module):
 class Planet(nn.Module):
     """PlaNet's model, its planner and its update."""
 
-    def __init__(self, sizes: DynamicsConfig, head_size: int, width: int, action_size: int) -> None:
+    def __init__(
+        self, sizes: RecurrentSettings, head_size: int, width: int, action_size: int
+    ) -> None:
         super().__init__()
         self.action_size = action_size
         self.encoder = nn.Sequential(

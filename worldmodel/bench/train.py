@@ -22,7 +22,7 @@ from worldmodel.losses.joint import joint_terms, mean_over_valid
 from worldmodel.machine import cores, second_thread
 from worldmodel.models import build
 from worldmodel.replay import Replay
-from worldmodel.structs import Batch, Episode, Spec
+from worldmodel.structs import Batch, Episode, Spec, each
 
 ACTION_SIZE = 6
 EPISODE_ROWS = 125
@@ -60,10 +60,10 @@ def _compared(
     times = interleave(works, repetitions)
     table: list[dict[str, Cell]] = []
     baseline = None  # ms an image of the first row
-    for what, each in times.items():
+    for what, took in times.items():
         config = default if what.startswith("the default") else published
         count = config.replay.batch * config.replay.length
-        ms = float(np.median(each))
+        ms = float(np.median(took))
         baseline = baseline or ms / count
         rate = rates[torch.bfloat16 if what.endswith("bfloat16") else torch.float32]
         floor_ms = operations(works[what]) / rate * 1e3
@@ -105,8 +105,8 @@ def _works(config: Config, precision: str) -> dict[str, Callable[[], object]]:
     count = config.replay.batch * config.replay.length
     decoded = max(1, round(config.objective.decoded_share * count))
     embed = torch.randn(config.replay.batch, config.replay.length, model.encoder.embed_size)
-    noise = torch.randn(config.replay.batch, config.replay.length, model.dynamics.stoch_size)
-    features = torch.randn(decoded, model.dynamics.feature_size)
+    noise = torch.randn(config.replay.batch, config.replay.length, model.dynamics.noise_size)
+    latents = model.dynamics.initial(decoded)
 
     def terms() -> torch.Tensor:
         each, _ = joint_terms(model, batch, config.objective, generator, learner.precision)
@@ -118,14 +118,13 @@ def _works(config: Config, precision: str) -> dict[str, Callable[[], object]]:
 
     def decode() -> object:
         with learner.precision():
-            return model.decoder(features)
+            return model.draw(latents)
 
     def sequence() -> object:
-        begin = model.dynamics.initial(config.replay.batch)
-        return model.dynamics.observe(begin, batch.action, embed, noise)
+        return model.observe(batch.action, embed, noise)
 
     _, posterior = joint_terms(model, batch, config.objective, generator, learner.precision)
-    posterior = posterior.detach()
+    posterior = each(posterior, Tensor.detach)
     torch.autograd.backward(terms())
     gradients = [parameter for parameter in learner.world_parameters if parameter.grad is not None]
 
@@ -189,8 +188,8 @@ def _growth(config: Config, repetitions: int) -> Table:
             )
             scaled[axis, times] = dataclasses.replace(config, replay=replay)
     works: dict[str, Callable[[], object]] = {}
-    for (axis, times), each in scaled.items():
-        learner, batch = make_learner(each, each.learner.precision), make_batch(each)
+    for (axis, times), larger in scaled.items():
+        learner, batch = make_learner(larger, larger.learner.precision), make_batch(larger)
         works[f"{axis} {times}"] = partial(learner.update, batch)
     took = {what: float(np.median(ms)) for what, ms in interleave(works, repetitions).items()}
     rows: list[dict[str, Cell]] = []

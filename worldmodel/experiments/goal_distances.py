@@ -27,6 +27,7 @@ from worldmodel.demo import WEIGHTS
 from worldmodel.envs import Environment, make_env_of_file
 from worldmodel.files import write_rows
 from worldmodel.progress import Progress
+from worldmodel.structs import leaves
 
 ROWS = 60  # of an attempt
 SETTLING = 100  # rows until the simulator rests under a constant action
@@ -42,13 +43,13 @@ def by_latent(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
 
 
 def by_remembered(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
-    there = agent.at_rest(picture).deter
+    there = leaves(agent.at_rest(picture))["deter"]
     size = len(there)
     return lambda latents, actions: -(latents[..., :size] - there).square().mean(-1)
 
 
 def by_drawn(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
-    there = agent.at_rest(picture).stoch
+    there = leaves(agent.at_rest(picture))["stoch.sample"]
     size = len(there)
     return lambda latents, actions: -(latents[..., -size:] - there).square().mean(-1)
 

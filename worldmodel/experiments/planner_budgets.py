@@ -29,8 +29,9 @@ from worldmodel.config import PlannerConfig
 from worldmodel.demo import WEIGHTS
 from worldmodel.envs import Environment, make_env_of_file
 from worldmodel.files import keep_row, read_rows
+from worldmodel.models.imagination import Imagination
 from worldmodel.progress import Progress
-from worldmodel.structs import Latent
+from worldmodel.structs import Latent, at
 
 if TYPE_CHECKING:  # plotting is no part of an import
     from matplotlib.figure import Figure
@@ -127,12 +128,8 @@ def play(
 @torch.no_grad()
 def followed(agent: Agent, belief: Latent) -> Tensor:
     """The policy's mean actions [L, A], imagined from ``belief``."""
-    actions = []
-    for _ in range(agent.planner.horizon):
-        action = torch.from_numpy(agent.act(belief))
-        belief = agent.model.dynamics.imagine_step(belief, action, None)
-        actions.append(action)
-    return torch.stack(actions)
+    still = torch.zeros(1, 1, agent.planner.horizon, agent.model.spec.action_size)
+    return Imagination(agent.model, None).follow(at(belief, None), still)[0, 0]
 
 
 def planning(agent: Agent, budget: Budget) -> Agent:

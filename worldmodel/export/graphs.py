@@ -8,7 +8,6 @@ brings the noise, and the same noise gives the same plan as the agent's.
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import importlib.util
 import logging
@@ -23,8 +22,8 @@ from torch.overrides import TorchFunctionMode
 
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError
-from worldmodel.models import WorldModel
-from worldmodel.structs import Latent, Plan
+from worldmodel.models.imagination import Imagination
+from worldmodel.structs import Latent, Plan, leaves, with_leaves
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -33,7 +32,6 @@ PLANNERS = ("cem", "icem", "mppi")
 """Those whose every draw is normal, and that need no gradient."""
 
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
-PARTS = tuple(f.name for f in dataclasses.fields(Latent))
 
 
 @dataclass(frozen=True)
@@ -77,18 +75,18 @@ def record(agent: Agent) -> Graphs:
     require_exportable(agent)
     belief, action = agent.initial(), agent.no_action()
     image = torch.zeros(agent.model.spec.image, dtype=torch.uint8)
-    latent = {name: getattr(belief, name) for name in PARTS}
+    latent = leaves(belief)
     with Drawn() as to_observe:
         agent.observe(belief, action, image)
     with Drawn() as to_plan:
         plan = agent.plan(belief)
     observe = _to_onnx(
-        _Observe(agent),
+        _Observe(agent, belief),
         {**latent, "action": torch.from_numpy(action), "image": image, "noise": to_observe.noise},
-        PARTS,
+        tuple(latent),
     )
     planned = _to_onnx(
-        _Plan(agent, plan),
+        _Plan(agent, belief, plan),
         {**latent, "previous": torch.zeros_like(plan.actions), "noise": to_plan.noise},
         ("actions", "value", "elites"),
     )
@@ -165,56 +163,32 @@ def _is_draw(func: Callable[..., Any], kwargs: Mapping[str, Any] | None) -> bool
 class _Observe(nn.Module):
     """``agent.observe`` behind its checks, which are the runner's."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, belief: Latent) -> None:
         super().__init__()
         self.model = agent.model
+        self.like = belief
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         *parts, action, image, noise = (part[None] for part in inputs)  # a batch of one
-        seen = self.model.observe_step(
-            Latent(*parts), action, image, noise if noise.numel() else None
-        )
-        return tuple(getattr(seen, name)[0] for name in PARTS)
-
-
-class _Unpacked:
-    """The model itself, where the agent asks for its twin packed for this machine's processor."""
-
-    dtype = torch.float32
-
-    def __init__(self, model: WorldModel) -> None:
-        self._dynamics = model.dynamics
-        self.reward = model.reward
-        self.discount = model.discount
-        self.slow_value = model.slow_value
-        self.policy = model.policy
-        self._imagine = model.imagine
-
-    def imagine(self, latent: Latent, actions: Tensor, noise: Tensor | None) -> Tensor:
-        return self._imagine(latent, actions, noise).features
-
-    def follow(self, latent: Latent, noise: Tensor) -> Tensor:
-        assert self.policy is not None
-        actions = []
-        for draw in noise.unbind(-2):
-            actions.append(self.policy.act(latent.features, draw))
-            latent = self._dynamics.imagine_step(latent, actions[-1], None)
-        return torch.stack(actions, -2)
+        belief = with_leaves(self.like, parts)
+        seen = self.model.observe_step(belief, action, image, noise if noise.numel() else None)
+        return tuple(part[0] for part in leaves(seen).values())
 
 
 class _Plan(nn.Module):
-    def __init__(self, agent: Agent, plan: Plan) -> None:
+    def __init__(self, agent: Agent, belief: Latent, plan: Plan) -> None:
         super().__init__()
         self.model = agent.model  # so that its weights keep their names
-        self.agent = copy.copy(agent)
-        vars(self.agent)["_packed"] = lambda: _Unpacked(agent.model)
-        self.example = plan
+        # The model's own layers: quick ones are of this machine's processor.
+        self.agent = Agent(agent.model, agent.config, imagination=Imagination(agent.model, None))
+        self.like, self.example = belief, plan
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         *parts, previous, noise = inputs
         with Given(noise):
             plan = self.agent.plan(
-                Latent(*parts), previous=dataclasses.replace(self.example, actions=previous)
+                with_leaves(self.like, parts),
+                previous=dataclasses.replace(self.example, actions=previous),
             )
         return plan.actions, plan.value, plan.elites
 

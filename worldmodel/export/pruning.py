@@ -26,7 +26,7 @@ from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError
 from worldmodel.models import WorldModel
 from worldmodel.replay import read_episode
-from worldmodel.structs import Episode, Latent
+from worldmodel.structs import Episode, at, repeat
 
 EXPORTED = ("encoder", "dynamics", "reward", "discount", "slow_value", "policy")
 SMALLEST = 256  # numbers; below that zeros save no bytes
@@ -89,13 +89,9 @@ def walk_along(agent: Agent, episodes: Sequence[Episode]) -> Walk:
 
 def _answer(model: WorldModel, episode: Episode, futures: Tensor) -> None:
     """futures [T, N, L, A]"""
-    embed = model.embed(torch.from_numpy(episode.image))
-    action = torch.from_numpy(episode.action)
-    seen = [model.dynamics.initial()]
-    for row in zip(action, embed, strict=True):
-        seen.append(model.dynamics.observe_step(seen[-1], *row, None))
-    starts = Latent.stack(seen[1:], 0)
-    starts = starts.map(lambda part: part[:, None].expand(-1, futures.shape[1], -1))
+    embed = model.embed(torch.from_numpy(episode.image)[None])  # [1, T, E]
+    _, beliefs = model.observe(torch.from_numpy(episode.action)[None], embed, None)
+    starts = repeat(at(beliefs, 0), futures.shape[1])
     features = model.imagine(starts, futures, None).features
     for head in (model.reward, model.discount, model.slow_value, model.policy):
         if head is not None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from worldmodel.models import WorldModel
 from worldmodel.models.policy import AnyPolicy
+from worldmodel.models.roll import imagined_rows
 from worldmodel.structs import Latent
 
 
@@ -51,17 +52,20 @@ def dream(
     generator: torch.Generator,
 ) -> Dream:
     """Let the policy act in imagination. Gradients flow through the dynamics to the actions."""
-    rows, device = starts.shape[0], starts.deter.device
-    shape = (horizon, rows, model.spec.action_size + model.dynamics.stoch_size)
-    noise = torch.randn(shape, generator=generator, device=device)
-    latent, features, spreads, strains = starts, [starts.features], [], []
-    for step in range(horizon):
-        action_noise, latent_noise = noise[step].tensor_split([model.spec.action_size], -1)
-        action, spread, strain = policy.draw(features[-1].detach(), action_noise)
-        latent = model.dynamics.imagine_step(latent, action, latent_noise)
-        features.append(latent.features)
+    features, spreads, strains = [starts.features], [], []
+    action_size = model.spec.action_size
+    shape = (horizon, starts.shape[0], action_size + model.dynamics.noise_size)
+    noise = torch.randn(shape, generator=generator, device=features[0].device).movedim(0, 1)
+    action_noise, latent_noise = noise.tensor_split([action_size], -1)  # [M, L, A], [M, L, S]
+
+    def act(latent: Latent, row: int) -> Tensor:
+        action, spread, strain = policy.draw(features[-1].detach(), action_noise[:, row])
         spreads.append(spread)
         strains.append(strain)
+        return action
+
+    for _, latent in imagined_rows(model.dynamics, starts, act, horizon, latent_noise):
+        features.append(latent.features)
     path = torch.stack(features, 1)  # [M, L + 1, F]
     ahead = path[:, 1:]
     discount = discount_rate * model.discount(ahead)

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from worldmodel.config import ObjectiveConfig
 from worldmodel.models import WorldModel
-from worldmodel.models.dynamics.recurrent import divergence
-from worldmodel.structs import Batch, Latent
+from worldmodel.structs import Batch, Latent, at, each, flatten
 
 
 def joint_terms(
@@ -26,36 +25,27 @@ def joint_terms(
 
     ``precision`` surrounds convolutions and heads; the sequence itself stays in float32.
     """
+    seen = model.infer(batch, generator, precision)
+    posterior, pixels = seen.posterior, seen.pixels
     device = batch.action.device
     rows, steps = batch.action.shape[:2]
-    pixels = model.pixels(batch.image)  # [B, T, C, H, W]
-    if model.pixels.bits < 8:
-        pixels = model.pixels.dither(pixels, generator)
-    with precision():
-        embed = model.encoder(pixels).float()
-    embed = model.join(embed, batch.vectors)  # [B, T, E]
-    noise_shape = (rows, steps, model.dynamics.stoch_size)
-    noise = torch.randn(noise_shape, generator=generator, device=device)
-    posterior = model.dynamics.observe(model.dynamics.initial(rows), batch.action, embed, noise)
-    prior = model.dynamics.prior_of(posterior.deter)
-
     with precision():
         paid = model.reward.log_prob(posterior.features, batch.reward)
         goes_on = model.discount.log_prob(posterior.features, batch.discount)
     terms = {
-        **kl_terms(posterior, prior, config),
+        **kl_terms(posterior, seen.prior, config),
         "reward": -config.reward * paid,
         "discount": -config.discount * goes_on,
     }
 
-    features, target = posterior.features.flatten(0, 1), pixels.flatten(0, 1)
+    drawn_from, target = flatten(posterior), pixels.flatten(0, 1)
     count = max(1, round(config.decoded_share * rows * steps))
     chosen = torch.arange(rows * steps, device=device)
     if count < rows * steps:  # a share, drawn anew each time: the same gradient on average
         chosen = torch.randperm(rows * steps, generator=generator, device=device)[:count]
-        features, target = features[chosen], target[chosen]
+        drawn_from, target = at(drawn_from, chosen), target[chosen]
     with precision():
-        drawn = model.decoder(features)
+        drawn = model.draw(drawn_from)
     error = image_error(drawn, target)  # [chosen]
     image = torch.zeros(rows * steps, device=device)
     image = image.index_put((chosen,), error * (config.image * rows * steps / count))
@@ -94,8 +84,11 @@ class _ImageError(torch.autograd.Function):
 
 def kl_terms(posterior: Latent, prior: Latent, config: ObjectiveConfig) -> dict[str, Tensor]:
     """Balanced: the prior is pulled harder than the posterior; a few nats are free for each."""
-    dynamics = divergence(posterior.detach(), prior)
-    representation = divergence(posterior, prior.detach())
+    here, expected = posterior.distribution, prior.distribution
+    assert here is not None
+    assert expected is not None
+    dynamics = each(here, Tensor.detach).divergence(expected)
+    representation = here.divergence(each(expected, Tensor.detach))
     return {
         "kl_dynamics": config.kl_dynamics * dynamics.clamp(min=config.free_nats),
         "kl_representation": config.kl_representation * representation.clamp(min=config.free_nats),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from worldmodel.models.convolutions import Doubling, FewPixels, FromOnePixel, Transposed
+from worldmodel.models.fast.convolutions import Doubling, FewPixels, FromOnePixel, Transposed
 from worldmodel.models.layers import ChannelNorm
 
 

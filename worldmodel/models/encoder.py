@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from worldmodel.models.convolutions import FewWindows, Patches, Windowed
+from worldmodel.models.fast.convolutions import FewWindows, Patches, Windowed
 
 
 class PatchEncoder(nn.Module):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from worldmodel.models.products import Linear
+from worldmodel.models.fast.onednn import Linear
 
+Layers = Literal["normed", "plain"]
+"""Dense layers of a model: LayerNorm and SiLU, or PlaNet's bare ReLU."""
 Layer = Callable[[int, int], nn.Module]
 """(inputs, outputs) -> one dense layer with its activation."""
 
@@ -76,3 +79,13 @@ class NormedGRUCell(nn.Module):
         reset, candidate, update = gates.chunk(3, -1)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
         return torch.lerp(h, candidate.to(h), torch.sigmoid(update - 1.0).to(h))
+
+
+CELLS: dict[Layers, type[NormedGRUCell] | type[GRUCell]] = {
+    "normed": NormedGRUCell,
+    "plain": GRUCell,
+}
+
+
+def layer_of(layers: Layers) -> Layer:
+    return normed if layers == "normed" else plain

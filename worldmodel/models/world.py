@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from worldmodel.config import HeadConfig, ModelConfig
 from worldmodel.models.decoder import PlanetDecoder, SlimDecoder
-from worldmodel.models.dynamics.recurrent import Recurrent
+from worldmodel.models.dynamics import Context, Dynamics
 from worldmodel.models.encoder import PatchEncoder, PlanetEncoder, SlimEncoder, amplify
 from worldmodel.models.heads import Bernoulli, Constant, Head, Normal, TwoHot
-from worldmodel.models.layers import GRUCell, Layer, NormedGRUCell, normed, plain
+from worldmodel.models.layers import Layer, layer_of
 from worldmodel.models.pixels import Pixels
 from worldmodel.models.policy import CategoricalPolicy, Policy
+from worldmodel.models.posteriors import Posterior
+from worldmodel.models.roll import follow_images, given, roll
+from worldmodel.models.settings import HeadConfig, ModelConfig
 from worldmodel.models.vectors import EMBED_SIZE, Vectors
-from worldmodel.structs import Latent, Spec
+from worldmodel.structs import Batch, Latent, Spec
 
 ENCODERS: dict[str, type[PatchEncoder] | type[SlimEncoder] | type[PlanetEncoder]] = {
     "patch": PatchEncoder,
@@ -33,8 +38,6 @@ HEADS: dict[str, type[TwoHot] | type[Normal] | type[Bernoulli]] = {
     "normal": Normal,
     "bernoulli": Bernoulli,
 }
-LAYERS: dict[str, Layer] = {"normed": normed, "plain": plain}
-CELLS: dict[str, type[NormedGRUCell] | type[GRUCell]] = {"normed": NormedGRUCell, "plain": GRUCell}
 
 
 class WorldModel(nn.Module):
@@ -45,20 +48,14 @@ class WorldModel(nn.Module):
         self.spec = spec
         image_size, _, channels = spec.image
         action_size, vectors = spec.action_size, spec.vectors
-        layer = LAYERS[config.dynamics.layers]
-        sizes = config.dynamics
+        layer = layer_of(config.layers)
         self.pixels = Pixels(image_size, channels, config.image_bits)
         self.encoder = ENCODERS[config.encoder.kind](image_size, channels, config.encoder.width)
         amplify(self.encoder, config.encoder_gain)
-        self.dynamics = Recurrent(
-            action_size=action_size,
-            embed_size=self.encoder.embed_size + (EMBED_SIZE if vectors else 0),
-            deter_size=sizes.deter_size,
-            stoch_size=sizes.stoch_size,
-            hidden_size=sizes.hidden_size,
-            min_std=sizes.min_std,
-            layer=layer,
-            cell=CELLS[sizes.layers](sizes.hidden_size, sizes.deter_size),
+        embed_size = self.encoder.embed_size + (EMBED_SIZE if vectors else 0)
+        self.dynamics: Dynamics[Any] = config.dynamics.build(action_size, config.layers)
+        self.posterior: Posterior = config.posterior.build(
+            self.dynamics.context_size, embed_size, self.dynamics.statistics_size, layer
         )
         features = self.dynamics.feature_size
         self.decoder = DECODERS[config.decoder.kind](
@@ -99,28 +96,83 @@ class WorldModel(nn.Module):
         noise: Tensor | None = None,
         vectors: Mapping[str, Tensor] | None = None,
     ) -> Latent:
-        """What is believed after an action and an image; without noise it follows the mean."""
+        """What is believed after an action and an image: [B]; without noise it follows the mean."""
         embed = self.embed(image, vectors).float()
-        return self.dynamics.observe_step(latent, action, embed, noise)
+        acting = self.posterior.acting
+        evidence = acting.evidence(embed[:, None], action[:, None])[:, 0]
+        context = self.dynamics.remember(latent, action)
+        believed: Latent = self.dynamics.believe(context, acting.correct(context, evidence), noise)
+        return believed
+
+    def observe(
+        self, actions: Tensor, embeds: Tensor, noise: Tensor | None
+    ) -> tuple[Context, Latent]:
+        """Windows from their first row on: [B, T, A], [B, T, E], [B, T, S] or None for the mean.
+
+        Returns what the past said of each row before its image, and the posterior: [B, T].
+        """
+        evidence = self.posterior.evidence(embeds, actions)
+        begin = self.dynamics.initial(actions.shape[0])
+        return follow_images(self.dynamics, self.posterior, begin, actions, evidence, noise)
+
+    def infer(
+        self,
+        batch: Batch,
+        random: torch.Generator,
+        precision: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> Inference:
+        """Posterior and prior of a batch: all that terms of the objective read, computed once.
+
+        ``precision`` surrounds the encoder; the sequence itself stays in float32.
+        """
+        device = batch.action.device
+        rows, steps = batch.action.shape[:2]
+        pixels = self.pixels(batch.image)  # [B, T, C, H, W]
+        if self.pixels.bits < 8:
+            pixels = self.pixels.dither(pixels, random)
+        with precision():
+            embed = self.encoder(pixels).float()
+        embed = self.join(embed, batch.vectors)
+        shape = (rows, steps, self.dynamics.noise_size)
+        noise = torch.randn(shape, generator=random, device=device)
+        contexts, posterior = self.observe(batch.action, embed, noise)
+        return Inference(
+            batch,
+            pixels,
+            posterior,
+            prior=self.dynamics.imagine(contexts, None),
+            follows=batch.valid & (torch.arange(steps, device=device) > 0),
+        )
 
     def imagine(self, latent: Latent, actions: Tensor, noise: Tensor | None) -> Latent:
         """Without images: latent [...], actions [..., L, A], noise [..., L, S] -> [..., L]"""
-        latents = []
-        for step in range(actions.shape[-2]):
-            drawn = None if noise is None else noise[..., step, :]
-            latent = self.dynamics.imagine_step(latent, actions[..., step, :], drawn)
-            latents.append(latent)
-        return Latent.stack(latents, dim=len(actions.shape) - 2)
+        return roll(self.dynamics, latent, given(actions), actions.shape[-2], noise)[1]
 
-    def decode(self, features: Tensor) -> Tensor:
-        """[..., F] -> [..., H, W, C] uint8"""
-        return self.pixels.to_bytes(self.decoder(features))
+    def draw(self, latent: Latent) -> Tensor:
+        """[...] -> the image's mean [..., C, H, W]"""
+        drawn: Tensor = self.decoder(latent.features)
+        return drawn
+
+    def decode(self, latent: Latent) -> Tensor:
+        """[...] -> [..., H, W, C] uint8"""
+        return self.pixels.to_bytes(self.draw(latent))
 
     @torch.no_grad()
     def follow_value(self, rate: float) -> None:
         """Move the slow value towards the value."""
         for slow, fast in zip(self.slow_value.parameters(), self.value.parameters(), strict=True):
             slow.lerp_(fast, rate)
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What a model makes of a batch of windows."""
+
+    batch: Batch
+    pixels: Tensor  # [B, T, C, H, W] what the decoder should draw
+    posterior: Latent  # [B, T]
+    prior: Latent  # [B, T] of the same rows, without their images
+    follows: Tensor  # [B, T] bool: valid, and a row of the window stands before it
 
 
 def build(settings: ModelConfig, spec: Spec) -> WorldModel:
@@ -135,7 +187,10 @@ def build_head(config: HeadConfig, features: int, layer: Layer, absent: float) -
 
 
 def refuse_infinite_weights(model: nn.Module) -> None:
-    """What is not finite imagines nothing that is, and no action is better than another."""
+    """Raise if a weight is NaN or infinite: every imagined return would be NaN.
+
+    No action could then be ranked.
+    """
     for name, weights in model.state_dict().items():
         broken = int((~torch.isfinite(weights)).sum())
         if broken:

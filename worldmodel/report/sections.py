@@ -57,7 +57,7 @@ from worldmodel.report.strips import (
     draw_reconstructions,
     draw_video,
 )
-from worldmodel.structs import Episode, Latent
+from worldmodel.structs import Episode, Latent, at
 
 TOLD_AHEAD = 10  # the distance of the one line
 DECISIONS = (0.1, 0.4, 0.7)  # where in the episode the planner's candidates are drawn
@@ -138,7 +138,7 @@ def show_reconstruction(folder: Folder, agent: Agent, episode: Episode, beliefs:
     moments = sorted(set(moments))
     frames = agent.config.env.frames
     truth = newest(episode.image[moments], frames)
-    model = newest(decode(agent, beliefs.features[0, moments]), frames)
+    model = newest(decode(agent, at(beliefs, (0, moments))), frames)
     strip = folder.picture(
         "reconstruction.png", lambda palette: draw_reconstructions(truth, model, moments, palette)
     )
@@ -219,7 +219,7 @@ def show_plans(
     )
     number = int(np.argmax([len(episode) for episode in episodes]))
     last = len(episodes[number]) - 1 - ahead
-    belief = beliefs.map(lambda part: part[number])
+    belief = at(beliefs, number)
     rows = sorted({round(share * last) for share in DECISIONS})
     moments = [look_into(agent, episodes[number], belief, row) for row in rows]
     strips = [

@@ -32,7 +32,7 @@ from worldmodel import processes
 from worldmodel.agent import Agent
 from worldmodel.machine import cores
 from worldmodel.planners import Limits
-from worldmodel.structs import Latent, Plan, Step
+from worldmodel.structs import Latent, Plan, Step, at
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0  # before a process that failed is replaced; doubling
 
@@ -197,8 +197,8 @@ class Mind:
     @torch.no_grad()
     def _imagine(self, belief: Latent, action: NDArray[np.float32]) -> Latent:
         actions = torch.as_tensor(action, device=self.agent.device)[None, None]  # [1, 1, A]
-        ahead = self.agent.model.imagine(belief.map(lambda part: part[None]), actions, None)
-        return ahead.map(lambda part: part[0, 0])
+        ahead = self.agent.model.imagine(at(belief, None), actions, None)
+        return at(ahead, (0, 0))
 
     def _shifted(self) -> Plan | None:
         """The last plan as it was one row ago: the agent shifts by one row itself."""

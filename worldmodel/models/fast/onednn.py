@@ -76,10 +76,21 @@ class _Product(torch.autograd.Function):
         )
 
 
+def packed_weight(weight: Tensor) -> Tensor:
+    """[O, I] in the layout that oneDNN multiplies from."""
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+    return packed
+
+
+def product_with(x: Tensor, weight: Tensor, bias: Tensor | None, after: str) -> Tensor:
+    """``after(x W' + b)`` in one call: [..., I], a packed weight, [O] -> [..., O]"""
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, after, [], "")
+    return product
+
+
 def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     x, weight = (part if _is_dense(part) else part.contiguous() for part in (x, weight))
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return product
+    return product_with(x, weight, bias, "none")
 
 
 def _is_dense(matrix: Tensor) -> bool:

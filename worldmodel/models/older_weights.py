@@ -1,0 +1,35 @@
+"""Weights of older versions under the names that parts have today."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+# Until posteriors stood beside the dynamics, the filter was a net inside of them.
+INSIDE = "dynamics.posterior."
+
+
+def with_todays_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights; those of today's version stay as they are."""
+    found = {name: weight for name, weight in weights.items() if not name.startswith(INSIDE)}
+    old = {
+        name.removeprefix(INSIDE): weight
+        for name, weight in weights.items()
+        if name.startswith(INSIDE)
+    }
+    if not old:
+        return found
+    context_size = weights["dynamics.prior.0.0.weight"].shape[1]
+    of_context, of_embed = old["0.0.weight"].tensor_split([context_size], 1)
+    found["posterior.of_context"] = of_context.contiguous()
+    found["posterior.of_embed"] = of_embed.contiguous()
+    if "0.0.bias" in old:
+        found["posterior.bias"] = old["0.0.bias"]
+    has_norm = "0.1.weight" in old
+    last = 2 if has_norm else 1  # after the activation
+    for kind in ("weight", "bias"):
+        if has_norm:
+            found[f"posterior.rest.0.{kind}"] = old[f"0.1.{kind}"]
+        found[f"posterior.rest.{last}.{kind}"] = old[f"1.{kind}"]
+    return found
