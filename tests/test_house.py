@@ -20,8 +20,9 @@ HOUSE = Path(worldmodel.__file__).parent
 FLOORS = [
     {"files"},
     {"structs", "checks", "film", "columns", "machine", "pace", "processes", "surprise"},
+    {"models"},
     {"config"},
-    {"envs", "models", "replay", "planners", "log", "progress", "published"},
+    {"envs", "replay", "planners", "log", "progress", "published"},
     {"losses", "agent"},
     {
         "learner",
