@@ -15,9 +15,9 @@ from worldmodel.agent import Agent
 from worldmodel.bench.deadline import bench_deadline
 from worldmodel.bench.floor import operations, product_rates
 from worldmodel.bench.measure import Table, describe, interleave, percentiles
+from worldmodel.bench.plain_planet import Planet
 from worldmodel.bench.plan import bench_plan, bench_quality
 from worldmodel.bench.replay import bench_replay
-from worldmodel.bench.straightforward import Planet
 from worldmodel.bench.train import bench_train
 from worldmodel.checks import read
 from worldmodel.config import Config

@@ -15,9 +15,9 @@ import pytest
 from worldmodel import doctor, machine
 from worldmodel.cli import main
 from worldmodel.doctor import describe, judge, packages, survey, works
-from worldmodel.doctor.elsewhere import alone
 from worldmodel.doctor.facts import Arithmetic, Drawing, Facts, Trial
 from worldmodel.doctor.findings import Finding
+from worldmodel.doctor.own_process import alone
 
 REQUIREMENTS = (
     "torch>=2.10",

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from worldmodel.agent import Agent
-from worldmodel.bench.counted import Counted
+from worldmodel.bench.counting_planner import CountingPlanner
 from worldmodel.bench.floor import NAMES, operations, product_rates
 from worldmodel.bench.measure import Cell, Table, interleave, percentiles
-from worldmodel.bench.straightforward import Planet
+from worldmodel.bench.plain_planet import Planet
 from worldmodel.config import Config, PlannerConfig
 from worldmodel.envs import Environment
 from worldmodel.envs.simulator import Simulator
@@ -49,16 +49,16 @@ def _published(config: Config, repetitions: int, rates: dict[torch.dtype, float]
     )
     agents = {dtype: Agent(model, _precise(config, name)) for dtype, name in NAMES.items()}
     belief = model.dynamics.initial()
-    works: dict[str, Callable[[], object]] = {"straightforward": lambda: planet.plan(search)}
+    works: dict[str, Callable[[], object]] = {"plain": lambda: planet.plan(search)}
     for dtype, agent in agents.items():
         works[NAMES[dtype]] = partial(agent.plan, belief)
     times = interleave(works, repetitions)
     flops = operations(lambda: planet.plan(search))
-    baseline = float(np.median(times["straightforward"]))
+    baseline = float(np.median(times["plain"]))
     rows = []
     for name, each in times.items():
         dtype = torch.bfloat16 if name == "bfloat16" else torch.float32
-        what = "plain PyTorch, float32" if name == "straightforward" else f"worldmodel, {name}"
+        what = "plain PyTorch, float32" if name == "plain" else f"worldmodel, {name}"
         steps = search.candidates * search.iterations * search.horizon
         rows.append(_row(what, steps, each, flops, rates[dtype]) | {
             "times as fast": baseline / float(np.median(each))
@@ -193,7 +193,7 @@ def _budget(search: PlannerConfig) -> str:
 
 def _latent_steps(agent: Agent) -> int:
     """Latents imagined for one plan: those of its candidates and proposals."""
-    counted = agent.planner = Counted(agent.planner)
+    counted = agent.planner = CountingPlanner(agent.planner)
     agent.plan(agent.initial())
     agent.planner = counted.planner
     return counted.steps

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from worldmodel.bench.floor import NAMES, SIZE, operations, product_rates
 from worldmodel.bench.measure import Cell, Table, interleave
-from worldmodel.bench.straightforward import Planet
+from worldmodel.bench.plain_planet import Planet
 from worldmodel.config import Config
 from worldmodel.learner import InTurn, Learner, clip_gradients, gradient_norm
 from worldmodel.losses.joint import joint_terms, mean_over_valid

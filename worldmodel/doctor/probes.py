@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from worldmodel.agent import Agent
 from worldmodel.config import Config
-from worldmodel.doctor.elsewhere import tell
 from worldmodel.doctor.facts import TASK
+from worldmodel.doctor.own_process import tell
 from worldmodel.envs import make_env
 from worldmodel.envs.render import choose, make_renderer
 from worldmodel.files import replacing

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel import machine
-from worldmodel.doctor.elsewhere import alone, ask
 from worldmodel.doctor.facts import Arithmetic, Drawing, Facts, Trial
+from worldmodel.doctor.own_process import alone, ask
 from worldmodel.envs.gl import BACKENDS
 
 # Seconds to wait for an answer; warp may have to compile its kernels.

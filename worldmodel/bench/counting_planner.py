@@ -11,7 +11,7 @@ from worldmodel.planners import Planner, Project
 from worldmodel.structs import Score, Search
 
 
-class Counted:
+class CountingPlanner:
     """Wraps a planner; ``steps`` counts the latents of its candidates and proposals."""
 
     def __init__(self, planner: Planner) -> None:

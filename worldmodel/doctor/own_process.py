@@ -27,7 +27,7 @@ sys.excepthook = tell
 
 
 def alone(code: str, seconds: float, **surroundings: str) -> dict[str, Any]:
-    """Run ``code`` in a process of its own, and return what it told, or a ``failure``.
+    """Run ``code`` in a process of its own, and return the facts that it told, or a ``failure``.
 
     ``surroundings`` are environment variables; an empty value removes the variable.
     """
@@ -46,30 +46,30 @@ def alone(code: str, seconds: float, **surroundings: str) -> dict[str, Any]:
     )
     late = False
     try:
-        said, complaints = process.communicate(timeout=seconds)
+        output, errors = process.communicate(timeout=seconds)
     except BaseException as error:  # Ctrl-C too: the process must not outlive this one
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        said, complaints = process.communicate()
+        output, errors = process.communicate()
         if not isinstance(error, subprocess.TimeoutExpired):
             raise
         late = True
-    told: dict[str, Any] = {}
-    for line in said.splitlines():
+    facts: dict[str, Any] = {}
+    for line in output.splitlines():
         with contextlib.suppress(ValueError):  # libraries print there too
             row = json.loads(line)
-            told |= row if isinstance(row, dict) else {}
+            facts |= row if isinstance(row, dict) else {}
     if late:
-        told["failure"] = f"no answer in {seconds:g} s"
+        facts["failure"] = f"no answer in {seconds:g} s"
     elif process.returncode:
-        told.setdefault("failure", _how_it_ended(process.returncode, complaints))
-    return told
+        facts.setdefault("failure", _how_it_ended(process.returncode, errors))
+    return facts
 
 
-def _how_it_ended(code: int, complaints: str) -> str:
+def _how_it_ended(code: int, errors: str) -> str:
     if code < 0:
         return f"it crashed ({signal.Signals(-code).name})"
-    lines = complaints.strip().splitlines()
+    lines = errors.strip().splitlines()
     return lines[-1] if lines else f"it ended with {code}"
 
 
