@@ -22,6 +22,7 @@ from tests.test_rollout import Broken
 from worldmodel import checkpoint
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError, read
+from worldmodel.cli import main
 from worldmodel.config import UPDATES_PER_ROW, Config
 from worldmodel.envs import make_env
 from worldmodel.log import read_evaluations, read_metrics
@@ -232,6 +233,20 @@ def test_a_run_has_one_trainer_at_a_time(tiny: Config, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
     training.close()
     Training(tiny, run, env, own_env=True, device="cpu").close()
+
+
+def test_a_run_whose_replay_is_gone_is_one_sentence(
+    tiny: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    episodes = saved(worldmodel.train(tiny, run, steps=300).run).state["episodes"]
+    shutil.rmtree(run / "replay")
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(dataclasses.asdict(tiny)))
+    typed = ["train", str(tmp_path / "tiny.yaml"), "--run", str(run), "--steps", "5000"]
+    assert main(typed) == 2
+    said = capsys.readouterr().err
+    assert f"replay: all {episodes} episodes of {run / 'replay'} are missing" in said
+    assert len(said.splitlines()) == 1
 
 
 def test_a_folder_that_is_no_run_is_left_alone(tiny: Config, tmp_path: Path) -> None:

@@ -189,7 +189,11 @@ class Training:
         self.interrupted = False
         self.own_env = env if own_env else None
         self.make = make or functools.partial(make_env, config.task, config.env, config.seed)
-        self._restore()
+        try:
+            self._restore()
+        except BaseException:
+            self.claim.close()
+            raise
         self.collector: Collector
         if own_env:
             self.collector = InlineCollector(Fleet.of(env), self.acting, config)
@@ -459,10 +463,19 @@ class Training:
         self.replaced = state.get("replaced", 0)  # checkpoints from before it was counted
         self.skipped = state.get("skipped", 0)  # likewise
         checkpoint.set_numpy_state(self.data_random, state["data_random"])
+        self._refuse_lost_replay(state["episodes"])
         self.replay.keep_first(state["episodes"])
+        self._refuse_lost_replay(state["episodes"])  # those it kept may be the missing ones
         if "surprise" in saved.tensors:  # checkpoints from before it was known have none
             self.replay.surprise.restore(saved.tensors["surprise"])
         self.journal.rewind(state["journal"])
+
+    def _refuse_lost_replay(self, episodes: int) -> None:
+        if episodes and not self.replay.rows:
+            raise ConfigError(
+                f"replay: all {episodes} episodes of {self.run / 'replay'} are missing or broken;"
+                " restore them, or begin anew with --run and another folder"
+            )
 
     def close(self) -> None:
         self.collector.close()
