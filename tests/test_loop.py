@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ import worldmodel
 from tests.conftest import TINY, Painter
 from tests.test_learner import spoil_gradient
 from tests.test_rollout import Broken
-from worldmodel import checkpoint
+from worldmodel import checkpoint, loop
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
@@ -30,6 +32,32 @@ from worldmodel.loop import Outcome, Training
 from worldmodel.progress import Progress
 from worldmodel.replay import read_episode
 from worldmodel.run_folder import read_run
+
+SETTINGS = {**TINY, "env": {"image_size": 16, "action_repeat": 8}}  # episodes of 21 rows
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_final_episodes() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "FINAL_EPISODES", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Config:
+    return read(Config(), SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A run of five episodes that reached its end; whoever changes it takes a copy."""
+    run = tmp_path_factory.mktemp("trained") / "deep" / "run"
+    return run, go(tiny, run, steps=800)
+
+
+@pytest.fixture
+def copied(trained: tuple[Path, Outcome], tmp_path: Path) -> Path:
+    return shutil.copytree(trained[0], tmp_path / "run")
 
 
 def go(config: Config, run: Path, **limits: float) -> Outcome:
@@ -111,14 +139,15 @@ from worldmodel.config import Config
 import worldmodel.loop
 worldmodel.loop.CHECKPOINT_SECONDS = 0.0
 if __name__ == "__main__":
-    worldmodel.train(read(Config(), json.loads(sys.argv[1])), sys.argv[2], steps=600)
+    worldmodel.train(read(Config(), json.loads(sys.argv[1])), sys.argv[2], steps=1100)
 """
 
 
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not(tiny: Config, tmp_path: Path) -> None:
-    """SIGKILL at several moments, the collecting process included; then bit for bit."""
-    import json
+    """SIGKILL before the first checkpoint and after one; then bit for bit.
 
+    The collecting process is killed with it.
+    """
     script = tmp_path / "train.py"
     script.write_text(KILLED)
     in_step = {
@@ -126,31 +155,24 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not(tiny: Config, tmp_path: 
         "replay": {**TINY.get("replay", {}), "draws": 2},
     }
     tiny = read(tiny, in_step)
-    command = [sys.executable, str(script), json.dumps({**TINY, **in_step})]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, tmp_path / "whole"], check=True, env=environment)
+    command = [sys.executable, str(script), json.dumps({**SETTINGS, **in_step})]
     run = tmp_path / "parts"
-    kills = 0
-    for _ in range(3):
-        process = subprocess.Popen([*command, run], env=environment)
-        seen = len(list((run / "replay").glob("*.npz"))) if run.exists() else 0
-        while process.poll() is None:
-            episodes = len(list((run / "replay").glob("*.npz"))) if run.exists() else 0
-            if episodes > seen:
-                process.kill()
-                kills += 1
-                break
-            time.sleep(0.02)
-        process.wait()
-    assert kills >= 2
-    subprocess.run([*command, run], check=True, env=environment)
+    for episodes, has_checkpoint in ((1, False), (5, True)):
+        process = subprocess.Popen([*command, run])
+        while len(list((run / "replay").glob("*.npz"))) < episodes:
+            assert process.poll() is None  # or it was not killed
+            time.sleep(0.005)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert (checkpoint.load(run / "checkpoints") is not None) == has_checkpoint
+    for each in (tmp_path / "whole", run):
+        worldmodel.train(tiny, each, steps=1100)
     assert_same_run(tmp_path / "whole", run, tiny)
 
 
-def test_a_run_folder_holds_what_it_promises(tiny: Config, tmp_path: Path) -> None:
-    run = tmp_path / "deep" / "run"
-    outcome = go(tiny, run, steps=500)
-    assert outcome.env_steps >= 500
+def test_a_run_folder_holds_what_it_promises(tiny: Config, trained: tuple[Path, Outcome]) -> None:
+    run, outcome = trained
+    assert outcome.env_steps >= 800
     rows = read_metrics(run / "metrics.jsonl")
     assert all({"env_steps", "wall_clock_s"} <= row.keys() for row in rows)
     assert [row["episodes"] for row in rows if "episodes" in row] == list(
@@ -165,16 +187,16 @@ def test_a_run_folder_holds_what_it_promises(tiny: Config, tmp_path: Path) -> No
         assert name in text
 
 
-def test_updates_are_earned_by_steps(tiny: Config, tmp_path: Path) -> None:
+def test_updates_are_earned_by_steps(trained: tuple[Path, Outcome]) -> None:
     """25 for each 1000 simulator steps collected before the round, after the first 3."""
-    outcome = go(tiny, tmp_path / "run", steps=800)
-    state = saved(tmp_path / "run").state
-    last = read_episode(sorted((tmp_path / "run" / "replay").glob("*.npz"))[-1])
+    run, outcome = trained
+    state = saved(run).state
+    last = read_episode(sorted((run / "replay").glob("*.npz"))[-1])
     before_last = outcome.env_steps - last.total_env_steps - state["seed_env_steps"]
     assert outcome.updates == 3 + int(25 * before_last / 1000)
 
 
-@pytest.mark.parametrize("action_repeat", [2, 5])
+@pytest.mark.parametrize("action_repeat", [4, 10])
 def test_updates_are_earned_by_rows_where_that_is_asked(
     tiny: Config, tmp_path: Path, action_repeat: int
 ) -> None:
@@ -186,8 +208,9 @@ def test_updates_are_earned_by_rows_where_that_is_asked(
 
 
 def test_no_more_episodes_are_played_together_than_the_steps_that_are_left(
-    tiny: Config, tmp_path: Path
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(loop, "cores", lambda: 1)  # in this process: starting one takes longer
     seeds = tiny.loop.seed_episodes
     first = worldmodel.train(tiny, tmp_path / "first", steps=1)
     length = first.env_steps // seeds
@@ -196,11 +219,13 @@ def test_no_more_episodes_are_played_together_than_the_steps_that_are_left(
     assert outcome.env_steps == (seeds + 4) * length  # in rounds of three and one
 
 
-def test_a_reached_limit_is_no_more_work(tiny: Config, tmp_path: Path) -> None:
-    first = go(tiny, tmp_path / "run", steps=400)
-    again = go(tiny, tmp_path / "run", steps=400)
+def test_a_reached_limit_is_no_more_work(
+    tiny: Config, trained: tuple[Path, Outcome], copied: Path
+) -> None:
+    first = trained[1]
+    again = go(tiny, copied, steps=800)
     assert (again.env_steps, again.updates) == (first.env_steps, first.updates)
-    more = go(tiny, tmp_path / "run", steps=first.env_steps + 100)
+    more = go(tiny, copied, steps=first.env_steps + 100)
     assert more.env_steps > first.env_steps
 
 
@@ -211,11 +236,10 @@ def test_minutes_are_a_total_over_sittings(tiny: Config, tmp_path: Path) -> None
     assert again.updates == outcome.updates
 
 
-def test_other_settings_are_refused_by_name(tiny: Config, tmp_path: Path) -> None:
-    go(tiny, tmp_path / "run", steps=200)
+def test_other_settings_are_refused_by_name(tiny: Config, copied: Path) -> None:
     other = read(tiny, {"planner": {"horizon": 9}, "seed": 3})
     with pytest.raises(ConfigError, match=r"seed: 0 -> 3\n\s+planner.horizon: 4 -> 9"):
-        go(other, tmp_path / "run", steps=200)
+        go(other, copied, steps=200)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files are locked on POSIX alone")
@@ -316,35 +340,33 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny: Config, tmp_path: Path) ->
         go(config, tmp_path / "run", steps=2000)
 
 
-def test_a_loaded_agent_plans_as_the_trained_one(tiny: Config, tmp_path: Path) -> None:
-    go(tiny, tmp_path / "run", steps=300)
-    weights = checkpoint.load_group(tmp_path / "run" / "checkpoints", "averaged")
+def test_a_loaded_agent_plans_as_the_trained_one(
+    tiny: Config, trained: tuple[Path, Outcome]
+) -> None:
+    run, _ = trained
+    weights = checkpoint.load_group(run / "checkpoints", "averaged")
     assert weights is not None
-    agent = worldmodel.load(tmp_path / "run")
+    agent = worldmodel.load(run)
     for name, tensor in agent.model.state_dict().items():
         assert torch.equal(tensor, weights[name])
     env = make_env("toy", tiny.env, 0)
     result = worldmodel.evaluate(agent, env, episodes=1)
-    again = worldmodel.evaluate(worldmodel.load(tmp_path / "run"), env, episodes=1)
+    again = worldmodel.evaluate(worldmodel.load(run), env, episodes=1)
     np.testing.assert_array_equal(result.episodes[0].action, again.episodes[0].action)
 
 
-def test_loading_what_is_no_run_or_has_no_weights_is_explained(
-    tiny: Config, tmp_path: Path
-) -> None:
+def test_loading_what_is_no_run_or_has_no_weights_is_explained(copied: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds no config.yaml"):
-        worldmodel.load(tmp_path)
-    go(tiny, tmp_path / "run", steps=200)
-    shutil.rmtree(tmp_path / "run" / "checkpoints")
+        worldmodel.load(copied.parent)
+    shutil.rmtree(copied / "checkpoints")
     with pytest.raises(ConfigError, match="no checkpoint yet"):
-        worldmodel.load(tmp_path / "run")
+        worldmodel.load(copied)
 
 
 def test_weights_that_are_not_finite_are_refused_by_the_tensors_name(
-    tiny: Config, tmp_path: Path
+    copied: Path, tmp_path: Path
 ) -> None:
-    run = tmp_path / "run"
-    go(tiny, run, steps=100)
+    run = copied
     agent = worldmodel.load(run)
     weights = agent.model.state_dict()
     weights["reward.net.0.0.weight"][2, :3] = torch.tensor([np.nan, np.inf, -np.inf])
