@@ -113,3 +113,9 @@ def test_a_table_and_a_drawing_show_the_mean_of_each_deadline() -> None:
     lines = {str(line.get_label()): line for line in axes.lines}
     assert lines[DEFAULT].get_xydata().tolist() == [[5.0, 2.0], [20.0, 4.0]]  # type: ignore[union-attr]
     assert set(lines["without a deadline"].get_ydata()) == {9.0}  # type: ignore[arg-type]
+
+
+def test_counting_leaves_the_agent_as_it_is(agent: Agent) -> None:
+    before = vars(agent).copy()
+    play(agent, adopt(Painter()), "mppi", seed=0, rows=1)
+    assert vars(agent) == before

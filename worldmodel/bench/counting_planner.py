@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from worldmodel.agent import Agent
 from worldmodel.planners import Planner, Project
 from worldmodel.structs import Score, Search
+
+
+def counting(agent: Agent) -> tuple[Agent, CountingPlanner]:
+    """A copy of ``agent`` that counts its searches; ``agent`` itself stays as it is."""
+    planner = CountingPlanner(agent.planner)
+    counted = copy.copy(agent)
+    counted.planner = planner
+    return counted, planner
 
 
 class CountingPlanner:

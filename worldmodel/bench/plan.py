@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from worldmodel.agent import Agent
-from worldmodel.bench.counting_planner import CountingPlanner
+from worldmodel.bench.counting_planner import counting
 from worldmodel.bench.floor import NAMES, operations, product_rates
 from worldmodel.bench.measure import Cell, Table, interleave, percentiles
 from worldmodel.bench.plain_planet import Planet
@@ -193,10 +193,9 @@ def _budget(search: PlannerConfig) -> str:
 
 def _latent_steps(agent: Agent) -> int:
     """Latents imagined for one plan: those of its candidates and proposals."""
-    counted = agent.planner = CountingPlanner(agent.planner)
-    agent.plan(agent.initial())
-    agent.planner = counted.planner
-    return counted.steps
+    counted, planner = counting(agent)
+    counted.plan(counted.initial())
+    return planner.steps
 
 
 def _row(name: str, steps: int, each: np.ndarray, flops: int, rate: float) -> dict[str, Cell]:

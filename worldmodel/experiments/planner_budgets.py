@@ -21,7 +21,7 @@ from torch import Tensor
 
 from worldmodel import parcel
 from worldmodel.agent import Agent
-from worldmodel.bench.counting_planner import CountingPlanner
+from worldmodel.bench.counting_planner import counting
 from worldmodel.bench.measure import Cell, Table, describe
 from worldmodel.bench.plan import imagined_return
 from worldmodel.checks import ConfigError, nearest
@@ -104,7 +104,7 @@ def play(
     rows: int | None = None,
 ) -> Episode:
     """Play an episode, or its first ``rows``, by ``agent``'s planner, or its policy for POLICY."""
-    counted = agent.planner = CountingPlanner(agent.planner)
+    agent, counted = counting(agent)
     seeds = np.random.default_rng([seed, 1])
     row, belief, plan = env.reset(seed), agent.initial(), None
     earned, promised = 0.0, list[float]()
@@ -119,7 +119,6 @@ def play(
         promised.append(imagined_return(agent, belief, actions))
         row = env.step(actions[0].numpy())
         earned += row.reward
-    agent.planner = counted.planner
     steps = counted.steps / len(promised)
     mean = float(np.mean(promised))
     return Episode(planner, deadline_ms, seed, len(promised), steps, earned, mean)
