@@ -14,7 +14,7 @@ import pytest
 
 import worldmodel
 from tests.conftest import TINY
-from worldmodel import demo, loop, parcel, run_folder
+from worldmodel import demo, loop, model_file, run_folder
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
 from worldmodel.config import Config
@@ -39,7 +39,7 @@ def weights(run: Path, tmp_path: Path) -> Path:
 
 
 def test_the_agent_in_the_package_is_whole_and_small() -> None:
-    found = parcel.read(demo.WEIGHTS)
+    found = model_file.read(demo.WEIGHTS)
     assert found.agent.config.task == "ball_in_cup_catch"
     assert demo.WEIGHTS.stat().st_size < 4e6
     trained = found.about["trained"]
@@ -53,7 +53,7 @@ def test_the_command_line_beside_the_weights_trains_them_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The same settings come of it, whatever the presets have become since."""
-    about = parcel.read_about(demo.WEIGHTS)
+    about = model_file.read_about(demo.WEIGHTS)
     words = shlex.split(demo.introduce().split("trained by: ")[1])
     asked: list[tuple[Config, dict[str, Any]]] = []
 
@@ -79,7 +79,7 @@ def test_settings_that_are_no_defaults_are_in_the_command_line() -> None:
 
 
 def test_what_was_packed_is_what_the_run_learned(run: Path, weights: Path) -> None:
-    learned, packed = run_folder.load(run), parcel.read(weights)
+    learned, packed = run_folder.load(run), model_file.read(weights)
     assert packed.agent.config == learned.config
     for name, one in learned.model.named_parameters():
         if not name.startswith("value."):
@@ -94,14 +94,14 @@ def test_what_was_packed_is_what_the_run_learned(run: Path, weights: Path) -> No
 def test_a_demo_leaves_a_film_a_report_and_its_scores(weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "demo"
     shown = demo.show(out, episodes=1, seed=5, weights=weights)
-    assert shown.film.stat().st_size > 0
+    assert shown.video.stat().st_size > 0
     assert "<html" in shown.page.read_text()
     (scores,) = read_evaluations(out / "eval.csv")
     assert scores.seeds == [5]
     assert scores.returns == shown.returns.tolist()
-    assert json.loads((out / demo.MARK).read_text()) == parcel.read_about(weights)
+    assert json.loads((out / demo.MARK).read_text()) == model_file.read_about(weights)
     said = str(shown)
-    assert str(shown.film) in said
+    assert str(shown.video) in said
     assert str(shown.page) in said
     assert f"stated: {shown.stated:.1f}" in said
 

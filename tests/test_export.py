@@ -25,6 +25,7 @@ from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
 from worldmodel.config import Config
 from worldmodel.models import build
+from worldmodel.quantise import quantised
 from worldmodel.replay import write_episode
 from worldmodel.structs import Episode, Spec
 
@@ -370,7 +371,7 @@ def test_a_graph_tells_nothing_of_the_machine_it_was_made_on(
 def test_eight_bits_are_off_by_at_most_half_a_step() -> None:
     weights = np.random.default_rng(0).standard_normal((5, 7, 3)).astype(np.float32)
     weights[:, 2] = 0.0
-    integers, scale = compression.quantised(weights, axis=1)
+    integers, scale = quantised(weights, axis=1)
     assert integers.dtype == np.int8
     assert scale.shape == (7,)
     error = np.abs(integers * scale[:, None] - weights)
@@ -406,7 +407,7 @@ def test_a_compressed_product_is_that_of_the_rounded_weights(kind: str) -> None:
         ir_version=10,
     )
     smaller = export.compress(model)
-    integers, scale = compression.quantised(weights, axis=1)
+    integers, scale = quantised(weights, axis=1)
     options = runner.session_options(threads=1)
     session = onnxruntime.InferenceSession(smaller.SerializeToString(), options)
     (y,) = session.run(None, {"x": x})

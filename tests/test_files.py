@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 import worldmodel
 from tests.conftest import TINY
 from tests.test_replay import paint
-from worldmodel import checkpoint, files, parcel, run_folder
+from worldmodel import checkpoint, files, model_file, run_folder
 from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
 from worldmodel.envs import make_env
 from worldmodel.experiments import goal_distances
-from worldmodel.film import write_film
 from worldmodel.log import Journal
 from worldmodel.models import build
 from worldmodel.replay import Replay, write_episode
 from worldmodel.report.folder import Folder
 from worldmodel.structs import Spec
+from worldmodel.video import write_video
 
 PRECIOUS = b"somebody's own file"
 
@@ -127,7 +127,7 @@ def plant_links(path: Path, target: Path) -> None:
 
 
 def films(folder: Path) -> None:
-    write_film(folder / "film.gif", np.zeros((2, 4, 4, 3), np.uint8), 5)
+    write_video(folder / "film.gif", np.zeros((2, 4, 4, 3), np.uint8), 5)
 
 
 def episodes(folder: Path) -> None:
@@ -144,7 +144,7 @@ def reports(folder: Path) -> None:
 
 def weights(folder: Path) -> None:
     config = read(Config(), TINY)
-    parcel.write(
+    model_file.write(
         folder / "agent.safetensors", build(config.model, Spec((16, 16, 3), 2)), config, {}
     )
 

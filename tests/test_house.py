@@ -18,8 +18,8 @@ from worldmodel import config, presets
 
 HOUSE = Path(worldmodel.__file__).parent
 FLOORS = [
-    {"files"},
-    {"structs", "checks", "film", "columns", "machine", "pace", "processes", "surprise"},
+    {"files", "quantise"},
+    {"structs", "checks", "video", "columns", "machine", "pace", "processes", "surprise"},
     {"models"},
     {"config"},
     {"envs", "replay", "planners", "log", "progress", "published"},
@@ -28,7 +28,7 @@ FLOORS = [
         "learner",
         "rollout",
         "checkpoint",
-        "parcel",
+        "model_file",
         "analysis",
         "robot",
         "presets",

@@ -8,7 +8,6 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 
-from worldmodel.film import side_by_side
 from worldmodel.log import (
     THUMBNAIL,
     THUMBNAIL_IMAGES,
@@ -18,6 +17,7 @@ from worldmodel.log import (
     read_metrics,
 )
 from worldmodel.structs import Episode
+from worldmodel.video import side_by_side
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import torch
 
 import worldmodel
 from tests.conftest import Painter
-from worldmodel import demo, parcel
+from worldmodel import demo, model_file
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config, EnvConfig
@@ -198,5 +198,5 @@ def test_image_and_vectors_train_and_the_run_is_loaded(tiny: Config, tmp_path: P
     assert agent.model.spec.vectors == {"position": 2, "velocity": 2, "goal": 2}
     worldmodel.evaluate(agent, make_env("toy", config.env), episodes=1)
     demo.pack(tmp_path / "run", tmp_path / "demo.safetensors")
-    packed = parcel.read(tmp_path / "demo.safetensors").agent
+    packed = model_file.read(tmp_path / "demo.safetensors").agent
     assert packed.model.spec.vectors == agent.model.spec.vectors

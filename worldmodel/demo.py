@@ -19,25 +19,25 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from worldmodel import checkpoint, parcel
+from worldmodel import checkpoint, model_file
 from worldmodel.checks import ConfigError, read
 from worldmodel.compare_settings import changes
 from worldmodel.config import Config
 from worldmodel.envs import Environment, make_env_of_file
-from worldmodel.film import best_format, enlarge, side_by_side, write_film
 from worldmodel.log import EVALUATIONS, METRICS, Journal, read_evaluations, read_metrics
 from worldmodel.models import build
 from worldmodel.presets import load_preset
 from worldmodel.replay import write_episode
 from worldmodel.rollout import evaluate
 from worldmodel.structs import Episode, Spec
+from worldmodel.video import best_format, enlarge, side_by_side, write_video
 
 WEIGHTS = Path(__file__).parent / "pretrained" / "demo.safetensors"
 MARK = "demo.json"  # marks the folder of a demo: a later demo may overwrite it
-FILM_SIZE, FILM_PER_S = 4, 20  # enlargement; images a second
+VIDEO_SIZE, VIDEO_PER_S = 4, 20  # enlargement; images a second
 
 LOOK_AT = """\
-  {film}: what the camera saw
+  {video}: what the camera saw
   {page}: open it in a browser
     What it foresees             five images seen, then 45 imagined from the actions alone
     How far it can be trusted    the error by distance, and that of two guesses without a model
@@ -53,14 +53,14 @@ class Shown:
     stated: float  # the score of the run that the weights come from
     plan_ms: float  # median
     seconds: float
-    film: Path
+    video: Path
     page: Path
     notes: list[str]
 
     def __str__(self) -> str:
         mean = float(self.returns.mean())
         share = f", {mean / self.stated:.0%} of it" if self.stated > 0 else ""
-        look = LOOK_AT.format(film=self.film, page=self.page)
+        look = LOOK_AT.format(video=self.video, page=self.page)
         return (
             f"score {mean:.1f} over {len(self.returns)} episodes;"
             f" stated: {self.stated:.1f}{share}\n"
@@ -79,7 +79,7 @@ def require_free(out: Path) -> None:
 
 def introduce(weights: Path = WEIGHTS) -> str:
     """A few lines about the agent that plays: its task, its training, the command to repeat it."""
-    about = parcel.read_about(weights)
+    about = model_file.read_about(weights)
     trained, config = about["trained"], read(Config(), about["settings"])
     return (
         f"{config.task}, learned from images in {trained['env_steps']:,} simulator"
@@ -95,10 +95,10 @@ def show(
     watch: Callable[[int, Episode], None] | None = None,
     weights: Path = WEIGHTS,
 ) -> Shown:
-    """Play ``episodes``, write film and report to ``out``. Episode i has the seed ``seed`` + i."""
+    """Play ``episodes``, write video and report to ``out``. Episode i has the seed ``seed`` + i."""
     begun = time.perf_counter()
     require_free(out)
-    packed = parcel.read(weights)
+    packed = model_file.read(weights)
     agent, about = packed.agent, packed.about
     env = _environment(agent.config, about)
     try:
@@ -109,9 +109,9 @@ def show(
 
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).write_text(weights.with_suffix(".json").read_text())
-    film = out / f"demo{best_format()}"
+    video = out / f"demo{best_format()}"
     images = side_by_side([episode.image for episode in played.episodes])
-    write_film(film, enlarge(images, FILM_SIZE), FILM_PER_S)
+    write_video(video, enlarge(images, VIDEO_SIZE), VIDEO_PER_S)
     _keep(out, played.episodes, played.returns, played.seeds, about)
     summary = visualize_run(agent, out, out / "report")
     return Shown(
@@ -119,7 +119,7 @@ def show(
         stated=float(about["trained"]["score"]),
         plan_ms=float(np.median(played.plan_milliseconds)),
         seconds=time.perf_counter() - begun,
-        film=film,
+        video=video,
         page=out / "report" / "report.html",
         notes=summary.notes,
     )
@@ -138,7 +138,7 @@ def pack(run: Path, weights: Path = WEIGHTS) -> None:
         raise ConfigError(f"run: {run} has no checkpoint or no evaluation yet; train it to its end")
     model.load_state_dict(learned)
     last = scores[-1]
-    parcel.write(
+    model_file.write(
         weights,
         model,
         config,

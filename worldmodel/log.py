@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel import files
-from worldmodel.film import side_by_side, write_film
 from worldmodel.structs import Episode
+from worldmodel.video import side_by_side, write_video
 
 METRICS, EVALUATIONS = "metrics.jsonl", "eval.csv"
 COLUMNS = ["env_steps", "wall_clock_s", "episode", "seed", "return"]
@@ -92,10 +92,10 @@ class Journal:
             mirror.add_scalar("score", float(np.mean(returns)), env_steps)
 
     def show(self, env_steps: int, episodes: Sequence[Episode]) -> None:
-        """The last evaluation as a small film in the run folder, its episodes side by side."""
+        """Write the last evaluation as a small video, its episodes side by side."""
         if importlib.util.find_spec("imageio") is not None:  # a robot does without
             images = side_by_side([e.image for e in episodes], THUMBNAIL_IMAGES)
-            write_film(self._run / THUMBNAIL, images, THUMBNAIL_PER_S)
+            write_video(self._run / THUMBNAIL, images, THUMBNAIL_PER_S)
         mirror = self._find_mirror(env_steps)
         if mirror is not None:
             strip = np.concatenate(list(side_by_side([episodes[0].image], STRIP_IMAGES)), axis=1)

@@ -18,7 +18,7 @@ from worldmodel.cli.surroundings import one_thread
 def command(typed: list[str]) -> int:
     """A small trained agent from the package plays; no training, about a minute on two cores.
 
-    It writes a film and a report, and says what to look at and how the agent was trained.
+    It writes a video and a report, and says what to look at and how the agent was trained.
 
     Example:
         worldmodel demo --out demo
@@ -28,7 +28,7 @@ def command(typed: list[str]) -> int:
 
 def _show_demo(
     *,
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR", help="for film and report")] = Path("demo"),
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR", help="for video and report")] = Path("demo"),
     episodes: Annotated[int, tyro.conf.arg(metavar="N")] = 2,
     seed: Annotated[int, tyro.conf.arg(metavar="S", help="episode i starts from seed S + i")] = 0,
 ) -> int:

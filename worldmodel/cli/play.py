@@ -1,4 +1,4 @@
-"""``worldmodel eval``: the learned planner plays, as itself and on film."""
+"""``worldmodel eval``: the learned planner plays, as itself and on video."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from worldmodel.cli.renderer import Renderer, environment_of
 from worldmodel.cli.screen import score, show_episode
 from worldmodel.cli.surroundings import one_thread
 from worldmodel.envs import Environment
-from worldmodel.film import enlarge, side_by_side, write_film
 from worldmodel.rollout import evaluate, play_constant, play_random
 from worldmodel.structs import Episode
+from worldmodel.video import enlarge, side_by_side, write_video
 
 VIDEO_ENLARGED = 4
 VIDEO_IMAGES_PER_S = 20
@@ -109,7 +109,7 @@ def _play_baselines(env: Environment, seeds: Sequence[int]) -> dict[str, NDArray
 
 
 def _write_video(path: Path, episode: Episode) -> None:
-    write_film(path, enlarge(side_by_side([episode.image]), VIDEO_ENLARGED), VIDEO_IMAGES_PER_S)
+    write_video(path, enlarge(side_by_side([episode.image]), VIDEO_ENLARGED), VIDEO_IMAGES_PER_S)
 
 
 def _require_video(path: Path) -> None:

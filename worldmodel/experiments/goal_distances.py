@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldmodel import parcel
+from worldmodel import model_file
 from worldmodel.agent import Agent, LatentScore
 from worldmodel.bench.measure import Cell, Table, describe
 from worldmodel.checks import ConfigError, nearest
@@ -161,7 +161,7 @@ def summarise(attempts: Sequence[Attempt]) -> Table:
 
 def main(weights: Path, only: Sequence[str], count: int, file: Path) -> None:
     torch.set_num_threads(1)  # the tensors are small
-    packed = parcel.read(weights)
+    packed = model_file.read(weights)
     agent, about = packed.agent, packed.about
     names = [NOTHING, *DISTANCES]
     for name in only:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldmodel import parcel
+from worldmodel import model_file
 from worldmodel.agent import Agent
 from worldmodel.bench.counting_planner import counting
 from worldmodel.bench.measure import Cell, Table, describe
@@ -233,7 +233,7 @@ def main(
 ) -> None:
     """Play all planners from the first start, then all from the next."""
     torch.set_num_threads(1)  # the tensors are small
-    packed = parcel.read(weights)
+    packed = model_file.read(weights)
     agent, about = packed.agent, packed.about
     budgets = WITH_DEADLINES if deadlines else BUDGETS
     agents = {name: planning(agent, budget) for name, budget in budgets.items()}

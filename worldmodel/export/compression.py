@@ -1,4 +1,4 @@
-"""Fewer bytes for the same graph: weights in eight bits.
+"""Exported graphs with weights in eight bits.
 
 Weights only: activations stay float32, so the graph needs no calibration and computes as before on
 weights that are slightly off. (Quantised activations would make small products slower on a CPU
@@ -7,15 +7,15 @@ and would move every belief.) Zeros stay zero, and cost nothing once the file is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+from worldmodel.quantise import quantised
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-LARGEST = 127  # of an int8, both ways: zero stays zero
 SMALLEST_WEIGHT = 256  # numbers; below that a scale and a node cost more than they save
 
 
@@ -66,12 +66,3 @@ def compressible(model: ModelProto) -> dict[str, int]:
         if name in shapes and np.prod(shapes[name]) >= SMALLEST_WEIGHT:
             axes[name] = 0 if turned or node.op_type == "Conv" else last
     return axes
-
-
-def quantised(weights: NDArray[np.float32], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """int8 and one scale for each output: weights = int8 * scale, off by at most half a scale."""
-    others = tuple(i for i in range(weights.ndim) if i != axis)
-    largest = np.abs(weights).max(others, keepdims=True)
-    scale = np.where(largest > 0, largest / LARGEST, 1.0).astype(np.float32)
-    integers = np.round(weights / scale).clip(-LARGEST, LARGEST).astype(np.int8)
-    return integers, scale.reshape(-1)

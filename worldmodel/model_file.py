@@ -1,4 +1,4 @@
-"""An agent in one small file: weights in eight bits, and beside them what they are.
+"""An agent in one small file: weights in eight bits, and a JSON file that describes them.
 
 ``NAME.safetensors`` holds what acting and reports need, a quarter of the size of float32: each
 matrix as integers with one scale for each of its rows, everything else in float16. ``NAME.json``
@@ -25,10 +25,10 @@ from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError
 from worldmodel.config import Config
 from worldmodel.models import WorldModel, build
+from worldmodel.quantise import quantised, restored
 from worldmodel.structs import Spec
 
 FORMAT = 1  # a reader refuses what it does not know
-LARGEST = 127  # of an int8, both ways: zero stays zero
 SMALLEST = 1024  # numbers; smaller matrices stay in float16
 SCALE = ":scale"  # ends the name of the scales of a matrix; no module can be named so
 # Begin the names of two parts that differ by a few updates: plans end in the slow value, and the
@@ -37,15 +37,15 @@ SLOW, FAST = "slow_value.", "value."
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """What came out of one."""
+class ModelFile:
+    """What a model file holds."""
 
     agent: Agent
     about: Mapping[str, Any]  # all of the JSON
 
 
 def write(path: Path, model: WorldModel, config: Config, about: Mapping[str, Any]) -> None:
-    """``path`` and the JSON beside it. ``about``: whatever a person should know; JSON."""
+    """Write ``path`` and its JSON. ``about``: whatever a person should know; JSON."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         if not name.startswith(FAST):
@@ -65,8 +65,8 @@ def write(path: Path, model: WorldModel, config: Config, about: Mapping[str, Any
     files.write(path.with_suffix(".json"), (json.dumps(written, indent=1) + "\n").encode())
 
 
-def read(path: Path) -> Parcel:
-    """The agent; every byte is checked before it is used."""
+def read(path: Path) -> ModelFile:
+    """Read the agent; every byte is checked before it is used."""
     about = read_about(path)
     content = _bytes(path)
     if len(content) != about["bytes"] or hashlib.sha256(content).hexdigest() != about["sha256"]:
@@ -83,11 +83,11 @@ def read(path: Path) -> Parcel:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise ConfigError(f"{path}: does not fit this version of worldmodel: {error}") from error
-    return Parcel(Agent(model.requires_grad_(False), config), about)
+    return ModelFile(Agent(model.requires_grad_(False), config), about)
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """The JSON alone."""
+    """Read the JSON alone."""
     beside = path.with_suffix(".json")
     try:
         about: dict[str, Any] = json.loads(_bytes(beside))
@@ -102,17 +102,18 @@ def read_about(path: Path) -> dict[str, Any]:
 
 
 def _smaller(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """A matrix, or a convolution, row by row: [R, ...] int8 and [R] float32."""
+    """Store a matrix or a convolution [R, ...] as int8 and scales [R], all else as float16."""
     if tensor.ndim < 2 or tensor.numel() < SMALLEST or not name.endswith("weight"):
         return {name: tensor.to(torch.float16).contiguous()}
-    rows = tensor.reshape(len(tensor), -1)
-    scale = rows.abs().amax(1).clamp(min=1e-12) / LARGEST
-    integers = (rows / scale[:, None]).round().to(torch.int8)
-    return {name: integers.reshape(tensor.shape).contiguous(), f"{name}{SCALE}": scale}
+    integers, scale = quantised(tensor.numpy(), axis=0)
+    return {
+        name: torch.from_numpy(integers).contiguous(),
+        f"{name}{SCALE}": torch.from_numpy(scale),
+    }
 
 
 def _larger(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """float32 again."""
+    """All weights in float32 again."""
     weights = {}
     for name, tensor in tensors.items():
         if name.endswith(SCALE):
@@ -120,7 +121,7 @@ def _larger(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         weights[name] = tensor.float()
         if tensor.dtype == torch.int8:
             scale = tensors[f"{name}{SCALE}"]
-            weights[name] *= scale.reshape(-1, *[1] * (tensor.ndim - 1))
+            weights[name] = torch.from_numpy(restored(tensor.numpy(), scale.numpy(), axis=0))
     return weights
 
 

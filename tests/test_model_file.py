@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from worldmodel import parcel
+from worldmodel import model_file
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError
 from worldmodel.config import Config
@@ -21,7 +21,7 @@ from worldmodel.structs import Spec
 def packed(tmp_path: Path, tiny: Config) -> Path:
     model = build(tiny.model, Spec((64, 64, 3), 2))
     path = tmp_path / "agent.safetensors"
-    parcel.write(path, model, tiny, {"trained": {"score": 3.0}})
+    model_file.write(path, model, tiny, {"trained": {"score": 3.0}})
     torch.manual_seed(0)
     return path
 
@@ -29,8 +29,8 @@ def packed(tmp_path: Path, tiny: Config) -> Path:
 def test_weights_come_back_within_half_a_step_of_eight_bits(tmp_path: Path, tiny: Config) -> None:
     model = build(tiny.model, Spec((64, 64, 3), 2))
     path = tmp_path / "agent.safetensors"
-    parcel.write(path, model, tiny, {})
-    back = parcel.read(path).agent.model.state_dict()
+    model_file.write(path, model, tiny, {})
+    back = model_file.read(path).agent.model.state_dict()
     eight_bits = 0
     for name, weights in model.state_dict().items():
         if name.startswith("value."):
@@ -46,7 +46,7 @@ def test_weights_come_back_within_half_a_step_of_eight_bits(tmp_path: Path, tiny
 
 
 def test_what_only_learning_needs_is_the_slow_value(packed: Path) -> None:
-    model = parcel.read(packed).agent.model
+    model = model_file.read(packed).agent.model
     assert not any(name.startswith("value.") for name in safetensors.torch.load_file(packed))
     slow = model.slow_value.state_dict()
     assert slow
@@ -54,7 +54,7 @@ def test_what_only_learning_needs_is_the_slow_value(packed: Path) -> None:
 
 
 def test_it_believes_and_plans(packed: Path, tiny: Config) -> None:
-    found = parcel.read(packed)
+    found = model_file.read(packed)
     assert isinstance(found.agent, Agent)
     assert found.agent.config == tiny
     assert found.about["trained"] == {"score": 3.0}
@@ -66,7 +66,7 @@ def test_it_believes_and_plans(packed: Path, tiny: Config) -> None:
 
 
 def test_it_is_a_quarter_of_its_size(packed: Path) -> None:
-    model = parcel.read(packed).agent.model
+    model = model_file.read(packed).agent.model
     matrices = [w for w in model.parameters() if w.ndim > 1 and w.numel() >= 1024]
     small = sum(w.numel() for w in model.parameters()) - sum(w.numel() for w in matrices)
     rest = 3 * small * 2 + 64 * 64 * 3 * 2 + 30_000  # float16, the mean image, names and scales
@@ -78,7 +78,7 @@ def test_one_changed_byte_is_seen(packed: Path) -> None:
     content[-1] ^= 1
     packed.write_bytes(content)
     with pytest.raises(ConfigError, match=r"agent\.safetensors: .*sha256.*install"):
-        parcel.read(packed)
+        model_file.read(packed)
 
 
 def test_what_is_missing_or_foreign_is_named(packed: Path) -> None:
@@ -86,13 +86,13 @@ def test_what_is_missing_or_foreign_is_named(packed: Path) -> None:
     about = json.loads(beside.read_text())
     beside.write_text(json.dumps({**about, "format": 99}))
     with pytest.raises(ConfigError, match="expected format 1, got 99"):
-        parcel.read(packed)
+        model_file.read(packed)
     beside.write_text("{")
     with pytest.raises(ConfigError, match="not readable as JSON"):
-        parcel.read(packed)
+        model_file.read(packed)
     beside.unlink()
     with pytest.raises(ConfigError, match=r"agent\.json: No such file.*install"):
-        parcel.read(packed)
+        model_file.read(packed)
 
 
 def test_weights_of_another_model_are_refused_by_name(packed: Path) -> None:
@@ -101,4 +101,4 @@ def test_weights_of_another_model_are_refused_by_name(packed: Path) -> None:
     about["settings"]["model"]["dynamics"]["deter_size"] = 8
     beside.write_text(json.dumps(about))
     with pytest.raises(ConfigError, match="does not fit this version"):
-        parcel.read(packed)
+        model_file.read(packed)

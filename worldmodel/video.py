@@ -1,4 +1,4 @@
-"""Images in a row as moving pictures: mp4 or GIF, written beside their place and renamed.
+"""Videos from images: mp4 or GIF.
 
 A GIF needs nothing but imageio; an mp4 also needs imageio-ffmpeg, which brings its own ffmpeg.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from worldmodel import files
 
 Images = NDArray[np.uint8]
-GAP = 2  # pixels between two films
+GAP = 2  # pixels between two videos
 
 
 def best_format() -> str:
@@ -24,18 +24,19 @@ def best_format() -> str:
     return ".gif" if importlib.util.find_spec("imageio_ffmpeg") is None else ".mp4"
 
 
-def side_by_side(films: Sequence[Images], most_images: int | None = None) -> Images:
-    """Of each [T, H, W, C] one [T, H, W', 3], as long as the longest; the others stay at their end.
+def side_by_side(videos: Sequence[Images], most_images: int | None = None) -> Images:
+    """Join videos [T, H, W, C] to one [T, H, W', 3]; shorter ones repeat their last image.
 
-    ``most_images``: of a long one, so many, evenly over it. Of stacked images the newest.
+    ``most_images``: of a longer video only so many images, evenly spaced. Where several images are
+    stacked in the channels, the newest is shown.
     """
-    longest = max(map(len, films))
+    longest = max(map(len, videos))
     rows = np.arange(longest)
     if most_images is not None and most_images < longest:
         rows = np.linspace(0, longest - 1, most_images).round().astype(int)
     columns: list[Images] = []
-    for film in films:
-        images = film[np.minimum(rows, len(film) - 1)][..., -3:]
+    for video in videos:
+        images = video[np.minimum(rows, len(video) - 1)][..., -3:]
         columns += [images, np.zeros((len(rows), images.shape[1], GAP, 3), np.uint8)]
     return np.concatenate(columns[:-1], axis=2)
 
@@ -45,9 +46,9 @@ def enlarge(images: Images, times: int) -> Images:
     return images.repeat(times, axis=1).repeat(times, axis=2)
 
 
-def write_film(path: Path, images: Images, images_per_s: float) -> None:
-    """[T, H, W, 3] to ``path``, whose ending says the format."""
-    import imageio.v2 as imageio  # only films need it
+def write_video(path: Path, images: Images, images_per_s: float) -> None:
+    """Write [T, H, W, 3] to ``path``, whose ending says the format."""
+    import imageio.v2 as imageio  # only videos need it
 
     how: dict[str, Any] = {"fps": images_per_s, "macro_block_size": 2}
     if path.suffix == ".gif":
