@@ -42,7 +42,7 @@ def test_weights_come_back_within_half_a_step_of_eight_bits(tmp_path: Path, tiny
         step = rows.reshape(-1, *[1] * (weights.ndim - 1)) / 127
         assert (apart <= 0.51 * step + 1e-7).all(), name
         eight_bits += bool((apart > 2e-3 * weights.abs()).any())
-    assert eight_bits > 3
+    assert eight_bits >= 3
 
 
 def test_what_only_learning_needs_is_the_slow_value(packed: Path) -> None:
