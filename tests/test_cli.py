@@ -734,7 +734,7 @@ def test_our_warnings_reach_the_screen_once(
         run_folder.logger.warning("kernels are compiled")
         raise RuntimeError("enough")
 
-    monkeypatch.setattr(renderer, "make_env", warn)
+    monkeypatch.setattr(renderer, "make_env_of_file", warn)
     assert tell(capsys, "eval", run).err == "kernels are compiled\nworldmodel: enough\n"
     assert tell(capsys, "eval", run).err == "kernels are compiled\nworldmodel: enough\n"
 

@@ -134,7 +134,7 @@ def test_a_folder_of_something_else_is_left_alone(run: Path, tmp_path: Path) -> 
 def test_without_a_simulator_one_sentence_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = demo.make_env.__globals__["importlib"].util.find_spec
+    found = demo.make_env_of_file.__globals__["importlib"].util.find_spec
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name: None if name == "dm_control" else found(name)
     )
