@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from worldmodel.checks import ConfigError, nearest
 from worldmodel.config import EnvConfig
-from worldmodel.envs.contract import Environment, adopt, check_env
+from worldmodel.envs.adopted import adopt
+from worldmodel.envs.altered import Altered
+from worldmodel.envs.check import check_env
+from worldmodel.envs.contract import Environment
 from worldmodel.envs.images import resize
 
 if TYPE_CHECKING:
     from worldmodel.envs.to_gym import ToGym
 
 __all__ = [
+    "Altered",
     "Environment",
     "TaskInfo",
     "adopt",
@@ -45,9 +49,9 @@ def make_env(task: str, config: EnvConfig = _DEFAULTS, seed: int = 0) -> Environ
     env = _make(task, config, seed)
     if not config.vectors:
         return env
-    from worldmodel.envs.sensing import Sensing
+    from worldmodel.envs.sensing import with_sensors
 
-    return Sensing(env)
+    return with_sensors(env)
 
 
 def make_env_of_file(

@@ -4,44 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from worldmodel.checks import ConfigError
+from worldmodel.envs.altered import Altered
 from worldmodel.envs.contract import Environment
 from worldmodel.structs import Step
 
 
-class Sensing:
-    """Rows of ``env`` whose vectors are its ``state``, as somebody asked with ``env.vectors``."""
+def with_sensors(env: Environment) -> Environment:
+    """``env`` with its ``state`` as vectors of its rows, as ``env.vectors`` asks."""
+    env.reset(0)
+    if not env.state():
+        raise ConfigError(
+            f"env.vectors: {env.describe()['task']} has no sensors beside its images; leave"
+            " env.vectors false"
+        )
+    return Altered(env, _add_state)
 
-    is_adopted = True
 
-    def __init__(self, env: Environment) -> None:
-        self._env = env
-        self.action_low, self.action_high = env.action_low, env.action_high
-        self.action_count = env.action_count
-        env.reset(0)
-        if not env.state():
-            raise ConfigError(
-                f"env.vectors: {env.describe()['task']} has no sensors beside its images; leave"
-                " env.vectors false"
-            )
-
-    def reset(self, seed: int | None = None) -> Step:
-        return self._with_sensors(self._env.reset(seed))
-
-    def step(self, action: NDArray[np.float32]) -> Step:
-        return self._with_sensors(self._env.step(action))
-
-    def close(self) -> None:
-        self._env.close()
-
-    def describe(self) -> dict[str, str]:
-        return self._env.describe()
-
-    def state(self) -> dict[str, NDArray[np.float32]]:
-        return self._env.state()
-
-    def _with_sensors(self, row: Step) -> Step:
-        return replace(row, vectors={**row.vectors, **self._env.state()})
+def _add_state(env: Environment, row: Step) -> Step:
+    return replace(row, vectors={**row.vectors, **env.state()})

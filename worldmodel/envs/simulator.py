@@ -19,9 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldmodel.envs.contract import Adopted, Environment
+from worldmodel.envs.actions import Bounded
+from worldmodel.envs.adopted import Adopted
+from worldmodel.envs.altered import Altered
+from worldmodel.envs.contract import Environment
 from worldmodel.envs.images import ImageStack
-from worldmodel.envs.sensing import Sensing
 from worldmodel.envs.suite import _NO_OPENGL, TIME_LIMIT, Suite
 
 
@@ -46,7 +48,8 @@ class Simulator:
     def __init__(self, env: Environment, discount: float = 1.0) -> None:
         adopted, self._origin = _opened(env)
         _, self._twin = _opened(_copied(env, share_model=True))
-        self._low, self._half_span = adopted._low, adopted._half_span
+        assert isinstance(adopted.actions, Bounded)  # every task of dm_control
+        self._actions = adopted.actions
         self._discount = discount
 
     @torch.no_grad()
@@ -59,7 +62,7 @@ class Simulator:
         if self._origin._over:
             raise RuntimeError("simulator: the episode is over, nothing lies ahead; reset() first")
         asked = actions[0].float().cpu().numpy().clip(-1, 1)  # [N, L, A]
-        pushes = (self._low + (asked + 1) * self._half_span).astype(np.float64)
+        pushes = self._actions.scale(asked).astype(np.float64)
         return actions.new_tensor([[self._play(candidate) for candidate in pushes]])
 
     def _play(self, pushes: NDArray[np.float64]) -> float:
@@ -106,11 +109,11 @@ def fork(env: Environment) -> Environment:
     It may be reset too, and then does as ``env`` would have. Its images are one black pixel.
     """
     copied = _copied(env, share_model=False)
-    if not isinstance(env, Sensing):
+    if not isinstance(env, Altered):
         return copied
-    sensing = copy.copy(env)
-    sensing._env = copied
-    return sensing
+    altered = copy.copy(env)
+    altered.env = copied
+    return altered
 
 
 def _copied(env: Environment, *, share_model: bool) -> Adopted:
@@ -135,7 +138,7 @@ def _copied(env: Environment, *, share_model: bool) -> Adopted:
 
 def _opened(env: Environment) -> tuple[Adopted, Suite]:
     """Vectors are read from the same simulator, so an environment with them opens too."""
-    env = env._env if isinstance(env, Sensing) else env
+    env = env.env if isinstance(env, Altered) else env
     if isinstance(env, Adopted) and isinstance(env._env, Suite):
         return env, env._env
     name = type(env._env if isinstance(env, Adopted) else env).__name__

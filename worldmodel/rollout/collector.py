@@ -19,12 +19,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from worldmodel import processes
 from worldmodel.agent import Agent
 from worldmodel.config import Config
-from worldmodel.envs import Environment, make_env
+from worldmodel.envs import Altered, Environment, make_env
 from worldmodel.models import WorldModel
 from worldmodel.rollout.fleet import Fleet
 from worldmodel.rollout.noise import Noise
@@ -221,37 +220,6 @@ class ProcessCollector:
             self._connection.send(self._job)
 
 
-class _Counted:
-    """An environment that counts its rows where another process sees them."""
-
-    is_adopted = True
-
-    def __init__(self, env: Environment, rows: Any) -> None:
-        self._env = env
-        self._rows = rows
-        self.action_low, self.action_high = env.action_low, env.action_high
-        self.action_count = env.action_count
-
-    def reset(self, seed: int | None = None) -> Step:
-        row = self._env.reset(seed)
-        self._rows.value += 1
-        return row
-
-    def step(self, action: NDArray[np.float32]) -> Step:
-        row = self._env.step(action)
-        self._rows.value += 1
-        return row
-
-    def close(self) -> None:
-        self._env.close()
-
-    def describe(self) -> dict[str, str]:
-        return self._env.describe()
-
-    def state(self) -> dict[str, NDArray[np.float32]]:
-        return self._env.state()
-
-
 def _work(
     connection: Connection,
     rows: Any,
@@ -261,7 +229,12 @@ def _work(
 ) -> None:
     """The collecting process: until the other side hangs up."""
     torch.set_num_threads(1)
-    fleet = Fleet(lambda: _Counted(make(), rows), IN_STEP)
+
+    def count(env: Environment, row: Step) -> Step:
+        rows.value += 1  # where the other process sees it
+        return row
+
+    fleet = Fleet(lambda: Altered(make(), count), IN_STEP)
     agent = Agent(acting, config)
     while True:
         try:

@@ -1,0 +1,124 @@
+"""Anybody's environment becomes one that fills every field of its rows."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.config import EnvConfig
+from worldmodel.envs.actions import actions_of, wrong_actions
+from worldmodel.envs.contract import Environment
+from worldmodel.structs import Step
+
+_DEFAULTS = EnvConfig()
+
+
+class Adopted:
+    """An environment of a user, which takes the agent's actions and fills every field of its rows.
+
+    The agent's action is made legal (clipped to [-1, 1], or one-hot at its largest entry) and
+    translated for the environment. The row holds the legal action that was done, which is what
+    the environment says was done (``Step.action``, in its own units) where it says so, and zeros
+    in row 0, where nothing was done yet.
+    """
+
+    is_adopted = True
+
+    def __init__(self, env: Any) -> None:
+        wrong = wrong_face(env)
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        self._env = env
+        self._takes_seed = _takes_seed(env.reset)
+        self.actions = actions_of(env)
+        self.action_count = self.actions.count
+        self.action_low = self.actions.agent_low
+        self.action_high = self.actions.agent_high
+
+    def reset(self, seed: int | None = None) -> Step:
+        row: Step = self._env.reset(seed=seed) if self._takes_seed else self._env.reset()
+        return replace(_filled(row, np.zeros_like(self.action_low)), env_steps=0)
+
+    def step(self, action: NDArray[np.float32]) -> Step:
+        asked = self.actions.legal(_asked(action, self.action_low.shape))
+        row: Step = self._env.step(self.actions.scale(asked))
+        return _filled(row, asked if row.action is None else self.actions.read_back(row.action))
+
+    def close(self) -> None:
+        if hasattr(self._env, "close"):
+            self._env.close()
+
+    def describe(self) -> dict[str, str]:
+        if not hasattr(self._env, "describe"):
+            return {"task": type(self._env).__name__}
+        described: dict[str, str] = self._env.describe()
+        return described
+
+    def state(self) -> dict[str, NDArray[np.float32]]:
+        if not hasattr(self._env, "state"):
+            return {}
+        true: dict[str, NDArray[np.float32]] = self._env.state()
+        return true
+
+
+def adopt(env: Any, config: EnvConfig = _DEFAULTS) -> Environment:
+    """``env`` as the loop uses it: see ``Adopted``.
+
+    One that is adopted already stays as it is. A ``gymnasium.Env`` is opened first, its images as
+    ``config`` says.
+    """
+    if getattr(env, "is_adopted", False):
+        adopted: Environment = env
+        return adopted
+    return Adopted(opened(env, config))
+
+
+def opened(env: Any, config: EnvConfig = _DEFAULTS) -> Any:
+    """A ``gymnasium.Env`` as one of ours; nobody has one who has not imported gymnasium."""
+    gymnasium = sys.modules.get("gymnasium")
+    if gymnasium is None or not isinstance(env, gymnasium.Env):
+        return env
+    from worldmodel.envs.from_gym import FromGym
+
+    return FromGym(env, config)
+
+
+def wrong_face(env: Any) -> list[str]:
+    """A sentence for each thing wrong that can be seen without a reset."""
+    wrong = [
+        f"{name}: {type(env).__name__} has no such method"
+        for name in ("reset", "step")
+        if not callable(getattr(env, name, None))
+    ]
+    return wrong + wrong_actions(env)
+
+
+def _filled(row: Step, action: NDArray[np.float32]) -> Step:
+    return replace(
+        row,
+        reward=float(row.reward),
+        discount=float(row.discount),
+        action=action,
+        vectors={name: np.asarray(felt, np.float32) for name, felt in row.vectors.items()},
+    )
+
+
+def _asked(action: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    asked = np.asarray(action, np.float32)
+    if asked.shape != shape:
+        raise ValueError(f"action: expected shape {shape}, got {asked.shape}")
+    if not np.isfinite(asked).all():
+        raise ValueError(f"action: expected finite numbers, got {asked.tolist()}")
+    return asked
+
+
+def _takes_seed(reset: Callable[..., Step]) -> bool:
+    parameters = inspect.signature(reset).parameters
+    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    return anything or "seed" in parameters
