@@ -128,13 +128,12 @@ def test_a_share_of_the_planned_choices_is_drawn_anew(model: WorldModel, tiny: C
     class First(Agent):
         def plan(self, belief: Latent, *args: Any, **named: Any) -> Any:
             plan = super().plan(belief, deadline_ms=0.0)
-            return replace(plan, actions=torch.eye(CHOICES)[:1].expand(4, -1))
+            return replace(plan, actions=torch.eye(CHOICES)[:1].expand(1, 4, -1))
 
     def played(noise: float) -> np.ndarray:
         agent = First(model.requires_grad_(False), tiny)
-        return shares(
-            collect(adopt(Levers(400)), agent, seed=0, noise=Noise(noise, 0.8)).episode.action[1:]
-        )
+        (one,) = collect([adopt(Levers(400))], agent, [[0]], Noise(noise, 0.8))
+        return shares(one.episode.action[1:])
 
     assert played(0.0).tolist() == [1, 0, 0]
     np.testing.assert_allclose(played(0.6), [0.4 + 0.2, 0.2, 0.2], atol=0.07)

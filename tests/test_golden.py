@@ -23,8 +23,7 @@ from worldmodel.envs import make_env
 from worldmodel.learner import Learner
 from worldmodel.models import WorldModel, build
 from worldmodel.presets import load_preset
-from worldmodel.rollout import Noise
-from worldmodel.rollout.play import collect
+from worldmodel.rollout import Noise, collect
 from worldmodel.structs import Batch, Spec
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -71,7 +70,7 @@ def episode_of(config: Config) -> list[float]:
     torch.manual_seed(0)
     model = build(config.model, Spec((16, 16, 3), len(env.action_low)))
     noise = Noise(0.3, 0.8, 1.0)
-    played = collect(env, Agent(model, config), seed=5, noise=noise)
+    (played,) = collect([env], Agent(model, config), [[5]], noise)
     numbers: list[float] = played.episode.action.flatten().tolist()
     return numbers
 

@@ -24,9 +24,9 @@ FLOORS = [
     {"config"},
     {"envs", "replay", "planners", "log", "progress", "published"},
     {"losses", "agent"},
+    {"rollout"},
     {
         "learner",
-        "rollout",
         "checkpoint",
         "model_file",
         "analysis",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import signal
@@ -8,7 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +41,7 @@ from worldmodel.rollout import (
     play_constant,
     play_wandering,
 )
-from worldmodel.structs import Episode, Step
+from worldmodel.structs import Episode, Plan, Step
 
 
 def is_aligned(episode: Episode) -> bool:
@@ -84,18 +87,19 @@ def test_the_belief_is_told_what_was_done(model: WorldModel, tiny: Config) -> No
             heard.append(action)
             return super().observe(belief, action, image, seed)
 
-    episode = collect(
-        adopt(Halving()), Listening(model, tiny), seed=0, noise=Noise(0.1, 0.8)
-    ).episode
+    agent = Listening(model, tiny)
+    (played,) = collect([adopt(Halving())], agent, [[0]], Noise(0.1, 0.8))
+    episode = played.episode
     assert is_aligned(episode)
-    np.testing.assert_array_equal(np.stack(heard), episode.action[:-1])
+    np.testing.assert_array_equal(np.concatenate(heard), episode.action[:-1])
 
 
 def test_everything_follows_from_the_seed(model: WorldModel, tiny: Config) -> None:
     agent = Agent(model, tiny)
 
     def actions(seed: int) -> NDArray[np.float32]:
-        return collect(adopt(Painter()), agent, seed=seed, noise=Noise(0.3, 0.8)).episode.action
+        (played,) = collect([adopt(Painter())], agent, [[seed]], Noise(0.3, 0.8))
+        return played.episode.action
 
     np.testing.assert_array_equal(actions(1), actions(1))
     assert not np.array_equal(actions(1), actions(2))
@@ -148,7 +152,7 @@ def test_evaluating_adds_no_noise_and_starts_from_its_seeds(
 ) -> None:
     agent = Agent(model, tiny)
     evaluated = evaluate(agent, Painter(), episodes=3, seed=5)
-    alone = collect(adopt(Painter()), agent, seed=6, noise=Noise.none())
+    (alone,) = collect([adopt(Painter())], agent, [[6]], Noise.none())
     np.testing.assert_array_equal(evaluated.episodes[1].action, alone.episode.action)
     assert list(evaluated.seeds) == [5, 6, 7]
     assert len(evaluated.plan_milliseconds) == 3 * 8
@@ -262,6 +266,58 @@ def test_three_bad_episodes_in_a_row_end_the_run_with_the_reason(
     collector = InlineCollector(Fleet.of(adopt(Broken(defect, every=1))), model, tiny)
     with pytest.raises(RuntimeError, match=f"3 bad episodes in a row.*{COMPLAINTS[defect]}"):
         collector.begin(Job(0, random=True))
+
+
+class Failing(Agent):
+    """Fails at its ``at``-th plan, or gives one that is no action."""
+
+    at = 3
+    gives: float | None = None
+
+    def plan(self, *args: Any, **named: Any) -> Plan:
+        self.at -= 1
+        plan = super().plan(*args, **named)
+        if self.at > 0:
+            return plan
+        if self.gives is None:
+            raise ZeroDivisionError("by a planner")
+        return replace(plan, actions=torch.full_like(plan.actions, self.gives))
+
+
+@pytest.mark.parametrize("robots", [1, 2])
+@pytest.mark.parametrize(
+    ("gives", "error", "said"),
+    [(None, ZeroDivisionError, "^by a planner$"), (math.nan, ValueError, "^plan: expected finite")],
+)
+def test_an_error_of_the_agent_is_no_bad_episode(
+    robots: int,
+    gives: float | None,
+    error: type[Exception],
+    said: str,
+    model: WorldModel,
+    tiny: Config,
+) -> None:
+    agent, dropped = Failing(model, tiny), list[str]()
+    agent.gives = gives
+    envs = [Painter() for _ in range(robots)]
+    with pytest.raises(error, match=said):
+        evaluate(agent, envs, episodes=robots, dropped=dropped)
+    assert dropped == []
+
+
+@pytest.mark.parametrize("robots", [1, 2])
+def test_a_first_row_that_the_agent_does_not_take_is_a_bad_episode(
+    robots: int, model: WorldModel, tiny: Config
+) -> None:
+    class Cropped(Painter):
+        def reset(self, seed: int | None = None) -> Step:
+            first = super().reset(seed)
+            return replace(first, image=first.image[:8])
+
+    agent, dropped = Agent(model, tiny), list[str]()
+    envs = [Cropped(), Painter()][:robots]
+    with pytest.raises(RuntimeError, match=r"3 bad episodes in a row.*first row.*\(8, 16, 3\)"):
+        evaluate(agent, envs, episodes=robots, dropped=dropped)
 
 
 def assert_same_done(one: JobDone, other: JobDone) -> None:

@@ -24,6 +24,7 @@ from torch import Tensor
 from worldmodel.agent import Agent
 from worldmodel.analysis.predictions import cut, decode, newest
 from worldmodel.planners import Planner
+from worldmodel.rollout import plan_seeds
 from worldmodel.structs import Episode, Latent, Plan, Score, Search, at, repeat
 
 EPISODES_PLANNED = 4  # side by side, as one batch
@@ -124,13 +125,12 @@ def compare_returns(
     value = _value(agent, beliefs)  # [B, T]
     discount = agent.config.discount_rate * windows.discount.numpy().astype(np.float64)
     reward = windows.reward.numpy().astype(np.float64)
-    random = [np.random.default_rng([seeds[pick], 1]) for pick in picks]
+    draws = [plan_seeds(seeds[pick]) for pick in picks]
     plan: Plan | None = None
     found: list[tuple[Returns, ...]] = []
     for row in range(rows):
         belief = _at(beliefs, row)
-        plan_seeds = [int(generator.integers(2**62)) for generator in random]
-        plan = agent.plan(belief, previous=plan, seed=plan_seeds)
+        plan = agent.plan(belief, previous=plan, seed=[next(draw) for draw in draws])
         ahead = actions[:, row + 1 : row + 1 + horizon]  # [B, L, A]
         imagined = _imagined_return(agent, belief, ahead)
         obtained, weight = np.zeros(count), np.ones(count)

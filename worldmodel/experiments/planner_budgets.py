@@ -31,6 +31,7 @@ from worldmodel.envs import Environment, make_env_of_file
 from worldmodel.files import keep_row, read_rows
 from worldmodel.models.imagination import Imagination
 from worldmodel.progress import Progress
+from worldmodel.rollout import plan_seeds
 from worldmodel.structs import Latent, at
 
 if TYPE_CHECKING:  # plotting is no part of an import
@@ -105,7 +106,7 @@ def play(
 ) -> Episode:
     """Play an episode, or its first ``rows``, by ``agent``'s planner, or its policy for POLICY."""
     agent, counted = counting(agent)
-    seeds = np.random.default_rng([seed, 1])
+    seeds = plan_seeds(seed)
     row, belief, plan = env.reset(seed), agent.initial(), None
     earned, promised = 0.0, list[float]()
     while not row.is_last and len(promised) != rows:
@@ -114,7 +115,7 @@ def play(
         if planner == POLICY:
             actions = followed(agent, belief)
         else:
-            plan = agent.plan(belief, plan, int(seeds.integers(2**62)), deadline_ms)
+            plan = agent.plan(belief, plan, next(seeds), deadline_ms)
             actions = plan.actions
         promised.append(imagined_return(agent, belief, actions))
         row = env.step(actions[0].numpy())

@@ -32,11 +32,11 @@ from worldmodel.rollout.play import (
     IN_STEP,
     Evaluated,
     Played,
-    collect_several,
+    collect,
     evaluate,
-    insist,
     play_random,
     play_wandering,
+    retry,
 )
 from worldmodel.structs import Step
 
@@ -84,7 +84,7 @@ def do(job: Job, fleet: Fleet, agent: Agent, config: Config) -> JobDone:
         played = [_play_random(fleet.first, attempts, config, dropped) for attempts in seeds]
     else:
         envs = fleet.several(job.count)
-        played = list(collect_several(envs, agent, seeds, Noise.of(config.loop), dropped))
+        played = list(collect(envs, agent, seeds, Noise.of(config.loop), dropped))
     evaluated = None
     if job.evaluation_episodes:
         envs = fleet.several(job.evaluation_episodes)
@@ -99,12 +99,15 @@ def _seed(config: Config, episode: int, attempt: int) -> int:
 def _play_random(
     env: Environment, seeds: Sequence[int], config: Config, dropped: list[str]
 ) -> Played:
-    def play(attempt: int) -> Played:
-        if config.loop.seed_actions == "uniform":
-            return play_random(env, seeds[attempt])
-        return play_wandering(env, seeds[attempt], config.loop.noise_memory)
+    def play(attempt: int) -> Played | Exception:
+        try:
+            if config.loop.seed_actions == "uniform":
+                return play_random(env, seeds[attempt])
+            return play_wandering(env, seeds[attempt], config.loop.noise_memory)
+        except Exception as error:  # whatever a user's environment does
+            return error
 
-    return insist(play, dropped)
+    return retry(play, dropped)
 
 
 class InlineCollector:

@@ -42,7 +42,7 @@ class Noise:
         """For one episode."""
         sizes = self._sizes(seed)
         if env.action_count is not None:
-            return _stray(seed, sizes)
+            return _redraw_choice(seed, sizes)
         wander = wandering(env.action_low.shape, seed, self.memory)
         return lambda planned: planned + next(sizes) * next(wander)
 
@@ -65,12 +65,12 @@ def wandering(shape: tuple[int, ...], seed: int, memory: float) -> Iterator[NDAr
         yield wander
 
 
-def _stray(seed: int, shares: Iterator[float]) -> Disturb:
-    """Of choices, so large a share is drawn anew, each choice as likely as any other."""
+def _redraw_choice(seed: int, shares: Iterator[float]) -> Disturb:
+    """Draw a share of the choices again, each choice as likely as any other."""
     random = np.random.default_rng(seed)
 
-    def stray(planned: NDArray[np.float32]) -> NDArray[np.float32]:
+    def redraw(planned: NDArray[np.float32]) -> NDArray[np.float32]:
         anew = random.random(planned.shape, np.float32)  # of a choice the largest entry counts
         return anew if random.random() < next(shares) else planned
 
-    return stray
+    return redraw

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from worldmodel.agent import Agent
 from worldmodel.envs import Environment, adopt
 from worldmodel.rollout.noise import Noise, wandering
-from worldmodel.structs import Episode, Plan, Step
+from worldmodel.structs import Episode, Spec, Step
 
 ATTEMPTS = 3  # bad episodes in a row that end a run
 IN_STEP = 5  # episodes at most that are played at once, each in an environment of its own
@@ -33,92 +33,86 @@ class Played:
     seconds: float
 
 
-def collect(env: Environment, agent: Agent, *, seed: int, noise: Noise) -> Played:
-    """One episode with the planner and noise on its actions. Everything follows from ``seed``."""
-    planned, disturb = _Planned(agent, seed), noise.disturbance(env, seed)
-    played = _play(env, lambda row: disturb(planned(row)), seed)
-    return Played(played.episode, np.array(planned.milliseconds), played.seconds)
+def plan_seeds(seed: int) -> Iterator[int]:
+    """The seed of each plan of the episode that starts from ``seed``."""
+    random = np.random.default_rng([seed, 1])
+    while True:
+        yield int(random.integers(2**62))
 
 
-def play_wandering(env: Environment, seed: int, memory: float) -> Played:
-    """One episode of exploration noise alone, at its full size."""
-    wander = wandering(env.action_low.shape, seed, memory)
-    return _play(env, lambda row: next(wander), seed)
+class EpisodeInPlay:
+    """One of the episodes that an agent plays at once: its rows so far, and why it ended.
 
+    ``error`` is what the environment did wrong. An error of the agent is raised, as what it is.
+    """
 
-class _Planned:
-    """Believes and plans along one episode."""
-
-    def __init__(self, agent: Agent, seed: int) -> None:
-        self.agent = agent
-        self.seeds = np.random.default_rng([seed, 1])
-        self.belief = agent.initial()
-        self.plan: Plan | None = None
-        self.milliseconds: list[float] = []
-
-    def __call__(self, row: Step) -> NDArray[np.float32]:
-        assert row.action is not None
-        seed = int(self.seeds.integers(2**62))
-        self.belief = self.agent.observe(self.belief, row.action, row.observation, seed=seed)
-        self.plan = self.agent.plan(self.belief, previous=self.plan, seed=seed)
-        self.milliseconds.append(self.plan.milliseconds)
-        return self.plan.first
-
-
-class _Lane:
-    """One of several episodes that are played in step: where it stands, and why it ended."""
-
-    def __init__(self, env: Environment, seed: int, noise: Noise) -> None:
+    def __init__(self, env: Environment, spec: Spec, seed: int, noise: Noise) -> None:
         self.env = env
-        self.seeds = np.random.default_rng([seed, 1])
+        self.plan_seeds = plan_seeds(seed)
         self.disturb = noise.disturbance(env, seed)
-        self.rows = [_checked(env.reset(seed), None)]
+        self.rows: list[Step] = []
         self.error: Exception | None = None
+        try:
+            first = env.reset(seed)
+            _check_fit(first, spec)
+            self._keep(first)
+        except Exception as error:  # whatever a user's environment does
+            self.error = error
 
     @property
     def is_over(self) -> bool:
         return self.error is not None or self.rows[-1].is_last
 
     def step(self, planned: NDArray[np.float32]) -> None:
-        if self.is_over:
-            return  # the others go on
+        action = self.disturb(planned)
         try:
-            self.rows.append(_next(self.env, self.disturb(planned), self.rows))
+            _check_length(self.rows)
+            self._keep(self.env.step(action))  # which clips
         except Exception as error:  # whatever a user's environment does
             self.error = error
 
+    def _keep(self, row: Step) -> None:
+        _check(row, self.rows)
+        self.rows.append(row)
 
-def collect_in_step(
-    envs: Sequence[Environment], agent: Agent, seeds: Sequence[int], *, noise: Noise
+    def outcome(self, milliseconds: Sequence[float], seconds: float) -> Played | Exception:
+        if self.error is not None:
+            return self.error
+        plans = np.array(milliseconds[: len(self.rows) - 1])
+        return Played(Episode.stack(self.rows), plans, seconds)
+
+
+def play_in_step(
+    envs: Sequence[Environment], agent: Agent, seeds: Sequence[int], noise: Noise
 ) -> list[Played | Exception]:
-    """An episode from each seed, all planned for at once; or what was wrong with it.
+    """An episode from each seed, all planned for at once; or what its environment did wrong.
 
     The same episodes as one after the other, up to the rounding of larger products.
     """
     begun = time.perf_counter()
-    lanes: list[_Lane | Exception] = []
-    for env, seed in zip(envs, seeds, strict=False):
-        try:
-            lanes.append(_Lane(env, seed, noise))
-        except Exception as error:
-            lanes.append(error)
-    going = [lane for lane in lanes if isinstance(lane, _Lane)]
-    belief, plan = agent.initial(len(going)), None
+    spec = agent.model.spec
+    pairs = zip(envs, seeds, strict=False)
+    episodes = [EpisodeInPlay(env, spec, seed, noise) for env, seed in pairs]
+    started = [episode for episode in episodes if episode.rows]
+    belief, plan = agent.initial(len(started)), None
     milliseconds = []
-    while not all(lane.is_over for lane in going):
-        last = [lane.rows[-1] for lane in going]
-        draws = [int(lane.seeds.integers(2**62)) for lane in going]
+    while not all(episode.is_over for episode in started):
+        last = [episode.rows[-1] for episode in started]
+        draws = [next(episode.plan_seeds) for episode in started]
         actions = np.stack([row.action for row in last if row.action is not None])
-        belief = agent.observe(belief, actions, _side_by_side(last), seed=draws)
+        belief = agent.observe(belief, actions, _observation_of(last), seed=draws)
         plan = agent.plan(belief, previous=plan, seed=draws)
+        if not np.isfinite(plan.first).all():
+            raise ValueError("plan: expected finite numbers, as broken weights do not give")
         milliseconds.append(plan.milliseconds)
-        for lane, planned in zip(going, plan.first, strict=True):
-            lane.step(planned)
-    seconds = (time.perf_counter() - begun) / max(1, len(going))
-    return [_ended(lane, milliseconds, seconds) for lane in lanes]
+        for episode, planned in zip(started, plan.first, strict=True):
+            if not episode.is_over:  # the others go on
+                episode.step(planned)
+    seconds = (time.perf_counter() - begun) / max(1, len(started))
+    return [episode.outcome(milliseconds, seconds) for episode in episodes]
 
 
-def _side_by_side(rows: Sequence[Step]) -> NDArray[np.uint8] | dict[str, NDArray[Any]]:
+def _observation_of(rows: Sequence[Step]) -> NDArray[np.uint8] | dict[str, NDArray[Any]]:
     """What several rows show, with the batch in front."""
     image = np.stack([row.image for row in rows])
     names = rows[0].vectors
@@ -126,54 +120,62 @@ def _side_by_side(rows: Sequence[Step]) -> NDArray[np.uint8] | dict[str, NDArray
     return {"image": image, **vectors} if vectors else image
 
 
-def _ended(
-    lane: _Lane | Exception, milliseconds: Sequence[float], seconds: float
-) -> Played | Exception:
-    if isinstance(lane, Exception):
-        return lane
-    if lane.error is not None:
-        return lane.error
-    plans = np.array(milliseconds[: len(lane.rows) - 1])
-    return Played(Episode.stack(lane.rows), plans, seconds)
+def play_wandering(env: Environment, seed: int, memory: float) -> Played:
+    """One episode of exploration noise alone, at its full size."""
+    wander = wandering(env.action_low.shape, seed, memory)
+    return _play(env, lambda: next(wander), seed)
 
 
 def play_random(env: Environment, seed: int) -> Played:
     """One episode of uniform random actions: what publications call random."""
     random = np.random.default_rng(seed)
     low, high = env.action_low, env.action_high
-    return _play(env, lambda row: random.uniform(low, high).astype(np.float32), seed)
+    return _play(env, lambda: random.uniform(low, high).astype(np.float32), seed)
 
 
 def play_constant(env: Environment, action: NDArray[np.float32], seed: int) -> Played:
     """One episode of one and the same action: a baseline that random action hides."""
-    return _play(env, lambda row: action, seed)
+    return _play(env, lambda: action, seed)
 
 
-def _play(env: Environment, choose: Callable[[Step], NDArray[np.float32]], seed: int) -> Played:
+def _play(env: Environment, choose: Callable[[], NDArray[np.float32]], seed: int) -> Played:
+    """One episode of actions that no image decides."""
     begun = time.perf_counter()
-    row = _checked(env.reset(seed), None)
-    rows = [row]
+    rows: list[Step] = []
+    row = env.reset(seed)
+    _check(row, rows)
+    rows.append(row)
     while not row.is_last:
-        row = _next(env, choose(row), rows)
+        _check_length(rows)
+        row = env.step(choose())
+        _check(row, rows)
         rows.append(row)
     return Played(Episode.stack(rows), np.zeros(0), time.perf_counter() - begun)
 
 
-def _next(env: Environment, action: NDArray[np.float32], rows: Sequence[Step]) -> Step:
+def _check_length(rows: Sequence[Step]) -> None:
     if len(rows) >= MAX_ROWS:
         raise BadEpisodeError(f"the episode does not end: {MAX_ROWS} rows without is_last")
-    return _checked(env.step(action), rows[0])  # which clips
 
 
-def _checked(row: Step, first: Step | None) -> Step:
-    """The row itself, if it can be learned from."""
-    shape = row.image.shape if first is None else first.image.shape
+def _check_fit(row: Step, spec: Spec) -> None:
+    """Raise if a first row is not what the agent's model takes."""
+    expected = {"image": spec.image, **{name: (size,) for name, size in spec.vectors.items()}}
+    got = {"image": row.image.shape, **{name: v.shape for name, v in row.vectors.items()}}
+    if got != expected:
+        raise BadEpisodeError(f"first row: expected {expected} as the agent takes, got {got}")
+
+
+def _check(row: Step, before: Sequence[Step]) -> None:
+    """Raise if a row cannot be learned from."""
+    first = before[0] if before else row
+    shape = first.image.shape
     if row.image.dtype != np.uint8 or row.image.ndim != 3 or row.image.shape != shape:
-        expected = "[H, W, C]" if first is None else list(shape)
+        expected = list(shape) if before else "[H, W, C]"
         raise BadEpisodeError(
             f"image: expected uint8 {expected}, got {row.image.dtype} {list(row.image.shape)}"
         )
-    sizes, got = ({name: v.shape for name, v in r.vectors.items()} for r in (first or row, row))
+    sizes, got = ({name: v.shape for name, v in r.vectors.items()} for r in (first, row))
     if got != sizes:
         raise BadEpisodeError(f"vectors: expected {sizes} as in the first row, got {got}")
     for name, vector in row.vectors.items():
@@ -183,20 +185,26 @@ def _checked(row: Step, first: Step | None) -> Step:
         raise BadEpisodeError(f"reward: expected a finite number, got {row.reward}")
     if not 0 <= row.discount <= 1:
         raise BadEpisodeError(f"discount: expected 0 to 1, got {row.discount}")
-    return row
 
 
-def insist(play: Callable[[int], Played], dropped: list[str], attempts: int = ATTEMPTS) -> Played:
+def retry(
+    play: Callable[[int], Played | Exception], dropped: list[str], attempts: int = ATTEMPTS
+) -> Played:
     """``play(attempt)`` until an episode is good; why the others were not goes to ``dropped``."""
+    error: Exception | None = None
     for attempt in range(attempts):
-        try:
-            return play(attempt)
-        except Exception as error:  # whatever a user's environment does
-            dropped.append(f"{type(error).__name__}: {error}")
-            reason = error
+        outcome = play(attempt)
+        if not isinstance(outcome, Exception):
+            return outcome
+        dropped.append(_reason(outcome))
+        error = outcome
     raise RuntimeError(
         f"environment: {ATTEMPTS} bad episodes in a row; the last one: {dropped[-1]}"
-    ) from reason
+    ) from error
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True)
@@ -234,7 +242,7 @@ def evaluate(
     seeds = [seed + number for number in range(episodes)]
     starts = [[start] * ATTEMPTS for start in seeds]
     played = []
-    for number, one in enumerate(collect_several(envs, agent, starts, Noise.none(), dropped)):
+    for number, one in enumerate(collect(envs, agent, starts, Noise.none(), dropped)):
         played.append(one)
         if watch is not None:
             watch(number, one.episode)
@@ -242,50 +250,36 @@ def evaluate(
     return Evaluated([one.episode for one in played], seeds, milliseconds)
 
 
-def collect_several(
+def collect(
     envs: Sequence[Environment],
     agent: Agent,
     seeds: Sequence[Sequence[int]],
     noise: Noise,
-    dropped: list[str] | None,
+    dropped: list[str] | None = None,
 ) -> Iterator[Played]:
     """As many episodes as ``seeds``, in step as far as there are environments.
 
-    Each has a seed for every attempt. A bad episode raises; where ``dropped`` takes the reasons,
-    it is played again from its next seed.
+    Each has a seed for every attempt, and everything in it follows from that. A bad episode
+    raises; where ``dropped`` takes the reasons, it is played again from its next seed. What the
+    agent raises is no bad episode.
     """
     for first in range(0, len(seeds), len(envs)):
         some = seeds[first : first + len(envs)]
-        tried = _try(envs, agent, [attempts[0] for attempts in some], noise)
-        for env, attempts, found in zip(envs, some, tried, strict=False):
-            if not isinstance(found, Exception):
-                yield found
+        outcomes = play_in_step(envs, agent, [attempts[0] for attempts in some], noise)
+        for env, attempts, outcome in zip(envs, some, outcomes, strict=False):
+            if not isinstance(outcome, Exception):
+                yield outcome
             elif dropped is None:
-                raise found
+                raise outcome
             else:
-                dropped.append(f"{type(found).__name__}: {found}")
-                yield _again(env, agent, attempts[1:], noise, dropped)
+                dropped.append(_reason(outcome))
+                yield _play_again(env, agent, attempts[1:], noise, dropped)
 
 
-def _try(
-    envs: Sequence[Environment], agent: Agent, seeds: Sequence[int], noise: Noise
-) -> list[Played | Exception]:
-    if len(seeds) > 1:
-        return collect_in_step(envs, agent, seeds, noise=noise)
-    try:
-        return [collect(envs[0], agent, seed=seeds[0], noise=noise)]
-    except Exception as error:  # whatever a user's environment does
-        return [error]
-
-
-def _again(
-    env: Environment,
-    agent: Agent,
-    seeds: Sequence[int],
-    noise: Noise,
-    dropped: list[str],
+def _play_again(
+    env: Environment, agent: Agent, seeds: Sequence[int], noise: Noise, dropped: list[str]
 ) -> Played:
-    def play(attempt: int) -> Played:
-        return collect(env, agent, seed=seeds[attempt], noise=noise)
+    def play(attempt: int) -> Played | Exception:
+        return play_in_step([env], agent, [seeds[attempt]], noise)[0]
 
-    return insist(play, dropped, len(seeds))
+    return retry(play, dropped, len(seeds))
