@@ -74,7 +74,7 @@ class Rememberer(Adder):
 
 
 def agent_of(model, **settings) -> Agent:
-    exact = {"task": "toy", "planner": {"precision": "float32"}}
+    exact = {"task": "toy", "planning": {"precision": "float32"}}
     return Agent(model, read(Config(), exact | settings))
 
 

@@ -39,9 +39,8 @@ TINY = {
         "iterations": 2,
         "candidates": 8,
         "elites": 3,
-        "proposals": 2,
-        "precision": "float32",
     },
+    "planning": {"proposals": 2, "precision": "float32"},
     "loop": {
         "seed_episodes": 2,
         "seed_updates": 3,

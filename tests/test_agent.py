@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.conftest import Answer
+from tests.conftest import TINY, Answer
 from worldmodel.agent import ROWS_AT_REST, Agent
 from worldmodel.checks import read
 from worldmodel.config import Config
@@ -24,10 +24,11 @@ from worldmodel.structs import Latent, Plan, Spec, at
 def agent(request: pytest.FixtureRequest, model: WorldModel, tiny: Config) -> Agent:
     for parameter in model.reward.parameters():  # otherwise nothing is worth searching for
         torch.nn.init.normal_(parameter)
-    return Agent(
-        model.requires_grad_(False),
-        read(tiny, {"planner": {"kind": request.param, "sampled": request.param == "cem"}}),
-    )
+    settings = {
+        "planner": {**TINY["planner"], "kind": request.param},
+        "planning": {"sampled": request.param == "cem"},
+    }
+    return Agent(model.requires_grad_(False), read(tiny, settings))
 
 
 def images(*batch: int) -> np.ndarray:
@@ -82,8 +83,9 @@ def test_without_time_the_shifted_previous_plan_comes_back(agent: Agent) -> None
 
 
 def test_a_users_score_replaces_the_reward(model: WorldModel, tiny: Config) -> None:
-    config = read(tiny, {"planner": {"kind": "cem", "iterations": 8, "candidates": 200,
-                                     "elites": 20, "proposals": 0}})  # fmt: skip
+    config = read(tiny, {"planner": {"kind": "cem", "horizon": 4, "iterations": 8,
+                                     "candidates": 200, "elites": 20},
+                         "planning": {"proposals": 0}})  # fmt: skip
     agent = Agent(model.requires_grad_(False), config)
     seen: list[tuple[torch.Size, torch.Size]] = []
 
@@ -101,19 +103,22 @@ def test_a_users_score_replaces_the_reward(model: WorldModel, tiny: Config) -> N
     [
         ({}, False, False),  # near what the policy proposes
         ({}, True, True),  # of this score the policy knows nothing
-        ({"planner": {"proposals": 0}}, False, True),
+        ({"planning": {"proposals": 0}}, False, True),
         ({"model": {"policy": {"kind": "none"}, "value": {"kind": "none"}}}, False, True),
     ],
 )
 def test_how_far_a_search_begins(
     tiny: Config, changes: dict[str, Any], asks: bool, far: bool
 ) -> None:
-    narrow = {"planner": {"max_std": 0.11, "free_std": 0.7, "iterations": 1, "elites": 8}}
+    narrow = {
+        "planner": {"initial_std": 0.11, "iterations": 1, "elites": 8},
+        "planning": {"std_without_policy": 0.7},
+    }
     config = read(read(tiny, narrow), changes)
     model = build(config.model, Spec((16, 16, 3), 2))
     agent = Agent(model.requires_grad_(False), config)
     plan = agent.plan(agent.initial(), score=(lambda z, a: a.sum(-1)) if asks else None)
-    assert (float(plan.elites[config.planner.proposals :].std()) > 0.3) == far
+    assert (float(plan.elites[config.planning.proposals :].std()) > 0.3) == far
 
 
 def test_a_score_of_another_shape_is_refused(agent: Agent) -> None:
@@ -223,9 +228,9 @@ def wall(latents: Tensor, actions: Tensor) -> Tensor:
 
 
 def test_what_breaks_a_constraint_loses_to_what_keeps_it(model: WorldModel, tiny: Config) -> None:
-    planner = {"iterations": 4, "candidates": 300, "elites": 30, "horizon": 2, "proposals": 0}
+    planner = {"iterations": 4, "candidates": 300, "elites": 30, "horizon": 2}
     for kind in ("cem", "mppi", "icem", "shooting", "gradient"):
-        config = read(tiny, {"planner": {"kind": kind, **planner}})
+        config = read(tiny, {"planner": {"kind": kind, **planner}, "planning": {"proposals": 0}})
         agent = Agent(model.requires_grad_(False), config)
 
         def score(latents: Tensor, actions: Tensor) -> Tensor:
@@ -244,7 +249,8 @@ def test_what_breaks_a_constraint_loses_to_what_keeps_it(model: WorldModel, tiny
 def test_a_mean_between_two_allowed_ways_is_not_taken(model: WorldModel, tiny: Config) -> None:
     """CEM's elites pass on both sides; their mean, in the middle, is what it would return."""
     config = read(tiny, {"planner": {"kind": "cem", "iterations": 1, "candidates": 400,
-                                     "elites": 100, "horizon": 1, "proposals": 0}})  # fmt: skip
+                                     "elites": 100, "horizon": 1},
+                         "planning": {"proposals": 0}})  # fmt: skip
     agent = Agent(model.requires_grad_(False), config)
 
     def score(latents: Tensor, actions: Tensor) -> Tensor:
@@ -305,7 +311,8 @@ def test_a_deadline_shorter_than_an_iteration_is_kept(
     kind: str, model: WorldModel, tiny: Config
 ) -> None:
     """1000 candidates take 100 ms, slices of 50 take 5."""
-    config = read(tiny, {"planner": {"kind": kind, "candidates": 1000, "elites": 100}})
+    planner = {**TINY["planner"], "kind": kind, "candidates": 1000, "elites": 100}
+    config = read(tiny, {"planner": planner})
     clock = Ticking()
     agent = Agent(model.requires_grad_(False), config, clock=clock)
     agent.pace = Pace(50)
@@ -347,7 +354,8 @@ def test_the_population_fits_what_the_machine_reaches(model: WorldModel, tiny: C
         assert 0.5 * deadline_ms < took <= 0.9 * deadline_ms
         planner = fitted.config.planner
         assert planner.elites / planner.candidates == pytest.approx(3 / 8, abs=0.03)
-        assert planner.proposals / planner.candidates == pytest.approx(2 / 8, abs=0.03)
+        proposals = fitted.config.planning.proposals
+        assert proposals / planner.candidates == pytest.approx(2 / 8, abs=0.03)
         assert planner.iterations == 2
     assert sizes == {10.0: 24, 20.0: 64, 50.0: 192, 100.0: 384}
     assert agent.config.planner.candidates == 8  # the agent itself stays as it was

@@ -42,9 +42,9 @@ PLAIN = {
     },
     "replay": {"batch": 2, "length": 3},
     "planner": {
-        "kind": "cem", "horizon": 3, "iterations": 2, "candidates": 12, "elites": 4, "proposals": 0,
-        "sampled": True,
+        "kind": "cem", "horizon": 3, "iterations": 2, "candidates": 12, "elites": 4,
     },
+    "planning": {"proposals": 0, "sampled": True},
 }  # fmt: skip
 
 

@@ -27,10 +27,11 @@ from worldmodel import checkpoint, cli, loop, run_folder
 from worldmodel.analysis import NoTruthError, true_states
 from worldmodel.checks import ConfigError
 from worldmodel.cli import main, renderer, train
-from worldmodel.cli.settings import parse_train
+from worldmodel.cli.settings import choose_kinds, parse_train
 from worldmodel.config import Config
 from worldmodel.log import read_evaluations
 from worldmodel.loop import FINAL_EPISODES
+from worldmodel.planners import ICEM
 from worldmodel.presets import load_yaml
 
 STEPS = 320  # two seed episodes of the toy
@@ -169,18 +170,24 @@ def test_tasks_are_listed_in_columns(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize("joined", [False, True])
 @pytest.mark.parametrize("letter", ["-", "_"])
 def test_every_setting_can_be_typed(letter: str, joined: bool) -> None:
-    typed = []
-    sections = [path for path, _, _ in LEAVES if path not in ("seed", "task")]
-    for path in sections:
-        name, value = path.replace("_", letter), CHANGES[path][path]
-        said = str(value).lower() if isinstance(value, bool) else str(value)
-        typed += [f"--{name}={said}"] if joined else [f"--{name}", said]
-    parsed = parse_train(train.command, Config(), typed)
-    for path in sections:
-        part: Any = parsed
-        for name in path.split("."):
-            part = getattr(part, name)
-        assert part == CHANGES[path][path], path
+    together: dict[tuple[str, ...], dict[str, Any]] = {}
+    for name, leaf in LEAVES.items():
+        if name not in ("seed", "task"):  # a kind changes which others there are: it is typed alone
+            group = name if leaf.path.endswith(".kind") else ""
+            together.setdefault((*leaf.kind.items(), group), {}).update(CHANGES[name])
+    assert len(together) > 5
+    for change in together.values():
+        typed = []
+        for path, value in change.items():
+            name = path.replace("_", letter)
+            said = str(value).lower() if isinstance(value, bool) else str(value)
+            typed += [f"--{name}={said}"] if joined else [f"--{name}", said]
+        parsed = parse_train(train.command, *choose_kinds(Config(), typed))
+        for path, value in change.items():
+            part: Any = parsed
+            for name in path.split("."):
+                part = getattr(part, name)
+            assert part == value, path
 
 
 def test_what_is_not_typed_comes_from_the_preset(
@@ -228,6 +235,20 @@ def test_several_seeds_are_several_runs(
     ]
 
 
+def test_the_kind_of_a_part_decides_which_options_there_are(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = started(monkeypatch)
+    words = ["--planner.decay", "0.5", "--planner.kind=icem", "--planner.candidates", "99"]
+    assert main(["train", "toy", *words, "--steps", "5"]) == 0
+    assert asked[0][0].planner == ICEM(decay=0.5, candidates=99)
+    assert main(["train", "--planner.kind", "icem", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert "--planner.decay" in told
+    assert "--planner.temperature" not in told
+    assert "--planner.kind {cem,icem,mppi,shooting,gradient}" in told
+
+
 def test_without_an_end_the_first_line_says_so(
     here: Path, preset: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -269,11 +290,21 @@ def test_no_simulator_is_loaded_for_a_preset_that_is_nearly_right() -> None:
         (["train", "--horizon", "3"], ["--horizon", "--planner.horizon"]),
         (["train", "--planner.horizon", "three"], ["--planner.horizon", "'three'"]),
         (["train", "--planner.horizon"], ["--planner.horizon"]),
-        (["train", "--planner.warm-start", "5"], ["--planner.warm-start", "'5'", "true"]),
-        (["train", "--planner.kind", "cemm"], ["--planner.kind", "'cemm'", "cem"]),
+        (["train", "--planning.warm-start", "5"], ["--planning.warm-start", "'5'", "true"]),
+        (["train", "--planner.kind", "cemm"], ["planner.kind: expected one of cem", "'cemm'"]),
+        (["train", "--planner.kind"], ["--planner.kind"]),
+        (["train", "--planner", "cem"], ["planner: expected a section of settings", "'cem'"]),
+        (
+            ["train", "--planner.temperature", "2", "--planner.kind", "cem"],
+            ["planner.temperature: a setting of mppi, and planner.kind is cem"],
+        ),
+        (
+            ["train", "--planner.kept-share", "0.5"],
+            ["planner.kept_share: renamed; write planner.elites_kept"],
+        ),
         (["train", "--planner.horizon", "0"], ["planner.horizon: expected 1 or more, got 0"]),
         (
-            ["train", "--planner.candidates=5", "--planner.elites=10", "--planner.proposals=0"],
+            ["train", "--planner.candidates=5", "--planner.elites=10", "--planning.proposals=0"],
             ["planner.elites: expected at most planner.candidates = 5, got 10"],
         ),
         (["train", "--env.image_size", "50"], ["env.image_size", "multiple of 16", "50"]),

@@ -6,13 +6,13 @@ import dataclasses
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
 
 from tests.test_checks import Animal, Bell, Swim
-from worldmodel.checks import ConfigError, read
+from worldmodel.checks import ConfigError, hints, kinds, options, read, sections
 from worldmodel.compare_settings import changes, differences, settings_hash, unsaid
 from worldmodel.config import Config
 from worldmodel.presets import load_preset, load_yaml, presets
@@ -21,15 +21,37 @@ from worldmodel.presets import load_preset, load_yaml, presets
 TOGETHER = {"model.policy.kind": {"model.value.kind": "none"}}
 
 
-def leaves(part: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Path, declared type and value of every single setting."""
-    kinds = typing.get_type_hints(type(part))
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """A single setting, and the kind that its part must be of before it can be said."""
+
+    path: str
+    hint: Any
+    value: Any
+    kind: dict[str, str] = dataclasses.field(default_factory=dict)  # path -> kind
+
+    @property
+    def name(self) -> str:
+        return " ".join([self.path, *self.kind.values()])
+
+
+def leaves(part: Any, path: str = "", kind: dict[str, str] | None = None) -> Iterator[Leaf]:
+    """Every single setting, those of the kinds that are not the default's too."""
+    declared = hints(type(part))
     for f in dataclasses.fields(part):
-        value = getattr(part, f.name)
-        if dataclasses.is_dataclass(value):
-            yield from leaves(value, f"{path}{f.name}.")
-        else:
-            yield f"{path}{f.name}", kinds[f.name], value
+        where, hint, value = f"{path}{f.name}", declared[f.name], getattr(part, f.name)
+        variants = sections(hint)
+        if f.name == "kind" and len(kinds(type(part))) == 1:
+            continue  # said by the part that holds it
+        if not variants:
+            yield Leaf(where, options(hint)[0], value, kind or {})
+        known = [name for variant in variants for name in kinds(variant)]
+        if len(known) > 1 and len(variants) > 1:
+            yield Leaf(f"{where}.kind", Literal[*known], getattr(value, "kind", None), kind or {})
+        for variant in variants:
+            own = isinstance(value, variant)
+            here = {} if own or not kinds(variant) else {f"{where}.kind": kinds(variant)[0]}
+            yield from leaves(value if own else variant(), f"{where}.", {**(kind or {}), **here})
 
 
 def nested(flat: dict[str, Any]) -> dict[str, Any]:
@@ -59,45 +81,44 @@ def others(kind: Any, value: Any) -> list[Any]:
     return [other for other in (value / 2, value + 0.25) if other != value]
 
 
-def another(path: str, kind: Any, value: Any) -> dict[str, Any]:
+def another(leaf: Leaf) -> dict[str, Any]:
     """The smallest possible change of one setting."""
-    for other in others(kind, value):
-        change = {path: other, **TOGETHER.get(path, {})}
+    for other in others(leaf.hint, leaf.value):
+        change = {**leaf.kind, leaf.path: other, **TOGETHER.get(leaf.path, {})}
         try:
             read(Config(), nested(change))
         except ConfigError:
             continue
         return change
-    raise AssertionError(f"{path}: a knob with one legal value is a constant")
+    raise AssertionError(f"{leaf.name}: a knob with one legal value is a constant")
 
 
-LEAVES = list(leaves(Config()))
-CHANGES = {path: another(path, kind, value) for path, kind, value in LEAVES}
+LEAVES = {leaf.name: leaf for leaf in leaves(Config())}
+CHANGES = {name: another(leaf) for name, leaf in LEAVES.items()}
 
 
 def value_at(config: Config, path: str) -> Any:
+    """None where the part is absent, or of a kind without this setting."""
     part: Any = dataclasses.asdict(config)
     for name in path.split("."):
-        part = part[name]
+        part = None if part is None else part.get(name)
     return part
 
 
-@pytest.mark.parametrize("path", CHANGES)
-def test_every_setting_can_be_said_in_yaml(path: str, tmp_path: Path) -> None:
-    file = tmp_path / "preset.yaml"
-    file.write_text(yaml.safe_dump(nested(CHANGES[path])))
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_setting_can_be_said_in_yaml(name: str, tmp_path: Path) -> None:
+    file, path, change = tmp_path / "preset.yaml", LEAVES[name].path, CHANGES[name]
+    file.write_text(yaml.safe_dump(nested(change)))
     config = load_yaml(file)
-    assert value_at(config, path) == CHANGES[path][path] != value_at(Config(), path)
-    assert [line.split(":")[0] for line in differences(Config(), config)] == sorted(
-        CHANGES[path], key=[leaf[0] for leaf in LEAVES].index
-    )
+    assert value_at(config, path) == change[path] != value_at(Config(), path)
+    assert {line.split(":")[0] for line in differences(Config(), config)} == change.keys()
 
 
-@pytest.mark.parametrize("path", CHANGES)
-def test_the_hash_knows_every_setting_but_seed_and_task(path: str) -> None:
-    config = read(Config(), nested(CHANGES[path]))
+@pytest.mark.parametrize("name", CHANGES)
+def test_the_hash_knows_every_setting_but_seed_and_task(name: str) -> None:
+    config = read(Config(), nested(CHANGES[name]))
     same = settings_hash(config) == settings_hash(Config())
-    assert same == (path in ("seed", "task"))
+    assert same == (name in ("seed", "task"))
 
 
 def test_differences_say_where_and_what() -> None:
@@ -135,7 +156,7 @@ def test_what_yaml_writes_is_what_was_meant() -> None:
 def test_planet_has_nothing_that_came_after_it() -> None:
     config = load_preset("planet")
     assert (config.replay.draws, config.learner.settle, config.learner.averaging) == (1, None, 1.0)
-    assert (config.model.value.kind, config.planner.warm_start) == ("none", False)
+    assert (config.model.value.kind, config.planning.warm_start) == ("none", False)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +169,7 @@ def test_planet_has_nothing_that_came_after_it() -> None:
         ({"planner": {"horizon": "three"}}, ["planner.horizon: expected int", "'three'"]),
         ({"planner": {"horizon": 2.5}}, ["planner.horizon: expected int", "2.5"]),
         ({"planner": {"horizon": True}}, ["planner.horizon: expected int", "True"]),
-        ({"planner": {"warm_start": 1}}, ["planner.warm_start: expected bool", "1"]),
+        ({"planning": {"warm_start": 1}}, ["planning.warm_start: expected bool", "1"]),
         ({"planner": {"temperature": "hot"}}, ["planner.temperature: expected float", "'hot'"]),
         ({"planner": {"kind": "cemm"}}, ["planner.kind: expected one of cem", "'cemm'"]),
         ({"planner": 3}, ["planner: expected a section", "int"]),
@@ -156,9 +177,27 @@ def test_planet_has_nothing_that_came_after_it() -> None:
         ({"env": {"action_repeat": "x"}}, ["env.action_repeat: expected int", "'x'"]),
         ({"planner": {"horizon": 0}}, ["planner.horizon: expected 1 or more, got 0"]),
         (
-            {"planner": {"candidates": 5, "elites": 10, "proposals": 0}},
+            {"planner": {"candidates": 5, "elites": 10}, "planning": {"proposals": 0}},
             ["planner.elites: expected at most planner.candidates = 5, got 10"],
         ),
+        (
+            {"planner": {"candidates": 16}},
+            ["planning.proposals: expected fewer than planner.candidates = 16, got 16"],
+        ),
+        (
+            {"planner": {"min_std": 0.2}, "planning": {"std_without_policy": 0.15}},
+            ["planning.std_without_policy: expected at least planner.min_std", "0.15"],
+        ),
+        ({"planner": {"initial_std": 0.05}}, ["planner.min_std: expected at most", "0.05"]),
+        (
+            {"planner": {"kind": "cem", "temperature": 1}},
+            ["planner.temperature: a setting of mppi, and planner.kind is cem"],
+        ),
+        (
+            {"planner": {"kept_share": 0.5}},
+            ["planner.kept_share: renamed; write planner.elites_kept"],
+        ),
+        ({"planner": {"proposals": 3}}, ["planner.proposals: renamed; write planning.proposals"]),
         ({"env": {"image_size": 50}}, ["env.image_size", "multiple of 16", "50"]),
         ({"model": {"encoder": {"kind": "planet"}}, "env": {"image_size": 128}}, ["64", "128"]),
         ({"model": {"policy": {"kind": "none"}}}, ["model.policy.kind", "value is twohot"]),

@@ -9,7 +9,9 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -41,13 +43,13 @@ from worldmodel import export
 from worldmodel.export import compression, folder, graphs, pruning, runner
 
 TOLERANCE = 1e-4
-SHORT = {"horizon": 2, "iterations": 2, "candidates": 8, "elites": 3, "proposals": 2}
+SHORT = {"horizon": 2, "iterations": 2, "candidates": 8, "elites": 3}
 
 
-def make_agent(**planner: Any) -> Agent:
+def make_agent(*, planning: Mapping[str, Any] = MappingProxyType({}), **planner: Any) -> Agent:
     """Every head disagrees with every other, so that there is something to search for."""
     torch.manual_seed(0)
-    config = read(read(Config(), TINY), {"planner": {**SHORT, **planner}})
+    config = read(read(Config(), TINY), {"planner": {**SHORT, **planner}, "planning": planning})
     model = build(config.model, Spec((16, 16, 3), 2))
     assert model.policy is not None
     for part in (model.reward, model.slow_value, model.discount, model.policy):
@@ -61,7 +63,10 @@ def make_agent(**planner: Any) -> Agent:
     scope="module",
     params=[
         {"kind": "mppi"},
-        pytest.param({"kind": "cem", "sampled": True, "warm_start": False}, marks=pytest.mark.slow),
+        pytest.param(
+            {"kind": "cem", "planning": {"sampled": True, "warm_start": False}},
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"kind": "icem", "iterations": 3}, marks=pytest.mark.slow),
     ],
     ids=lambda planner: planner["kind"],
@@ -91,7 +96,7 @@ def test_it_believes_and_plans_as_the_original(exported: tuple[Agent, Path]) -> 
 
 def test_a_planner_that_parts_ways_is_noticed(exported: tuple[Agent, Path]) -> None:
     agent, out = exported
-    planner = dataclasses.replace(agent.config.planner, max_std=0.5)
+    planner = dataclasses.replace(agent.config.planner, initial_std=0.5)
     other = Agent(agent.model, dataclasses.replace(agent.config, planner=planner))
     assert export.difference(other, export.Runner(out), steps=1) > 100 * TOLERANCE
 
@@ -101,7 +106,7 @@ def test_a_plan_begins_at_the_last_one(exported: tuple[Agent, Path]) -> None:
     runner = export.Runner(out)
     first = runner.plan(runner.initial(), seed=1)
     again = runner.plan(runner.initial(), previous=first, seed=1)
-    starts_warm = agent.config.planner.warm_start
+    starts_warm = agent.config.planning.warm_start
     assert np.array_equal(first.actions, again.actions) != starts_warm
 
 

@@ -20,9 +20,9 @@ HOUSE = Path(worldmodel.__file__).parent
 FLOORS = [
     {"files", "quantise"},
     {"structs", "checks", "video", "columns", "machine", "pace", "processes", "surprise"},
-    {"models"},
+    {"models", "planners", "planning"},
     {"config"},
-    {"envs", "replay", "planners", "log", "progress", "published"},
+    {"envs", "replay", "log", "progress", "published"},
     {"losses", "agent"},
     {"rollout"},
     {

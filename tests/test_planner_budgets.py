@@ -84,7 +84,7 @@ def test_the_same_start_and_planner_play_the_same_episode(agent: Agent) -> None:
 
 def test_every_budget_is_one_that_a_config_allows(tiny: Config) -> None:
     for budget in (*BUDGETS.values(), *WITH_DEADLINES.values()):
-        dataclasses.replace(tiny, planner=budget.of(tiny.planner))
+        budget.of(tiny)
 
 
 def test_an_episode_played_again_takes_the_place_of_the_old_one(tmp_path: Path) -> None:

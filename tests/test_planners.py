@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from worldmodel.config import PlannerConfig
+from worldmodel.checks import ConfigError
 from worldmodel.planners import (
     CEM,
     ICEM,
@@ -27,8 +27,9 @@ from worldmodel.planners import (
     Refined,
     Shooting,
     box,
-    build,
     ilqr,
+    of_kind,
+    over_choices,
 )
 from worldmodel.planners.candidates import draw
 from worldmodel.planners.icem import colouring
@@ -37,30 +38,30 @@ from worldmodel.structs import Score, Search
 BATCH, LENGTH, ACTIONS = 4, 3, 2
 
 SAMPLERS: dict[str, Planner] = {
-    "cem": CEM(LENGTH, iterations=8, candidates=80, elites=10, initial_std=1.0),
+    "cem": CEM(horizon=LENGTH, iterations=8, candidates=80, elites=10, initial_std=1.0),
     "icem": ICEM(
-        LENGTH,
+        horizon=LENGTH,
         iterations=8,
         candidates=80,
         elites=10,
         initial_std=0.5,
         noise_exponent=0.5,
-        kept_share=0.5,
+        elites_kept=0.5,
         decay=0.9,
         momentum=0.1,
     ),
     "mppi": MPPI(
-        LENGTH,
+        horizon=LENGTH,
         iterations=10,
         candidates=80,
         elites=16,
         temperature=5.0,
         min_std=0.05,
-        max_std=1.0,
+        initial_std=1.0,
     ),
-    "shooting": Shooting(LENGTH, iterations=8, candidates=2000, elites=5),
+    "shooting": Shooting(horizon=LENGTH, iterations=8, candidates=2000, elites=5),
 }
-CLIMB = Gradient(LENGTH, iterations=60, candidates=6, elites=3, initial_std=0.5, rate=0.2)
+CLIMB = Gradient(horizon=LENGTH, iterations=60, candidates=6, elites=3, initial_std=0.5, rate=0.2)
 PLANNERS = {
     **SAMPLERS,
     "gradient": CLIMB,
@@ -291,7 +292,7 @@ def test_without_a_deadline_every_iteration_is_done(planner: Planner) -> None:
 def test_where_elites_are_kept_more_time_is_never_worse(name: str) -> None:
     planner = PLANNERS[name]
     if isinstance(planner, ICEM):
-        planner = dataclasses.replace(planner, kept_share=1.0)
+        planner = dataclasses.replace(planner, elites_kept=1.0)
     values = [search(planner, parabola, asks=asks).value for asks in range(1, 9)]
     assert all(later >= earlier for earlier, later in pairwise(values))
     assert values[-1] > values[0]
@@ -625,35 +626,40 @@ LOOK_AHEAD = 10
 @pytest.mark.parametrize(
     ("planner", "percent"),
     [
-        (CEM(LOOK_AHEAD, iterations=10, candidates=200, elites=20, initial_std=1.0), 2),
+        (CEM(horizon=LOOK_AHEAD, iterations=10, candidates=200, elites=20, initial_std=1.0), 2),
         (
             MPPI(
-                LOOK_AHEAD,
+                horizon=LOOK_AHEAD,
                 iterations=15,
                 candidates=300,
                 elites=50,
                 temperature=0.5,
                 min_std=0.05,
-                max_std=1.0,
+                initial_std=1.0,
             ),
             2,
         ),
         (
             ICEM(
-                LOOK_AHEAD,
+                horizon=LOOK_AHEAD,
                 iterations=10,
                 candidates=200,
                 elites=10,
                 initial_std=0.5,
                 noise_exponent=0.5,
-                kept_share=0.3,
+                elites_kept=0.3,
                 decay=0.8,
                 momentum=0.1,
             ),
             2,
         ),
-        (Gradient(LOOK_AHEAD, iterations=60, candidates=4, elites=2, initial_std=0.5, rate=0.1), 1),
-        (Shooting(LOOK_AHEAD, iterations=10, candidates=1000, elites=10), 20),
+        (
+            Gradient(
+                horizon=LOOK_AHEAD, iterations=60, candidates=4, elites=2, initial_std=0.5, rate=0.1
+            ),
+            1,
+        ),
+        (Shooting(horizon=LOOK_AHEAD, iterations=10, candidates=1000, elites=10), 20),
     ],
     ids=["cem", "mppi", "icem", "gradient", "shooting"],
 )
@@ -710,7 +716,9 @@ def test_ilqr_within_limits_finds_what_projected_gradient_finds() -> None:
         return candidates.clamp(-limit, limit)
 
     start = torch.zeros(1, LOOK_AHEAD, 2, dtype=torch.float64)
-    climb = Gradient(LOOK_AHEAD, iterations=800, candidates=2, elites=1, initial_std=0.1, rate=0.05)
+    climb = Gradient(
+        horizon=LOOK_AHEAD, iterations=800, candidates=2, elites=1, initial_std=0.1, rate=0.05
+    )
     climbed = search(climb, lambda actions: -problem.total(actions), start, project=within)
     found = ilqr(
         problem.dynamics,
@@ -925,7 +933,7 @@ def test_mppi_weighs_its_elites_by_their_returns() -> None:
         elites=2,
         temperature=2.0,
         min_std=0.1,
-        max_std=1.0,
+        initial_std=1.0,
     )
 
     def two_needles(actions: Tensor) -> Tensor:
@@ -943,7 +951,9 @@ def test_mppi_weighs_its_elites_by_their_returns() -> None:
 
 
 def test_the_steps_of_the_gradient_planner_shrink_until_it_rests_on_a_ridge() -> None:
-    climb = Gradient(LENGTH, iterations=100, candidates=1, elites=1, initial_std=0.5, rate=0.2)
+    climb = Gradient(
+        horizon=LENGTH, iterations=100, candidates=1, elites=1, initial_std=0.5, rate=0.2
+    )
     found = search(climb, lambda actions: -(actions - TOP).abs().sum((-1, -2)))
     assert farthest(found.actions) < 0.01
 
@@ -1052,8 +1062,11 @@ def test_choices_that_are_ruled_out_are_never_made() -> None:
     assert (found.actions.argmax(-1)[:, free] == CHOICES[free]).all()
 
 
-def test_settings_become_the_planner_they_name() -> None:
-    config = PlannerConfig(kind="cem", horizon=5, iterations=4, candidates=30, elites=3)
-    assert build(config) == CEM(5, 4, 30, 3, initial_std=config.max_std)
-    mppi = build(dataclasses.replace(config, kind="mppi", temperature=0.7, min_std=0.2))
-    assert mppi == MPPI(5, 4, 30, 3, temperature=0.7, min_std=0.2, max_std=config.max_std)
+def test_a_planner_of_another_kind_keeps_the_numbers_that_both_have() -> None:
+    mppi = MPPI(horizon=5, iterations=4, candidates=30, elites=3, initial_std=0.7, min_std=0.2)
+    cem = of_kind("cem", mppi)
+    assert cem == CEM(horizon=5, iterations=4, candidates=30, elites=3, initial_std=0.7)
+    assert of_kind("shooting", cem) == Shooting(horizon=5, iterations=4, candidates=30, elites=3)
+    assert over_choices(cem) == CategoricalCEM(5, 4, 30, 3, floor=0.05)
+    with pytest.raises(ConfigError, match=r"planner.kind: expected one of cem, icem, .*'cemm'"):
+        of_kind("cemm", mppi)

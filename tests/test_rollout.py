@@ -123,7 +123,7 @@ def test_a_belief_is_drawn_where_the_setting_says_so(model: WorldModel, tiny: Co
     """PlaNet acts on a draw of the posterior; everything else here follows its mean."""
     image = np.zeros(model.spec.image, np.uint8)
     means = Agent(model, tiny)
-    draws = Agent(model, read(tiny, {"planner": {"sampled": True}}))
+    draws = Agent(model, read(tiny, {"planning": {"sampled": True}}))
 
     def stoch(agent: Agent, seed: int) -> torch.Tensor:
         return agent.observe(agent.initial(), agent.no_action(), image, seed=seed).features

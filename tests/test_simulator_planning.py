@@ -9,13 +9,13 @@ import pytest
 
 from worldmodel.bench import simulator_planning
 from worldmodel.bench.simulator_planning import SEARCH, keep, plan_with_simulator
-from worldmodel.config import EnvConfig, PlannerConfig
+from worldmodel.config import EnvConfig
 from worldmodel.envs import make_env
 from worldmodel.envs.simulator import fork
-from worldmodel.planners import build
+from worldmodel.planners import MPPI
 
 SMALL = EnvConfig(renderer="warp", image_size=16)
-BRIEF = build(PlannerConfig(kind="mppi", horizon=6, iterations=2, candidates=12, elites=4))
+BRIEF = MPPI(horizon=6, iterations=2, candidates=12, elites=4, initial_std=0.3)
 
 
 def play(env, choose, seed, rows):
@@ -62,5 +62,5 @@ def test_a_row_of_the_file_takes_the_place_of_the_one_it_repeats(tmp_path):
 @pytest.mark.slow
 @pytest.mark.mujoco
 def test_cartpole_is_balanced_by_the_search_of_the_file():
-    row = simulator_planning.measure("cartpole_balance", build(SEARCH), seed=0)
+    row = simulator_planning.measure("cartpole_balance", SEARCH, seed=0)
     assert float(row["return"]) >= 950

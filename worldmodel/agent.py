@@ -24,10 +24,10 @@ from worldmodel.planners import (
     Limits,
     Planner,
     Project,
+    beginning_at,
     box,
-    build,
-    build_categorical,
     draw,
+    over_choices,
 )
 from worldmodel.structs import Latent, Plan, Score, Search, Step, at
 
@@ -72,14 +72,16 @@ class Agent:
         self.config = config
         self.pace = Pace()  # ``warm_up`` measures it, and plans correct it
         self._clock = clock
-        dtype = compute_dtype(config.planner.precision, self.device)
+        dtype = compute_dtype(config.planning.precision, self.device)
         self._quick = Imagination(model, dtype) if imagination is None else imagination
         self._exact = Imagination(model, None)  # its gradients pass
-        fitting = build_categorical if model.spec.has_choices else build
-        free = dataclasses.replace(config.planner, max_std=config.planner.free_std)
-        guided = model.policy is not None and config.planner.proposals > 0
-        self.planner: Planner = fitting(config.planner if guided else free)
-        self.free_planner: Planner = fitting(free)  # for a score that the policy never learned
+        planner, planning = config.planner, config.planning
+        free = beginning_at(planning.std_without_policy, planner)
+        guided = model.policy is not None and planning.proposals > 0
+        self.planner: Planner = planner if guided else free
+        self.free_planner: Planner = free  # for a score that the policy never learned
+        if model.spec.has_choices:
+            self.planner = self.free_planner = over_choices(planner)
 
     @property
     def device(self) -> torch.device:
@@ -104,7 +106,7 @@ class Agent:
         """The belief after ``action`` [A] was *done* and ``image`` [H, W, C] was seen.
 
         A model that learned from vectors too takes ``{"image": image, "joints": [V], ...}``.
-        It follows the mean; with the setting ``planner.sampled`` it is drawn, with ``seed``: a
+        It follows the mean; with the setting ``planning.sampled`` it is drawn, with ``seed``: a
         batch takes one for each row, or counts up from the one given.
         """
         felt: dict[str, Tensor] = {}
@@ -123,7 +125,7 @@ class Agent:
         action = action.reshape(*rows.shape, -1)
         image = image.reshape(*rows.shape, *self.model.spec.image)
         noise = None
-        if self.config.planner.sampled:
+        if self.config.planning.sampled:
             shape = (*rows.shape, self.model.dynamics.noise_size)
             noise = draw(torch.empty(shape, device=self.device), self._generators(seed, shape[0]))
         felt = {name: vector.reshape(*rows.shape, -1) for name, vector in felt.items()}
@@ -151,9 +153,9 @@ class Agent:
         even the first slice would, the plan is what the policy does, if it may propose and no
         ``score`` is given; else it is the previous plan. Its ``origin`` says so. ``score``: plan
         for this instead of the reward, in a like unit if the planner is mppi; the search begins as
-        wide as ``planner.free_std``. ``limits``: what every action keeps that is imagined in the
-        search, or returned. ``delay`` [D, A]: the actions under way, the next one first; the plan
-        begins after them.
+        wide as ``planning.std_without_policy``. ``limits``: what every action keeps that is
+        imagined in the search, or returned. ``delay`` [D, A]: the actions under way, the next one
+        first; the plan begins after them.
         """
         begun = self._now()
         rows = belief if belief.shape else at(belief, None)
@@ -233,7 +235,7 @@ class Agent:
             lambda count: score(torch.zeros(1, count, *shape, device=self.device)),
             lambda count: self._propose(model, rows, count, generators),
             candidates=self.config.planner.candidates,
-            proposals=self.config.planner.proposals,
+            proposals=self.config.planning.proposals,
             clock=self._now,
         )
 
@@ -326,15 +328,15 @@ class Agent:
         return [torch.Generator(self.device).manual_seed(number) for number in seeds]
 
     def _sized(self, candidates: int) -> Agent:
-        planner = self.config.planner
+        planner, planning = self.config.planner, self.config.planning
         share = candidates / planner.candidates
-        planner = dataclasses.replace(
-            planner,
-            candidates=candidates,
-            elites=max(1, round(share * planner.elites)),
-            proposals=min(candidates - 1, round(share * planner.proposals)),
+        elites = max(1, round(share * planner.elites))
+        proposals = min(candidates - 1, round(share * planning.proposals))
+        config = dataclasses.replace(
+            self.config,
+            planner=dataclasses.replace(planner, candidates=candidates, elites=elites),
+            planning=dataclasses.replace(planning, proposals=proposals),
         )
-        config = dataclasses.replace(self.config, planner=planner)
         return Agent(self.model, config, clock=self._clock)
 
     def _time_plan(self) -> float:
@@ -395,7 +397,7 @@ class Agent:
         """The last plan, one step later; the horizon's new end is still. [B, L, A]"""
         shape = (batch, self.planner.horizon, self.model.spec.action_size)
         start = torch.zeros(shape, device=self.device)
-        if previous is not None and self.config.planner.warm_start:
+        if previous is not None and self.config.planning.warm_start:
             actions = previous.actions.reshape(batch, -1, self.model.spec.action_size)
             ahead = actions[:, 1 : self.planner.horizon + 1]
             start[:, : ahead.shape[1]] = ahead
@@ -403,7 +405,7 @@ class Agent:
 
     def _proposals(self, deadline: Deadline, in_haste: bool) -> int:
         """How many there is time for: all, the policy's mean alone, or none."""
-        count = self.config.planner.proposals
+        count = self.config.planning.proposals
         if not in_haste:
             return count
         return min(1, count) if deadline.leaves(self.pace.following_s) else 0
@@ -430,7 +432,7 @@ class Agent:
         def imagined_return(actions: Tensor) -> Tensor:
             """[B, N, L, A] -> [B, N]"""
             noise = None
-            if self.config.planner.sampled:
+            if self.config.planning.sampled:
                 shape = (*actions.shape[:3], self.model.dynamics.noise_size)
                 noise = draw(torch.empty(shape, device=self.device), generators)
             imagination = self._exact if torch.is_grad_enabled() else model

@@ -30,7 +30,15 @@ from typing import Annotated, Any, Literal, TypeVar
 T = TypeVar("T")
 
 # Old names of settings, and what to write instead. `read` looks here before it guesses.
-RENAMED: dict[str, str] = {}
+RENAMED = {
+    "planner.max_std": "planner.initial_std",
+    "planner.kept_share": "planner.elites_kept",
+    "planner.proposals": "planning.proposals",
+    "planner.free_std": "planning.std_without_policy",
+    "planner.warm_start": "planning.warm_start",
+    "planner.sampled": "planning.sampled",
+    "planner.precision": "planning.precision",
+}
 
 
 class ConfigError(ValueError):
@@ -164,20 +172,21 @@ def _read_section(hint: Any, current: Any, value: Any, where: str) -> Any:
             f" got {type(value).__name__} {value!r}"
         )
     base = _of_kind(hint, current, value.get("kind"), where)
-    own = {f.name for f in dataclasses.fields(base)}
     for name in value:
-        others = [
-            kind
-            for variant in sections(hint)
-            if name in {f.name for f in dataclasses.fields(variant)}
-            for kind in kinds(variant)
-        ]
-        if name not in own and others:
-            raise ConfigError(
-                f"{where}.{name}: a setting of {' and '.join(others)}, and {where}.kind is"
-                f" {base.kind}{nearest(str(name), sorted(own), f'{where}.')}"
-            )
+        refuse_other_kind(hint, base, str(name), where)
     return read(base, value, f"{where}.")
+
+
+def refuse_other_kind(hint: Any, part: Any, name: str, where: str) -> None:
+    """Raise where ``name`` is no setting of ``part``, but one of another kind of it."""
+    known = list(hints(type(part)))
+    variants = [variant for variant in sections(hint) if name in hints(variant)]
+    if name not in known and variants:
+        having = " and ".join(kind for variant in variants for kind in kinds(variant))
+        raise ConfigError(
+            f"{where}.{name}: a setting of {having}, and {where}.kind is {part.kind}"
+            f"{nearest(name, known, f'{where}.')}"
+        )
 
 
 def _of_kind(hint: Any, current: Any, kind: Any, where: str) -> Any:

@@ -18,6 +18,8 @@ from worldmodel.checks import (
     require,
 )
 from worldmodel.models.settings import ModelConfig
+from worldmodel.planners import MPPI, PlannerSettings
+from worldmodel.planning import Planning
 
 
 @dataclass(frozen=True)
@@ -95,53 +97,6 @@ class LearnerConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
-@dataclass(frozen=True)
-class PlannerConfig:
-    # cem and mppi: over choices, both are the categorical cross-entropy method
-    kind: Literal["cem", "icem", "mppi", "shooting", "gradient"] = "mppi"
-    horizon: Annotated[int, at_least(1)] = 6
-    iterations: Annotated[int, at_least(1)] = 3
-    candidates: Annotated[int, at_least(1)] = 64  # proposals included
-    elites: Annotated[int, at_least(1)] = 16
-    proposals: Annotated[int, at_least(0)] = 16  # candidates that the policy draws
-    max_std: float = 0.3  # where the search begins beside what the policy proposes
-    free_std: float = 1.0  # the same where no policy proposes, or for a score that it never learned
-    min_std: Annotated[float, more_than(0)] = 0.1  # mppi
-    # Mppi: how sharply returns weigh the elites, in the score's own unit.
-    temperature: Annotated[float, more_than(0)] = 0.5
-    noise_exponent: Annotated[float, at_least(0)] = 2.0  # icem: 0 is white noise
-    # Icem: of the elites, competing again in the next iteration.
-    kept_share: Annotated[float, between(0, 1)] = 0.3
-    # Icem: the candidates of an iteration over those of the one before.
-    decay: Annotated[float, between(0.01, 1)] = 0.8
-    momentum: Annotated[float, between(0, 1)] = 0.1  # icem: of the mean
-    rate: Annotated[float, more_than(0)] = 0.1  # gradient: about one step, in the actions' own unit
-    warm_start: bool = True  # begin at the last plan, one step later
-    sampled: bool = False  # believe and imagine by draws, as PlaNet does, not by means
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # that candidates are imagined in
-
-    def check(self, path: str) -> None:
-        require(
-            self.elites <= self.candidates,
-            f"{path}.elites: expected at most {path}.candidates = {self.candidates},"
-            f" got {self.elites}",
-        )
-        require(
-            self.proposals < self.candidates,
-            f"{path}.proposals: expected fewer than {path}.candidates = {self.candidates},"
-            f" got {self.proposals}",
-        )
-        require(
-            self.min_std <= self.max_std,
-            f"{path}.min_std: expected at most {path}.max_std = {self.max_std}, got {self.min_std}",
-        )
-        require(
-            self.free_std >= self.min_std,
-            f"{path}.free_std: expected at least {path}.min_std = {self.min_std},"
-            f" got {self.free_std}",
-        )
-
-
 UPDATES_PER_ROW = 0.6  # where loop.updates is None
 
 
@@ -183,11 +138,23 @@ class Config:
     objective: ObjectiveConfig = ObjectiveConfig()
     imagination: ImaginationConfig = ImaginationConfig()
     learner: LearnerConfig = LearnerConfig()
-    planner: PlannerConfig = PlannerConfig()
+    planner: PlannerSettings = MPPI()
+    planning: Planning = Planning()
     loop: LoopConfig = LoopConfig()
 
     def __post_init__(self) -> None:
         check(self)
+        planner, planning = self.planner, self.planning
+        require(
+            planning.proposals < planner.candidates,
+            f"planning.proposals: expected fewer than planner.candidates = {planner.candidates},"
+            f" got {planning.proposals}",
+        )
+        require(
+            not isinstance(planner, MPPI) or planning.std_without_policy >= planner.min_std,
+            "planning.std_without_policy: expected at least planner.min_std, the smallest that the"
+            f" search goes to, got {planning.std_without_policy}",
+        )
         complaint = self.wrong_image_size(self.env.image_size)
         require(not complaint, f"env.image_size: {complaint}")
 

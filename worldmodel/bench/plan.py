@@ -14,11 +14,12 @@ from worldmodel.bench.counting_planner import counting
 from worldmodel.bench.floor import NAMES, operations, product_rates
 from worldmodel.bench.measure import Cell, Table, interleave, percentiles
 from worldmodel.bench.plain_planet import Planet
-from worldmodel.config import Config, PlannerConfig
+from worldmodel.config import Config
 from worldmodel.envs import Environment
 from worldmodel.envs.simulator import Simulator
 from worldmodel.models import WorldModel, build
 from worldmodel.models.imagination import Imagination
+from worldmodel.planners import PlannerSettings, of_kind
 from worldmodel.structs import Latent, Spec, at
 
 ACTION_SIZE = 6  # as cheetah_run and walker_walk have
@@ -178,16 +179,15 @@ def _model(config: Config) -> WorldModel:
 
 
 def _search(config: Config, kind: str) -> Config:
-    planner = dataclasses.replace(config.planner, kind=kind)  # type: ignore[arg-type]
-    return dataclasses.replace(config, planner=planner)
+    return dataclasses.replace(config, planner=of_kind(kind, config.planner))
 
 
 def _precise(config: Config, precision: str) -> Config:
-    planner = dataclasses.replace(config.planner, precision=precision)  # type: ignore[arg-type]
-    return dataclasses.replace(config, planner=planner)
+    planning = dataclasses.replace(config.planning, precision=precision)  # type: ignore[arg-type]
+    return dataclasses.replace(config, planning=planning)
 
 
-def _budget(search: PlannerConfig) -> str:
+def _budget(search: PlannerSettings) -> str:
     return f"{search.candidates} candidates x {search.iterations} iterations x {search.horizon}"
 
 

@@ -13,7 +13,17 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from worldmodel.checks import ConfigError, nearest
+from worldmodel.checks import (
+    RENAMED,
+    ConfigError,
+    hints,
+    is_optional,
+    kinds,
+    nearest,
+    read,
+    refuse_other_kind,
+    sections,
+)
 from worldmodel.config import Config
 from worldmodel.presets import load_preset, presets
 
@@ -82,22 +92,118 @@ def settings_fields() -> list[dataclasses.Field[Any]]:
     return [f for f in dataclasses.fields(Config) if f.name not in ("task", "seed")]
 
 
+def choose_kinds(base: Config, typed: Sequence[str]) -> tuple[Config, list[str]]:
+    """``base`` with the kinds that were typed, and the words that say everything else.
+
+    Which options there are follows from the kinds, so these are read first, like a preset:
+    ``--planner.kind cem``, ``--model.value none``. A part that is absent in ``base`` is present
+    once a setting of it is typed.
+    """
+    said: dict[str, Any] = {}
+    left: list[str] = []
+    options: list[list[str]] = []
+    words = iter(typed)
+    for word in words:
+        option, equals, value = word.partition("=")
+        path = option.removeprefix("--").replace("-", "_").split(".")
+        if not word.startswith("--") or not _chooses(path):
+            left.append(word)
+            options += [path] if word.startswith("--") else []
+            continue
+        chosen = value if equals else next(words, None)
+        if chosen is None:
+            left.append(word)  # the parser says that its value is missing
+        else:
+            _put(said, path, "none" if chosen.lower() == "none" else chosen)
+    base = read(base, said)
+    for path in options:
+        base = _with_part(base, path)
+    return base, left
+
+
+def _chooses(path: Sequence[str]) -> bool:
+    """Whether an option names a kind, or a part itself instead of one of its settings."""
+    part = _declared(path[:-1])
+    has_kinds = len(sections(part)) > 1 or is_optional(part)
+    return bool(sections(_declared(path))) or (path[-1] == "kind" and has_kinds)
+
+
+def _declared(path: Sequence[str]) -> Any:
+    """The type of a part or setting in whichever kinds have it; None where none has."""
+    hint: Any = Config
+    for name in path:
+        found = [hints(section)[name] for section in sections(hint) if name in hints(section)]
+        if not found:
+            return None
+        hint = found[0]
+    return hint
+
+
+def _put(said: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """``{"a": {"b": value}}`` for the path a.b, beside what is said already."""
+    for name in path[:-1]:
+        if not isinstance(said.get(name), dict):
+            said[name] = {}
+        said = said[name]
+    said[path[-1]] = value
+
+
+def _with_part(base: Config, path: Sequence[str]) -> Config:
+    """``base`` with the part that a typed option is of; what has another place is refused."""
+    if _declared(path) is None and (name := ".".join(path)) in RENAMED:
+        raise ConfigError(f"{name}: renamed; write {RENAMED[name]}")
+    part: Any = base
+    hint: Any = Config
+    for depth, section in enumerate(path[:-1], start=1):
+        hint = hints(type(part)).get(section)
+        if not sections(hint):
+            return base  # the parser answers what is no setting at all
+        part = getattr(part, section)
+        if part is None:
+            said: dict[str, Any] = {}
+            _put(said, path[:depth], {})
+            return _with_part(read(base, said), path)
+    refuse_other_kind(hint, part, path[-1], ".".join(path[:-1]))
+    return base
+
+
+def _kinds(part: Any, path: str = "") -> list[str]:
+    """A line for each part of which there are several kinds: its option, and what it takes."""
+    lines = []
+    for name, hint in hints(type(part)).items():
+        option = f"{path}{name.replace('_', '-')}"
+        known = [kind for section in sections(hint) for kind in kinds(section)]
+        if sections(hint) and is_optional(hint):
+            known.append("none")
+        if len(known) > 1 and len(sections(hint)) + is_optional(hint) > 1:
+            lines.append(f"--{option}.kind {{{','.join(known)}}}")
+        elif known == ["none"]:
+            lines.append(f"--{option} none")
+        if sections(hint) and getattr(part, name) is not None:
+            lines += _kinds(getattr(part, name), f"{option}.")
+    return lines
+
+
 def parse_train(command: Callable[[list[str]], int], base: Config, typed: list[str]) -> Any:
     """``_Options`` and every section, with the preset's values where nothing is typed."""
-    kinds = typing.get_type_hints(_Options, include_extras=True)
+    declared = typing.get_type_hints(_Options, include_extras=True)
     defaults = dataclasses.asdict(_Options(task=base.task, seed=str(base.seed)))
     fields: list[tuple[str, Any, Any]] = [
-        (name, kind, dataclasses.field(default=defaults[name])) for name, kind in kinds.items()
+        (name, kind, dataclasses.field(default=defaults[name])) for name, kind in declared.items()
     ]
-    kinds = typing.get_type_hints(Config)
+    declared = hints(Config)
     for f in settings_fields():
-        fields.append((f.name, kinds[f.name], dataclasses.field(default=getattr(base, f.name))))
+        fields.append((f.name, declared[f.name], dataclasses.field(default=getattr(base, f.name))))
+    description = "\n".join(
+        [inspect.getdoc(command) or "", "", "Parts with kinds, each with options of its own:"]
+        + [f"    {line}" for line in _kinds(base)]
+    )
     return tyro.cli(
         dataclasses.make_dataclass("Train", fields, frozen=True),
         prog="worldmodel train",
-        description=inspect.getdoc(command),
+        description=description,
         args=typed,
-        config=(tyro.conf.FlagConversionOff,),
+        config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
         registry=_true_and_false(),
     )
 

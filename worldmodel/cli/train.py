@@ -15,6 +15,7 @@ from worldmodel.checks import ConfigError, require
 from worldmodel.cli.doors import require_writable
 from worldmodel.cli.screen import score
 from worldmodel.cli.settings import (
+    choose_kinds,
     first_word,
     parse_train,
     read_seeds,
@@ -37,7 +38,8 @@ def command(typed: list[str]) -> int:
     """
     word = first_word(typed) or "default"
     preset, base = starting_point(word)
-    parsed = parse_train(command, base, typed)
+    base, words = choose_kinds(base, typed)
+    parsed = parse_train(command, base, words)
     if word == base.task != preset and parsed.task != word:
         raise ConfigError(f"task: two are given, {word} and --task {parsed.task}")
     if module_of(parsed.task):

@@ -26,6 +26,7 @@ from worldmodel.checks import ConfigError, nearest
 from worldmodel.demo import WEIGHTS
 from worldmodel.envs import Environment, make_env_of_file
 from worldmodel.files import write_rows
+from worldmodel.planners import of_kind
 from worldmodel.progress import Progress
 from worldmodel.structs import leaves
 
@@ -169,8 +170,12 @@ def main(weights: Path, only: Sequence[str], count: int, file: Path) -> None:
             raise ConfigError(f"only: {name}: no such distance{nearest(name, names)}")
     # icem ranks candidates, so the unit of a distance does not matter. The policy's proposals are
     # left out, because the policy learned another task.
-    settings = replace(agent.config.planner, kind="icem", proposals=0)
-    agent = Agent(agent.model, replace(agent.config, planner=settings))
+    config = replace(
+        agent.config,
+        planner=of_kind("icem", agent.config.planner),
+        planning=replace(agent.config.planning, proposals=0),
+    )
+    agent = Agent(agent.model, config)
     renderer = about["environment"]["renderer"]
     env = make_env_of_file(agent.config.task, replace(agent.config.env, renderer=renderer), 0)
     header = [

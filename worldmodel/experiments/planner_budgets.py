@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
@@ -25,11 +25,12 @@ from worldmodel.bench.counting_planner import counting
 from worldmodel.bench.measure import Cell, Table, describe
 from worldmodel.bench.plan import imagined_return
 from worldmodel.checks import ConfigError, nearest
-from worldmodel.config import PlannerConfig
+from worldmodel.config import Config
 from worldmodel.demo import WEIGHTS
 from worldmodel.envs import Environment, make_env_of_file
 from worldmodel.files import keep_row, read_rows
 from worldmodel.models.imagination import Imagination
+from worldmodel.planners import of_kind
 from worldmodel.progress import Progress
 from worldmodel.rollout import plan_seeds
 from worldmodel.structs import Latent, at
@@ -51,12 +52,13 @@ class Budget:
     iterations: int
     horizon: int
     elites: int
-    more: Mapping[str, object] = field(default_factory=dict)  # further settings of the planner
+    planning: Mapping[str, Any] = field(default_factory=dict)  # its settings that differ
 
-    def of(self, planner: PlannerConfig) -> PlannerConfig:
-        sizes = {name: getattr(self, name) for name in ("kind", "candidates", "iterations")}
-        sizes |= {"horizon": self.horizon, "elites": self.elites, **self.more}
-        return replace(planner, **sizes)
+    def of(self, config: Config) -> Config:
+        sizes = {name: getattr(self, name) for name in ("candidates", "iterations", "horizon")}
+        planner = replace(of_kind(self.kind, config.planner), elites=self.elites, **sizes)
+        planning = replace(config.planning, **self.planning)
+        return replace(config, planner=planner, planning=planning)
 
 
 BUDGETS = {
@@ -134,7 +136,7 @@ def followed(agent: Agent, belief: Latent) -> Tensor:
 
 def planning(agent: Agent, budget: Budget) -> Agent:
     """An agent of the same model with the planner of ``budget``."""
-    return Agent(agent.model, replace(agent.config, planner=budget.of(agent.config.planner)))
+    return Agent(agent.model, budget.of(agent.config))
 
 
 def summarise(episodes: Sequence[Episode]) -> Table:

@@ -19,8 +19,8 @@ def difference(agent: Agent, runner: Runner, steps: int, seed: int = 0) -> float
     larger still. Elites are not compared: of two candidates that are imagined to earn the same,
     rounding says which one comes first. The original plans in float32, as the graph does.
     """
-    planner = dataclasses.replace(agent.config.planner, precision="float32")
-    agent = Agent(agent.model, dataclasses.replace(agent.config, planner=planner))
+    planning = dataclasses.replace(agent.config.planning, precision="float32")
+    agent = Agent(agent.model, dataclasses.replace(agent.config, planning=planning))
     random = np.random.default_rng(seed)
     theirs, ours = agent.initial(), runner.initial()
     plan, last = None, None

@@ -19,6 +19,7 @@ from worldmodel.export.folder import write
 from worldmodel.export.graphs import record
 from worldmodel.export.pruning import pruned
 from worldmodel.export.runner import Runner
+from worldmodel.planners import of_kind
 from worldmodel.rollout import Evaluated, evaluate
 from worldmodel.structs import Episode
 
@@ -36,7 +37,7 @@ class Shown:
 
 def with_planner(agent: Agent, kind: str) -> Agent:
     """The same model, searched by another planner with the run's other settings."""
-    planner = dataclasses.replace(agent.config.planner, kind=cast(Any, kind))
+    planner = of_kind(kind, agent.config.planner)
     return Agent(agent.model, dataclasses.replace(agent.config, planner=planner))
 
 

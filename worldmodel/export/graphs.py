@@ -98,6 +98,7 @@ def record(agent: Agent) -> Graphs:
         "belief": {name: _constant(name, part) for name, part in latent.items()},
         "noise": {"observe": len(to_observe.noise), "plan": len(to_plan.noise)},
         "planner": dataclasses.asdict(agent.config.planner),
+        "planning": dataclasses.asdict(agent.config.planning),
     }
     return Graphs(observe, planned, about)
 

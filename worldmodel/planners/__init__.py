@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+from typing import get_args
+
 from worldmodel.checks import require
-from worldmodel.config import PlannerConfig
 from worldmodel.planners.candidates import draw
 from worldmodel.planners.categorical import CategoricalCEM
 from worldmodel.planners.cem import CEM
@@ -29,81 +31,49 @@ __all__ = [
     "Gradient",
     "Limits",
     "Planner",
+    "PlannerSettings",
     "Project",
     "Refined",
     "Shooting",
+    "beginning_at",
     "box",
-    "build",
-    "build_categorical",
     "draw",
     "ilqr",
+    "of_kind",
+    "over_choices",
 ]
+
+PlannerSettings = CEM | ICEM | MPPI | Shooting | Gradient
 
 CHOICES_FLOOR = 0.05  # share of the uniform distribution in a search over choices; not studied
 
 
-def build_categorical(config: PlannerConfig) -> Planner:
-    """For actions that are choices. The categorical search is the counterpart of cem and mppi; the
-    others' ideas need numbers between the choices."""
+def over_choices(planner: PlannerSettings) -> CategoricalCEM:
+    """The planner for actions that are choices: the categorical search is the counterpart of cem
+    and mppi. The others' ideas need numbers between the choices."""
     require(
-        config.kind in ("cem", "mppi"),
+        isinstance(planner, CEM | MPPI),
         "planner.kind: where an action is one of several choices, expected cem or mppi (both are"
-        f" then the cross-entropy method over choices), got {config.kind}",
+        f" then the cross-entropy method over choices), got {planner.kind}",
     )
     return CategoricalCEM(
-        horizon=config.horizon,
-        iterations=config.iterations,
-        candidates=config.candidates,
-        elites=config.elites,
+        horizon=planner.horizon,
+        iterations=planner.iterations,
+        candidates=planner.candidates,
+        elites=planner.elites,
         floor=CHOICES_FLOOR,
     )
 
 
-def build(config: PlannerConfig) -> Planner:
-    match config.kind:
-        case "cem":
-            return CEM(
-                horizon=config.horizon,
-                iterations=config.iterations,
-                candidates=config.candidates,
-                elites=config.elites,
-                initial_std=config.max_std,
-            )
-        case "mppi":
-            return MPPI(
-                horizon=config.horizon,
-                iterations=config.iterations,
-                candidates=config.candidates,
-                elites=config.elites,
-                temperature=config.temperature,
-                min_std=config.min_std,
-                max_std=config.max_std,
-            )
-        case "icem":
-            return ICEM(
-                horizon=config.horizon,
-                iterations=config.iterations,
-                candidates=config.candidates,
-                elites=config.elites,
-                initial_std=config.max_std,
-                noise_exponent=config.noise_exponent,
-                kept_share=config.kept_share,
-                decay=config.decay,
-                momentum=config.momentum,
-            )
-        case "shooting":
-            return Shooting(
-                horizon=config.horizon,
-                iterations=config.iterations,
-                candidates=config.candidates,
-                elites=config.elites,
-            )
-        case "gradient":
-            return Gradient(
-                horizon=config.horizon,
-                iterations=config.iterations,
-                candidates=config.candidates,
-                elites=config.elites,
-                initial_std=config.max_std,
-                rate=config.rate,
-            )
+def of_kind(kind: str, like: PlannerSettings) -> PlannerSettings:
+    """The planner of that kind with the numbers that it shares with ``like``."""
+    variants = {variant.kind: variant for variant in get_args(PlannerSettings)}
+    require(kind in variants, f"planner.kind: expected one of {', '.join(variants)}; got {kind!r}")
+    planner: PlannerSettings = variants[kind]()
+    shared = {f.name for f in fields(planner)} & {f.name for f in fields(like)} - {"kind"}
+    return replace(planner, **{name: getattr(like, name) for name in shared})
+
+
+def beginning_at(std: float, planner: PlannerSettings) -> PlannerSettings:
+    """The same search with another width at its beginning, where it has one."""
+    return planner if isinstance(planner, Shooting) else replace(planner, initial_std=std)

@@ -11,7 +11,7 @@ from torch import Tensor
 from worldmodel.structs import Score
 
 
-def admit(proposals: Tensor | None, start: Tensor, candidates: int) -> Tensor:
+def checked_proposals(proposals: Tensor | None, start: Tensor, candidates: int) -> Tensor:
     """[B, M, L, A], empty for None. An action that is not finite becomes that of ``start``."""
     batch, *action_shape = start.shape
     if proposals is None:
@@ -59,7 +59,7 @@ def in_time(
         yield candidates[:, begin : begin + size]
 
 
-def judge(score: Score, candidates: Tensor) -> Tensor:
+def evaluate(score: Score, candidates: Tensor) -> Tensor:
     """[B, N, L, A] -> [B, N]: what is not finite becomes -inf, worse than all that is."""
     returns = score(candidates)
     if returns.shape != candidates.shape[:2]:
@@ -70,7 +70,7 @@ def judge(score: Score, candidates: Tensor) -> Tensor:
     return returns.masked_fill(~returns.isfinite(), -torch.inf)
 
 
-def judge_in_time(
+def evaluate_in_time(
     score: Score,
     candidates: Tensor,
     out_of_time: Callable[[], bool],
@@ -83,11 +83,11 @@ def judge_in_time(
     """
     returns = [] if known is None else [known]
     unknown = candidates if known is None else candidates[:, known.shape[1] :]
-    returns += [judge(score, part) for part in in_time(unknown, out_of_time, slice_size)]
+    returns += [evaluate(score, part) for part in in_time(unknown, out_of_time, slice_size)]
     return torch.cat(returns, 1)
 
 
-def elect(candidates: Tensor, returns: Tensor, elites: int) -> tuple[Tensor, Tensor]:
+def best_of(candidates: Tensor, returns: Tensor, elites: int) -> tuple[Tensor, Tensor]:
     """The best [B, K, L, A] and their returns [B, K], best first.
 
     Where only the first M of N candidates have returns [B, M], the best share of these is taken

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldmodel.planners.candidates import admit, draw, elect, judge_in_time
+from worldmodel.planners.candidates import best_of, checked_proposals, draw, evaluate_in_time
 from worldmodel.planners.planner import Project, unscored
 from worldmodel.structs import Score, Search
 
@@ -41,7 +41,7 @@ class CategoricalCEM:
         slice_size: int | None = None,
     ) -> Search:
         start = largest(start)
-        given = torch.cat([start[:, None], admit(proposals, start, self.candidates)], 1)
+        given = torch.cat([start[:, None], checked_proposals(proposals, start, self.candidates)], 1)
         given = largest(given)  # [B, 1 + M, L, A] the best so far, then the proposals
         uniform = 1 / start.shape[-1]
         probabilities = torch.full_like(start, uniform)  # [B, L, A]
@@ -55,8 +55,8 @@ class CategoricalCEM:
             pool = largest(probabilities[:, None] / noise)  # exactly a draw from the categorical
             pool[:, : given.shape[1]] = given
             candidates = project(pool)
-            scored = judge_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
-            elites, returns = elect(candidates, scored, self.elites)  # [B, K, L, A], [B, K]
+            scored = evaluate_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
+            elites, returns = best_of(candidates, scored, self.elites)  # [B, K, L, A], [B, K]
 
             found = returns[:, :1, None].isfinite()  # [B, 1, 1]
             fitted = elites.mean(1).lerp(torch.full_like(start, uniform), self.floor)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from worldmodel.planners.candidates import admit, draw, elect, judge_in_time
-from worldmodel.planners.planner import Project, unscored
+from worldmodel.checks import at_least, more_than
+from worldmodel.planners.gaussian_search import gaussian_search
+from worldmodel.planners.planner import Project, require_elites
 from worldmodel.structs import Score, Search
 
 
@@ -22,11 +24,15 @@ class CEM:
     mean. Proposals compete in every iteration with the return of the first.
     """
 
-    horizon: int
-    iterations: int
-    candidates: int
-    elites: int
-    initial_std: float
+    kind: Literal["cem"] = "cem"
+    horizon: Annotated[int, at_least(1)] = 6
+    iterations: Annotated[int, at_least(1)] = 3
+    candidates: Annotated[int, at_least(1)] = 64  # proposals included
+    elites: Annotated[int, at_least(1)] = 16
+    initial_std: Annotated[float, more_than(0)] = 0.3  # beside what a policy proposes
+
+    def check(self, path: str) -> None:
+        require_elites(self, path)
 
     def search(
         self,
@@ -39,25 +45,19 @@ class CEM:
         out_of_time: Callable[[], bool],
         slice_size: int | None = None,
     ) -> Search:
-        proposals = admit(proposals, start, self.candidates)
-        proposed = proposals.shape[1]
-        mean, std = start, torch.full_like(start, self.initial_std)  # [B, L, A]
-        pool = start.new_empty(len(start), self.candidates, *start.shape[1:])  # [B, N, L, A]
-        pool[:, :proposed] = proposals
-        known = start.new_empty(len(start), 0)  # [B, <= M] the proposals' returns, once scored
-        elites, returns = unscored(start, project)
-        done = 0
-        for _ in range(self.iterations):
-            if out_of_time():
-                break
-            draw(pool[:, proposed:], generators).mul_(std[:, None]).add_(mean[:, None])
-            candidates = project(pool)
-            scored = judge_in_time(score, candidates, out_of_time, slice_size, known)  # [B, M]
-            known = scored[:, :proposed]
-            elites, returns = elect(candidates, scored, self.elites)  # [B, K, L, A], [B, K]
+        return gaussian_search(
+            self,
+            refit,
+            score,
+            start,
+            proposals=proposals,
+            generators=generators,
+            project=project,
+            out_of_time=out_of_time,
+            slice_size=slice_size,
+        )
 
-            found = returns[:, :1, None].isfinite()  # [B, 1, 1]
-            std = torch.where(found, elites.std(1, correction=0), std)
-            mean = torch.where(found, elites.mean(1), mean)
-            done += scored.shape[1] == candidates.shape[1]
-        return Search(project(mean[:, None])[:, 0], returns.mean(1), elites, done)
+
+def refit(elites: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and population standard deviation [B, L, A] of elites [B, K, L, A]."""
+    return elites.mean(1), elites.std(1, correction=0)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from worldmodel.planners.candidates import admit, draw, elect, in_time, judge
-from worldmodel.planners.planner import Planner, Project, unscored
+from worldmodel.checks import at_least, more_than
+from worldmodel.planners.candidates import best_of, checked_proposals, draw, evaluate, in_time
+from worldmodel.planners.planner import Planner, Project, require_elites, unscored
 from worldmodel.structs import Score, Search
 
 # Adam's usual numbers (Kingma and Ba 2015).
@@ -28,12 +30,16 @@ class Gradient:
     under ``inference_mode``: torch cannot differentiate through such tensors.
     """
 
-    horizon: int
-    iterations: int
-    candidates: int
-    elites: int
-    initial_std: float
-    rate: float
+    kind: Literal["gradient"] = "gradient"
+    horizon: Annotated[int, at_least(1)] = 6
+    iterations: Annotated[int, at_least(1)] = 3
+    candidates: Annotated[int, at_least(1)] = 64  # proposals included
+    elites: Annotated[int, at_least(1)] = 16
+    initial_std: Annotated[float, more_than(0)] = 0.3  # beside what a policy proposes
+    rate: Annotated[float, more_than(0)] = 0.1  # about one step, in the actions' own unit
+
+    def check(self, path: str) -> None:
+        require_elites(self, path)
 
     def search(
         self,
@@ -48,7 +54,9 @@ class Gradient:
     ) -> Search:
         with torch.inference_mode(mode=False), torch.no_grad():
             start = start.clone()  # out of a caller's inference mode
-            given = torch.cat([start[:, None], admit(proposals, start, self.candidates)], 1)
+            given = torch.cat(
+                [start[:, None], checked_proposals(proposals, start, self.candidates)], 1
+            )
             pool = start.new_empty(len(start), self.candidates, *start.shape[1:])  # [B, N, L, A]
             draw(pool[:, given.shape[1] :], generators).mul_(self.initial_std).add_(start[:, None])
             pool[:, : given.shape[1]] = given
@@ -83,7 +91,7 @@ class Gradient:
                     break
                 done += 1
             if is_scored:
-                elites, returns = elect(best_places, best, self.elites)  # [B, K, L, A], [B, K]
+                elites, returns = best_of(best_places, best, self.elites)  # [B, K, L, A], [B, K]
             found = returns[:, :1, None].isfinite()  # [B, 1, 1]
             actions = torch.where(found, elites[:, 0], project(start[:, None])[:, 0])
             return Search(actions, returns.mean(1), elites, done)
@@ -97,7 +105,7 @@ def climb(score: Score, places: Tensor, project: Project) -> tuple[Tensor, Tenso
     """
     with torch.enable_grad():
         places = places.detach().requires_grad_()
-        returns = judge(score, project(places))
+        returns = evaluate(score, project(places))
         if not returns.requires_grad:
             raise ValueError(
                 "score: its returns have no gradient by the actions; the gradient planner needs"

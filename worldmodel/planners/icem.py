@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from worldmodel.planners.candidates import admit, draw, elect, judge_in_time
-from worldmodel.planners.planner import Project, unscored
+from worldmodel.checks import at_least, between, more_than
+from worldmodel.planners.candidates import best_of, checked_proposals, draw, evaluate_in_time
+from worldmodel.planners.planner import Project, require_elites, unscored
 from worldmodel.structs import Score, Search
 
 
@@ -18,7 +20,7 @@ class ICEM:
     """CEM with the five changes of Pinneri et al. 2020 (arXiv 2008.06389).
 
     - Noise has power 1 / frequency ** noise_exponent along the look-ahead: 0 is white, 2 wanders.
-    - ``kept_share`` of the elites compete again; being scored anew, luck does not last.
+    - The share ``elites_kept`` of the elites competes again; being scored anew, luck does not last.
     - Each iteration draws ``decay`` times as many candidates, but never fewer than two an elite.
     - The mean itself is a candidate in the last iteration.
     - The answer is the best candidate. Proposals compete in the first iteration and stay if elite;
@@ -27,15 +29,20 @@ class ICEM:
     ``momentum`` is the share of the old mean and standard deviation in the new ones.
     """
 
-    horizon: int
-    iterations: int
-    candidates: int
-    elites: int
-    initial_std: float
-    noise_exponent: float
-    kept_share: float
-    decay: float
-    momentum: float
+    kind: Literal["icem"] = "icem"
+    horizon: Annotated[int, at_least(1)] = 6
+    iterations: Annotated[int, at_least(1)] = 3
+    candidates: Annotated[int, at_least(1)] = 64  # proposals included
+    elites: Annotated[int, at_least(1)] = 16
+    initial_std: Annotated[float, more_than(0)] = 0.3  # beside what a policy proposes
+    noise_exponent: Annotated[float, at_least(0)] = 2.0  # 0 is white noise
+    elites_kept: Annotated[float, between(0, 1)] = 0.3  # the share that competes again
+    # The candidates of an iteration over those of the one before.
+    decay: Annotated[float, between(0.01, 1)] = 0.8
+    momentum: Annotated[float, between(0, 1)] = 0.1  # of the mean
+
+    def check(self, path: str) -> None:
+        require_elites(self, path)
 
     def search(
         self,
@@ -48,8 +55,10 @@ class ICEM:
         out_of_time: Callable[[], bool],
         slice_size: int | None = None,
     ) -> Search:
-        given = admit(proposals, start, self.candidates)  # [B, .., L, A] those that are not drawn
-        kept = round(self.kept_share * self.elites)
+        given = checked_proposals(
+            proposals, start, self.candidates
+        )  # [B, .., L, A] those that are not drawn
+        kept = round(self.elites_kept * self.elites)
         colour = colouring(start, self.noise_exponent)  # [L, L]
         mean, std = start, torch.full_like(start, self.initial_std)  # [B, L, A]
         noise = start.new_empty(len(start), self.candidates, *start.shape[1:])  # [B, N, L, A]
@@ -65,8 +74,8 @@ class ICEM:
             fresh = colour @ draw(fresh, generators)
             fresh = fresh.mul_(std[:, None]).add_(mean[:, None])
             candidates = project(torch.cat([given, fresh], 1))
-            scored = judge_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
-            elites, returns = elect(candidates, scored, self.elites)  # [B, K, L, A], [B, K]
+            scored = evaluate_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
+            elites, returns = best_of(candidates, scored, self.elites)  # [B, K, L, A], [B, K]
 
             found = returns[:, :1, None].isfinite()  # [B, 1, 1]
             std = torch.where(found, elites.std(1, correction=0).lerp(std, self.momentum), std)

@@ -86,7 +86,9 @@ class Limits:
         # so much less that no rounding of a sum goes over the limit
         change = (change - torch.finfo(start.dtype).eps).clamp(min=0.0)
         if not self.bounds_change:
-            return lambda candidates: lean(candidates, low[:, :, None], high[:, :, None])
+            return lambda candidates: clamp_with_slope(
+                candidates, low[:, :, None], high[:, :, None]
+            )
         if last is None:
             raise ValueError(
                 "limits: max_change needs the action that was done last;"
@@ -100,22 +102,22 @@ class Limits:
             for wished in candidates.unbind(2):  # [B, N, A]
                 lowest = torch.maximum(low, before - change)
                 highest = torch.minimum(high, before + change)
-                before = lean(wished, lowest, highest)
+                before = clamp_with_slope(wished, lowest, highest)
                 rows.append(before)
             return torch.stack(rows, 2)
 
         return project
 
 
-def lean(wished: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+def clamp_with_slope(wished: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
     """``wished`` between the limits, which broadcast to it."""
     if not wished.requires_grad:
         return wished.clamp(lowest, highest)
     lowest, highest = lowest.expand_as(wished), highest.expand_as(wished)
-    return _Lean.apply(wished, lowest, highest)  # type: ignore[no-untyped-call, no-any-return]
+    return _ClampWithSlope.apply(wished, lowest, highest)  # type: ignore[no-untyped-call, no-any-return]
 
 
-class _Lean(torch.autograd.Function):
+class _ClampWithSlope(torch.autograd.Function):
     """A clamp for climbing: a slope that pushes against a limit moves the limit.
 
     Where one action is held by the change allowed from the one before, it is the one before that

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from worldmodel.planners.candidates import admit, draw, elect, judge_in_time
-from worldmodel.planners.planner import Project, unscored
+from worldmodel.checks import at_least, more_than, require
+from worldmodel.planners.gaussian_search import gaussian_search
+from worldmodel.planners.planner import Project, require_elites
 from worldmodel.structs import Score, Search
 
 
@@ -22,18 +24,28 @@ class MPPI:
     A higher temperature listens more to the best, in the score's own unit. Of a score whose returns
     lie hundreds apart only the best candidate is heard; CEM and iCEM rank, whatever the unit.
 
-    Proposals compete in every iteration with the return of the first; the standard deviation stays
-    in [min_std, max_std] and begins at the upper end. Returns the weighted mean (TD-MPC2 draws one
-    of the elites by weight).
+    Proposals compete in every iteration with the return of the first; the standard deviation begins
+    at ``initial_std`` and stays in [min_std, initial_std]. Returns the weighted mean (TD-MPC2 draws
+    one of the elites by weight).
     """
 
-    horizon: int
-    iterations: int
-    candidates: int
-    elites: int
-    temperature: float
-    min_std: float
-    max_std: float
+    kind: Literal["mppi"] = "mppi"
+    horizon: Annotated[int, at_least(1)] = 6
+    iterations: Annotated[int, at_least(1)] = 3
+    candidates: Annotated[int, at_least(1)] = 64  # proposals included
+    elites: Annotated[int, at_least(1)] = 16
+    initial_std: Annotated[float, more_than(0)] = 0.3  # beside what a policy proposes
+    min_std: Annotated[float, more_than(0)] = 0.1
+    # How sharply returns weigh the elites, in the score's own unit.
+    temperature: Annotated[float, more_than(0)] = 0.5
+
+    def check(self, path: str) -> None:
+        require_elites(self, path)
+        require(
+            self.min_std <= self.initial_std,
+            f"{path}.min_std: expected at most {path}.initial_std = {self.initial_std},"
+            f" got {self.min_std}",
+        )
 
     def search(
         self,
@@ -46,28 +58,21 @@ class MPPI:
         out_of_time: Callable[[], bool],
         slice_size: int | None = None,
     ) -> Search:
-        proposals = admit(proposals, start, self.candidates)
-        proposed = proposals.shape[1]
-        mean, std = start, torch.full_like(start, self.max_std)  # [B, L, A]
-        pool = start.new_empty(len(start), self.candidates, *start.shape[1:])  # [B, N, L, A]
-        pool[:, :proposed] = proposals
-        known = start.new_empty(len(start), 0)  # [B, <= M] the proposals' returns, once scored
-        elites, returns = unscored(start, project)
-        done = 0
-        for _ in range(self.iterations):
-            if out_of_time():
-                break
-            draw(pool[:, proposed:], generators).mul_(std[:, None]).add_(mean[:, None])
-            candidates = project(pool)
-            scored = judge_in_time(score, candidates, out_of_time, slice_size, known)  # [B, M]
-            known = scored[:, :proposed]
-            elites, returns = elect(candidates, scored, self.elites)  # [B, K, L, A], [B, K]
+        return gaussian_search(
+            self,
+            self.refit,
+            score,
+            start,
+            proposals=proposals,
+            generators=generators,
+            project=project,
+            out_of_time=out_of_time,
+            slice_size=slice_size,
+        )
 
-            found = returns[:, :1, None].isfinite()  # [B, 1, 1]
-            weights = (self.temperature * (returns - returns[:, :1])).softmax(1)[:, :, None, None]
-            centre = (weights * elites).sum(1)  # [B, L, A]
-            spread = (weights * (elites - centre[:, None]).square()).sum(1).sqrt()
-            std = torch.where(found, spread.clamp(self.min_std, self.max_std), std)
-            mean = torch.where(found, centre, mean)
-            done += scored.shape[1] == candidates.shape[1]
-        return Search(project(mean[:, None])[:, 0], returns.mean(1), elites, done)
+    def refit(self, elites: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted mean and standard deviation [B, L, A] of elites [B, K, L, A]."""
+        weights = (self.temperature * (returns - returns[:, :1])).softmax(1)[:, :, None, None]
+        mean = (weights * elites).sum(1)  # [B, L, A]
+        std = (weights * (elites - mean[:, None]).square()).sum(1).sqrt()
+        return mean, std.clamp(self.min_std, self.initial_std)

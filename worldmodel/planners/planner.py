@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from worldmodel.checks import require
 from worldmodel.structs import Score, Search
 
 Project = Callable[[Tensor], Tensor]
@@ -57,3 +58,18 @@ def box(candidates: Tensor) -> Tensor:
 def unscored(start: Tensor, project: Project) -> tuple[Tensor, Tensor]:
     """Elites [B, 1, L, A] and returns [B, 1] before anything was scored."""
     return project(start[:, None]), start.new_full((len(start), 1), torch.nan)
+
+
+class HasElites(Protocol):
+    @property
+    def candidates(self) -> int: ...
+    @property
+    def elites(self) -> int: ...
+
+
+def require_elites(planner: HasElites, path: str) -> None:
+    require(
+        planner.elites <= planner.candidates,
+        f"{path}.elites: expected at most {path}.candidates = {planner.candidates},"
+        f" got {planner.elites}",
+    )

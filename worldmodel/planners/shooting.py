@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from worldmodel.planners.candidates import admit, draw, elect, judge_in_time
-from worldmodel.planners.planner import Project, unscored
+from worldmodel.checks import at_least
+from worldmodel.planners.candidates import best_of, checked_proposals, draw, evaluate_in_time
+from worldmodel.planners.planner import Project, require_elites, unscored
 from worldmodel.structs import Score, Search
 
 
@@ -21,10 +23,14 @@ class Shooting:
     the best are remembered, so several iterations are one large one in portions.
     """
 
-    horizon: int
-    iterations: int
-    candidates: int
-    elites: int
+    kind: Literal["shooting"] = "shooting"
+    horizon: Annotated[int, at_least(1)] = 6
+    iterations: Annotated[int, at_least(1)] = 3
+    candidates: Annotated[int, at_least(1)] = 64  # proposals included
+    elites: Annotated[int, at_least(1)] = 16
+
+    def check(self, path: str) -> None:
+        require_elites(self, path)
 
     def search(
         self,
@@ -37,7 +43,7 @@ class Shooting:
         out_of_time: Callable[[], bool],
         slice_size: int | None = None,
     ) -> Search:
-        given = torch.cat([start[:, None], admit(proposals, start, self.candidates)], 1)
+        given = torch.cat([start[:, None], checked_proposals(proposals, start, self.candidates)], 1)
         pool = start.new_empty(len(start), self.candidates, *start.shape[1:])  # [B, N, L, A]
         elites, best = unscored(start, project)  # [B, K, L, A], [B, K]
         done = 0
@@ -48,10 +54,10 @@ class Shooting:
             if not done:
                 pool[:, : given.shape[1]] = given
             candidates = project(pool)
-            scored = judge_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
+            scored = evaluate_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
             seen = torch.cat([elites, candidates[:, : scored.shape[1]]], 1)
             returns = torch.cat([best.masked_fill(best.isnan(), -torch.inf), scored], 1)
-            elites, best = elect(seen, returns, self.elites)
+            elites, best = best_of(seen, returns, self.elites)
             done += scored.shape[1] == candidates.shape[1]
         found = best[:, :1, None].isfinite()  # [B, 1, 1]
         actions = torch.where(found, elites[:, 0], project(start[:, None])[:, 0])

@@ -1,0 +1,72 @@
+"""The loop of the planners that refit one Gaussian for each action to the best candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from worldmodel.planners.candidates import best_of, checked_proposals, draw, evaluate_in_time
+from worldmodel.planners.planner import Project, unscored
+from worldmodel.structs import Score, Search
+
+Refit = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Elites [B, K, L, A] and their returns [B, K], best first -> mean and std [B, L, A]."""
+
+
+class Sizes(Protocol):
+    """What the loop asks of the planner."""
+
+    @property
+    def iterations(self) -> int: ...
+    @property
+    def candidates(self) -> int: ...
+    @property
+    def elites(self) -> int: ...
+    @property
+    def initial_std(self) -> float: ...
+
+
+def gaussian_search(
+    sizes: Sizes,
+    refit: Refit,
+    score: Score,
+    start: Tensor,
+    *,
+    proposals: Tensor | None,
+    generators: Sequence[torch.Generator],
+    project: Project,
+    out_of_time: Callable[[], bool],
+    slice_size: int | None,
+) -> Search:
+    """Draw, evaluate and refit, as often as ``sizes`` says; the mean is the answer.
+
+    Proposals are scored in the first iteration and compete in each later one with that return. A
+    row whose candidates all have returns that are not finite keeps its mean and std.
+    """
+    proposals = checked_proposals(proposals, start, sizes.candidates)
+    proposed = proposals.shape[1]
+    mean, std = start, torch.full_like(start, sizes.initial_std)  # [B, L, A]
+    pool = start.new_empty(len(start), sizes.candidates, *start.shape[1:])  # [B, N, L, A]
+    pool[:, :proposed] = proposals
+    known = start.new_empty(len(start), 0)  # [B, <= M] the proposals' returns, once scored
+    elites, returns = unscored(start, project)
+    done = 0
+    for _ in range(sizes.iterations):
+        if out_of_time():
+            break
+        # Draw the candidates that are no proposals, and evaluate all.
+        draw(pool[:, proposed:], generators).mul_(std[:, None]).add_(mean[:, None])
+        candidates = project(pool)
+        scored = evaluate_in_time(score, candidates, out_of_time, slice_size, known)  # [B, M]
+        known = scored[:, :proposed]
+
+        # Refit to the best.
+        elites, returns = best_of(candidates, scored, sizes.elites)  # [B, K, L, A], [B, K]
+        found = returns[:, :1, None].isfinite()  # [B, 1, 1]
+        fitted_mean, fitted_std = refit(elites, returns)
+        mean, std = torch.where(found, fitted_mean, mean), torch.where(found, fitted_std, std)
+        done += scored.shape[1] == candidates.shape[1]
+    return Search(project(mean[:, None])[:, 0], returns.mean(1), elites, done)
