@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError
 from worldmodel.config import Config
 from worldmodel.models import build
+from worldmodel.models.layers import Layers
+from worldmodel.models.older_weights import with_todays_names
 from worldmodel.structs import Spec
 
 
@@ -102,3 +105,35 @@ def test_weights_of_another_model_are_refused_by_name(packed: Path) -> None:
     beside.write_text(json.dumps(about))
     with pytest.raises(ConfigError, match="does not fit this version"):
         model_file.read(packed)
+
+
+def test_every_large_matrix_that_is_learned_is_stored_in_eight_bits(tmp_path: Path) -> None:
+    config, path = Config(), tmp_path / "agent.safetensors"
+    model = build(config.model, Spec((64, 64, 3), 2))
+    model_file.write(path, model, config, {})
+    stored = safetensors.torch.load_file(path)
+    for name, weights in model.named_parameters():
+        if not name.startswith("value.") and weights.ndim > 1 and weights.numel() >= 1024:
+            assert stored[name].dtype == torch.int8, name
+    assert stored["pixels.mean"].dtype == torch.float16
+
+
+@pytest.mark.parametrize("layers", ["normed", "plain"])
+def test_a_filter_from_inside_the_dynamics_gets_todays_names(tiny: Config, layers: Layers) -> None:
+    model = build(replace(tiny.model, layers=layers), Spec((64, 64, 3), 2))
+    weights = model.state_dict()
+    older = {name: w for name, w in weights.items() if not name.startswith("posterior.")}
+    halves = [weights["posterior.of_context"], weights["posterior.of_embed"]]
+    older["dynamics.posterior.0.0.weight"] = torch.cat(halves, 1)
+    if layers == "plain":
+        older["dynamics.posterior.0.0.bias"] = weights["posterior.bias"]
+    for kind in ("weight", "bias"):
+        older[f"dynamics.posterior.1.{kind}"] = weights[
+            f"posterior.rest.{2 if layers == 'normed' else 1}.{kind}"
+        ]
+        if layers == "normed":
+            older[f"dynamics.posterior.0.1.{kind}"] = weights[f"posterior.rest.0.{kind}"]
+    renamed = with_todays_names(older)
+    assert renamed.keys() == weights.keys()
+    assert all(torch.equal(renamed[name], w) for name, w in weights.items())
+    assert with_todays_names(weights).keys() == weights.keys()

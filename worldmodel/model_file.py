@@ -25,6 +25,7 @@ from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError
 from worldmodel.config import Config
 from worldmodel.models import WorldModel, build
+from worldmodel.models.older_weights import with_todays_names
 from worldmodel.quantise import quantised, restored
 from worldmodel.structs import Spec
 
@@ -46,10 +47,11 @@ class ModelFile:
 
 def write(path: Path, model: WorldModel, config: Config, about: Mapping[str, Any]) -> None:
     """Write ``path`` and its JSON. ``about``: whatever a person should know; JSON."""
+    learned = dict(model.named_parameters())
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         if not name.startswith(FAST):
-            tensors |= _smaller(name, tensor.detach().float().cpu())
+            tensors |= _smaller(name, tensor.detach().float().cpu(), name in learned)
     content = safetensors.torch.save(tensors)
     written = {
         "format": FORMAT,
@@ -76,7 +78,7 @@ def read(path: Path) -> ModelFile:
         )
     config = checks.read(Config(), about["settings"])
     model = build(config.model, Spec.described(about))
-    weights = _larger(safetensors.torch.load(content))
+    weights = with_todays_names(_larger(safetensors.torch.load(content)))
     slow = {name: tensor for name, tensor in weights.items() if name.startswith(SLOW)}
     weights |= {FAST + name.removeprefix(SLOW): tensor for name, tensor in slow.items()}
     try:
@@ -101,9 +103,12 @@ def read_about(path: Path) -> dict[str, Any]:
     return about
 
 
-def _smaller(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """Store a matrix or a convolution [R, ...] as int8 and scales [R], all else as float16."""
-    if tensor.ndim < 2 or tensor.numel() < SMALLEST or not name.endswith("weight"):
+def _smaller(name: str, tensor: Tensor, is_learned: bool) -> dict[str, Tensor]:
+    """Store a matrix or a convolution [R, ...] as int8 and scales [R], all else as float16.
+
+    The mean image is not learned and stays in float16.
+    """
+    if tensor.ndim < 2 or tensor.numel() < SMALLEST or not is_learned:
         return {name: tensor.to(torch.float16).contiguous()}
     integers, scale = quantised(tensor.numpy(), axis=0)
     return {
