@@ -165,9 +165,12 @@ DEFECTS = {
     "reset: image: expected uint8 .*float32": always(image=np.zeros((4, 6, 3), np.float32)),
     "image: expected uint8 .*4, 6": always(image=np.zeros((4, 6), np.uint8)),
     "image: expected a numpy array, got list": always(image=[0]),
-    "image changes its shape": later(image=np.zeros((32, 32, 3), np.uint8)),
+    r"image: expected uint8 \[16, 16, 3\], got uint8 \[32": later(
+        image=np.zeros((32, 32, 3), np.uint8)
+    ),
     "expected reward 0 in the first row, got 2": always(reward=2.0),
     "reward: expected a finite number, got nan": later(reward=float("nan")),
+    "reward: expected a number that float32 can hold, got 1e\\+300": later(reward=1e300),
     "reward: expected one number": later(reward=np.zeros(2)),
     "discount: expected 0 to 1, got 1.5": later(discount=1.5),
     "discount: expected 0 to 1, got nan": later(discount=float("nan")),

@@ -222,11 +222,14 @@ class Broken(Painter):
             image = image / np.float32(255)
         if self.defect == "nan":
             reward = float("nan")
+        if self.defect == "huge":
+            reward = 1e300
         return Step(image, reward, 7.0 if self.defect == "discount" else 1.0, row.is_last)
 
 
 COMPLAINTS = {
     "nan": "reward: expected a finite number, got nan",
+    "huge": r"reward: expected a number that float32 can hold, got 1e\+300",
     "shape": r"image: expected uint8 \[16, 16, 3\], got uint8 \[8, 16, 3\]",
     "dtype": r"image: expected uint8 \[16, 16, 3\], got float32",
     "discount": "discount: expected 0 to 1, got 7.0",

@@ -69,7 +69,9 @@ def test_vectors_stand_in_the_row_that_they_were_felt_in() -> None:
 DEFECTS: dict[str, Callable[[Felt, int], Felt]] = {
     "joints: expected finite numbers": lambda felt, time: felt | {"joints": np.full(2, np.nan)},
     r"joints: expected numbers \[V\]": lambda felt, time: felt | {"joints": np.ones((2, 1))},
-    "vectors change from .*torque": lambda felt, time: felt if time < 2 else {"joints": np.ones(2)},
+    "vectors: expected .*torque.* as in the first row": lambda felt, time: (
+        felt if time < 2 else {"joints": np.ones(2)}
+    ),
     "vectors: image is the image's own name": lambda felt, time: felt | {"image": np.ones(2)},
 }
 

@@ -45,6 +45,41 @@ class Step:
         return {"image": self.image, **self.vectors} if self.vectors else self.image
 
 
+LARGEST = float(np.finfo(np.float32).max)  # what an episode stores is float32
+
+
+def wrong_row(row: Step, first: Step | None = None) -> list[str]:
+    """A sentence for each reason why a row cannot be learned from; none where it can.
+
+    ``first``: the first row of the same episode, whose shapes the others must keep.
+    """
+    wrong = []
+    image, reward = row.image, row.reward
+    if not isinstance(image, np.ndarray):
+        wrong.append(f"image: expected a numpy array, got {type(image).__name__}")
+    elif image.dtype != np.uint8 or image.ndim != 3 or (first and image.shape != first.image.shape):
+        expected = list(first.image.shape) if first else "[H, W, C]"
+        wrong.append(f"image: expected uint8 {expected}, got {image.dtype} {list(image.shape)}")
+    if np.ndim(reward) > 0:
+        wrong.append(f"reward: expected one number, got shape {np.shape(reward)}")
+    elif not np.isfinite(reward):
+        wrong.append(f"reward: expected a finite number, got {reward}")
+    elif abs(reward) > LARGEST:
+        wrong.append(f"reward: expected a number that float32 can hold, got {reward}")
+    if not 0 <= row.discount <= 1:
+        wrong.append(f"discount: expected 0 to 1, got {row.discount}")
+    sizes, got = ({n: np.shape(v) for n, v in r.vectors.items()} for r in (first or row, row))
+    if got != sizes:
+        wrong.append(f"vectors: expected {sizes} as in the first row, got {got}")
+    for name, felt in row.vectors.items():
+        vector = np.asarray(felt)
+        if vector.ndim != 1 or not np.issubdtype(vector.dtype, np.number):
+            wrong.append(f"{name}: expected numbers [V], got {vector.dtype} {vector.shape}")
+        elif not np.isfinite(vector).all():
+            wrong.append(f"{name}: expected finite numbers, got {vector.tolist()}")
+    return wrong
+
+
 @dataclass(frozen=True)
 class Spec:
     """What a body senses and can do: all that a model must know of an environment."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from worldmodel.agent import Agent
 from worldmodel.envs import Environment, adopt
 from worldmodel.rollout.noise import Noise, wandering
-from worldmodel.structs import Episode, Spec, Step
+from worldmodel.structs import Episode, Spec, Step, wrong_row
 
 ATTEMPTS = 3  # bad episodes in a row that end a run
 IN_STEP = 5  # episodes at most that are played at once, each in an environment of its own
@@ -168,23 +168,9 @@ def _check_fit(row: Step, spec: Spec) -> None:
 
 def _check(row: Step, before: Sequence[Step]) -> None:
     """Raise if a row cannot be learned from."""
-    first = before[0] if before else row
-    shape = first.image.shape
-    if row.image.dtype != np.uint8 or row.image.ndim != 3 or row.image.shape != shape:
-        expected = list(shape) if before else "[H, W, C]"
-        raise BadEpisodeError(
-            f"image: expected uint8 {expected}, got {row.image.dtype} {list(row.image.shape)}"
-        )
-    sizes, got = ({name: v.shape for name, v in r.vectors.items()} for r in (first, row))
-    if got != sizes:
-        raise BadEpisodeError(f"vectors: expected {sizes} as in the first row, got {got}")
-    for name, vector in row.vectors.items():
-        if not np.isfinite(vector).all():
-            raise BadEpisodeError(f"{name}: expected finite numbers, got {vector.tolist()}")
-    if not np.isfinite(row.reward):
-        raise BadEpisodeError(f"reward: expected a finite number, got {row.reward}")
-    if not 0 <= row.discount <= 1:
-        raise BadEpisodeError(f"discount: expected 0 to 1, got {row.discount}")
+    wrong = wrong_row(row, before[0] if before else None)
+    if wrong:
+        raise BadEpisodeError("; ".join(wrong))
 
 
 def retry(
