@@ -23,7 +23,7 @@ from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.models import WorldModel, build
 from worldmodel.pace import Pace
-from worldmodel.robot import Answer, Controller, Guard, InlineWorker, Mind, ProcessWorker, Row
+from worldmodel.robot import Answer, Controller, Guard, InlineWorker, Pilot, ProcessWorker, Row
 from worldmodel.structs import Plan, Spec, at, leaves
 
 LOW, HIGH, CHANGE = np.array([-2.0, 0.1]), np.array([2.0, 7.3]), np.array([0.3, 1.1])
@@ -790,7 +790,7 @@ def test_a_million_steps_let_nothing_through() -> None:
         any_drive(seed, steps=50_000)
 
 
-# ---------------------------------------------------------------- the mind
+# ---------------------------------------------------------------- the pilot
 
 
 @pytest.fixture
@@ -904,7 +904,7 @@ def test_rows_at_once_are_believed_like_rows_one_by_one(agent: Agent) -> None:
     seen = images(1, 4)
     action = np.array([0.3, -0.6], np.float32)
     rows = [Row(n, action if n else None, image) for n, image in enumerate(seen)]
-    once = Mind(agent).consume(rows).actions
+    once = Pilot(agent).consume(rows).actions
     belief = agent.initial()
     for row in rows:
         told = agent.no_action() if row.action is None else row.action
@@ -915,13 +915,13 @@ def test_rows_at_once_are_believed_like_rows_one_by_one(agent: Agent) -> None:
 def test_a_row_without_an_image_is_imagined(agent: Agent) -> None:
     first, last = images(2, 2)
     action = np.array([0.3, -0.6], np.float32)
-    mind = Mind(agent)
-    assert mind.consume([Row(0, None, first), Row(1, action, None)]).actions is None
-    mind.consume([Row(2, action, last)])
+    pilot = Pilot(agent)
+    assert pilot.consume([Row(0, None, first), Row(1, action, None)]).actions is None
+    pilot.consume([Row(2, action, last)])
     belief = agent.observe(agent.initial(), agent.no_action(), first)
     dynamics, told = agent.model.dynamics, torch.as_tensor(action)[None]
     imagined = at(dynamics.imagine(dynamics.remember(at(belief, None), told), None), 0)
-    believed = mind._belief.features  # type: ignore[union-attr]
+    believed = pilot._belief.features  # type: ignore[union-attr]
     torch.testing.assert_close(believed, agent.observe(imagined, action, last).features)
     skipped = agent.observe(belief, action, last).features
     assert (believed - skipped).abs().max() > 1e-3
@@ -929,10 +929,12 @@ def test_a_row_without_an_image_is_imagined(agent: Agent) -> None:
 
 def test_a_row_that_begins_forgets_what_was_before(agent: Agent) -> None:
     first, last = images(3, 2)
-    mind = Mind(agent)
-    mind.consume([Row(0, None, first)])
-    answer = mind.consume([Row(1, None, last, begins=True)])
-    np.testing.assert_array_equal(answer.actions, Mind(agent).consume([Row(1, None, last)]).actions)
+    pilot = Pilot(agent)
+    pilot.consume([Row(0, None, first)])
+    answer = pilot.consume([Row(1, None, last, begins=True)])
+    np.testing.assert_array_equal(
+        answer.actions, Pilot(agent).consume([Row(1, None, last)]).actions
+    )
 
 
 def test_the_last_plan_is_shifted_by_all_rows_since(agent: Agent) -> None:
@@ -944,12 +946,12 @@ def test_the_last_plan_is_shifted_by_all_rows_since(agent: Agent) -> None:
             return super().plan(belief, previous=previous, **given)
 
     told: list[Plan | None] = []
-    mind = Mind(Listening(agent.model, agent.config))
+    pilot = Pilot(Listening(agent.model, agent.config))
     rows = [Row(number, None, image) for number, image in enumerate(images(4, 9))]
-    previous.append(mind.consume(rows[:1]).actions)
-    previous.append(mind.consume(rows[1:2]).actions)
-    mind.consume(rows[2:5])
-    mind.consume(rows[5:9])
+    previous.append(pilot.consume(rows[:1]).actions)
+    previous.append(pilot.consume(rows[1:2]).actions)
+    pilot.consume(rows[2:5])
+    pilot.consume(rows[5:9])
     assert told[0] is None
     assert told[3] is None  # four rows of four: nothing is left
     assert told[1] is not None
@@ -959,15 +961,15 @@ def test_the_last_plan_is_shifted_by_all_rows_since(agent: Agent) -> None:
 
 
 def test_a_belief_that_broke_is_not_kept(agent: Agent) -> None:
-    mind = Mind(agent)
+    pilot = Pilot(agent)
     rows = [Row(number, None, image) for number, image in enumerate(images(5, 3))]
-    mind.consume(rows[:1])
-    for part in (leaves(mind._belief)["deter"], mind._plan.actions):  # type: ignore[union-attr]
+    pilot.consume(rows[:1])
+    for part in (leaves(pilot._belief)["deter"], pilot._plan.actions):  # type: ignore[union-attr]
         part.fill_(math.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mind.consume(rows[1:2])
-    answer = mind.consume(rows[2:])
+        pilot.consume(rows[1:2])
+    answer = pilot.consume(rows[2:])
     assert answer.actions is not None
     assert np.isfinite(answer.actions).all()
 
@@ -1212,13 +1214,13 @@ def test_a_planner_without_time_to_search_answers_with_the_policy(
     model: WorldModel, tiny: Config
 ) -> None:
     agent = Agent(model.requires_grad_(False), tiny)
-    mind = Mind(agent, deadline_ms=1000.0)
+    pilot = Pilot(agent, deadline_ms=1000.0)
     row = Row(0, None, np.zeros(agent.model.spec.image, np.uint8))
     agent.pace = Pace(8, slice_s=60.0, proposing_s=60.0)
-    answer = mind.consume([row])
+    answer = pilot.consume([row])
     assert answer.is_finite
     assert answer.actions is not None
-    np.testing.assert_allclose(answer.actions[0], agent.act(mind._belief), atol=1e-5)  # type: ignore[arg-type]
+    np.testing.assert_allclose(answer.actions[0], agent.act(pilot._belief), atol=1e-5)  # type: ignore[arg-type]
     agent.pace = Pace(8, slice_s=60.0, proposing_s=60.0, following_s=60.0)
-    assert mind.consume([row]).actions is None
-    assert mind._belief is not None
+    assert pilot.consume([row]).actions is None
+    assert pilot._belief is not None

@@ -2,15 +2,17 @@
 
 from worldmodel.robot.controller import Controller
 from worldmodel.robot.guard import Guard
+from worldmodel.robot.messages import Answer, Row, Worker
+from worldmodel.robot.pilot import InlineWorker, Pilot
+from worldmodel.robot.process import ProcessWorker
 from worldmodel.robot.senses import Seen, Senses
-from worldmodel.robot.worker import Answer, InlineWorker, Mind, ProcessWorker, Row, Worker
 
 __all__ = [
     "Answer",
     "Controller",
     "Guard",
     "InlineWorker",
-    "Mind",
+    "Pilot",
     "ProcessWorker",
     "Row",
     "Seen",

@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from worldmodel.agent import Agent
 from worldmodel.robot.clock import Clock
 from worldmodel.robot.guard import Guard
+from worldmodel.robot.messages import Answer, Row, Worker
+from worldmodel.robot.process import ProcessWorker
 from worldmodel.robot.senses import FAULTS, Seen, Senses
-from worldmodel.robot.worker import Answer, ProcessWorker, Row, Worker
 
 Rung = Literal["plan", "shifted", "hold", "stop"]
 RUNGS: tuple[Rung, ...] = ("plan", "shifted", "hold", "stop")

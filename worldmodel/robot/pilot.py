@@ -1,0 +1,171 @@
+"""The pilot: an agent that keeps its own belief and plan, and answers rows in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from worldmodel.agent import Agent
+from worldmodel.planners import Limits
+from worldmodel.robot.messages import Answer, Row
+from worldmodel.structs import Latent, Plan, at
+
+
+class Pilot:
+    """An agent with its belief and its plan, one row after the other.
+
+    ``limits`` hold inside the search. Their change is counted from the newest row's action, or
+    where that is unknown from their own ``last``.
+    """
+
+    def __init__(
+        self, agent: Agent, deadline_ms: float | None = None, limits: Limits | None = None
+    ) -> None:
+        if agent.model.spec.has_choices:
+            raise ValueError(
+                f"agent: its actions are one of {agent.model.spec.action_size} choices, which have"
+                " no low, high or max_change; a Controller is for motors, so call"
+                " agent.plan(belief, deadline_ms=...) in a loop of your own"
+            )
+        self.agent = agent
+        self.deadline_ms = deadline_ms  # of a whole answer; the search gets what observing leaves
+        self.limits = limits
+        self._belief: Latent | None = None
+        self._plan: Plan | None = None
+        self._rows_since_plan = 0
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        return tuple(self.agent.model.spec.image)
+
+    @property
+    def vector_sizes(self) -> dict[str, int]:
+        return dict(self.agent.model.spec.vectors)
+
+    @property
+    def action_size(self) -> int:
+        return int(self.agent.no_action().shape[-1])
+
+    def consume(self, rows: Sequence[Row]) -> Answer:
+        """Believe every row, then plan if the newest brought an image. Never raises."""
+        begun = time.perf_counter()
+        number = rows[-1].number
+        try:
+            for row in rows:
+                self._believe(row)
+            if self._belief is None or rows[-1].image is None:
+                return Answer(number, None)
+            if not torch.isfinite(self._belief.features).all():
+                raise ValueError("belief: expected finite numbers, as broken weights do not give")
+            left = None
+            if self.deadline_ms is not None:
+                left = max(0.0, self.deadline_ms - (time.perf_counter() - begun) * 1e3)
+            plan = self.agent.plan(
+                self._belief,
+                previous=self._shifted(),
+                seed=number,
+                deadline_ms=left,
+                limits=self._limits_after(rows[-1].action),
+            )
+            if plan.origin == "previous":  # no time to choose at all: the last plan is the last
+                return Answer(number, None)
+            actions = plan.actions.detach().cpu().numpy().astype(np.float32)
+            value = float(plan.value) if plan.origin == "search" else 0.0  # a policy names none
+            answer = Answer(number, actions, value)
+        except Exception as error:  # whatever the planner throws; the controller counts it
+            self._forget()
+            return Answer(number, None, error=f"{type(error).__name__}: {error}")
+        self._plan = plan
+        self._rows_since_plan = 0
+        if not answer.is_finite:
+            self._forget()  # neither this plan nor perhaps the belief may live on
+        return answer
+
+    def warm_up(self) -> None:
+        """Make the first, slow calls before anybody waits. Raises what the agent does."""
+        deadline_ms, self.deadline_ms = self.deadline_ms, None
+        still = {name: np.zeros(size, np.float32) for name, size in self.vector_sizes.items()}
+        row = Row(0, None, np.zeros(self.image_shape, np.uint8), vectors=still)
+        for _ in range(2):
+            answer = self.consume([row])
+            if answer.error is not None:
+                raise RuntimeError(answer.error)
+            if answer.actions is None or not answer.is_finite:
+                raise RuntimeError("plan: expected finite numbers, as broken weights do not give")
+        self._forget()
+        self.agent.warm_up()
+        self.deadline_ms = deadline_ms
+
+    def _limits_after(self, action: NDArray[np.float32] | None) -> Limits | None:
+        limits = self.limits
+        return limits if limits is None or action is None else limits.after(action)
+
+    def _believe(self, row: Row) -> None:
+        if row.begins:
+            self._forget()
+        self._rows_since_plan += 1
+        action = self.agent.no_action() if row.action is None else row.action
+        observation = row.observation
+        if observation is not None:
+            belief = self.agent.initial() if self._belief is None else self._belief
+            self._belief = self.agent.observe(belief, action, observation)
+        elif self._belief is not None:
+            self._belief = self._imagine(self._belief, action)
+
+    @torch.no_grad()
+    def _imagine(self, belief: Latent, action: NDArray[np.float32]) -> Latent:
+        actions = torch.as_tensor(action, device=self.agent.device)[None, None]  # [1, 1, A]
+        ahead = self.agent.model.imagine(at(belief, None), actions, None)
+        return at(ahead, (0, 0))
+
+    def _shifted(self) -> Plan | None:
+        """The last plan as it was one row ago: the agent shifts by one row itself."""
+        plan = self._plan
+        if plan is None or self._rows_since_plan >= len(plan.actions):
+            return None
+        missed = self._rows_since_plan - 1
+        return replace(plan, actions=plan.actions[missed:], elites=plan.elites[:, missed:])
+
+    def _forget(self) -> None:
+        self._belief = self._plan = None
+        self._rows_since_plan = 0
+
+
+class InlineWorker:
+    """Plans in this process, inside ``hand_over``: a planner that hangs here hangs the caller."""
+
+    def __init__(self, agent: Agent, limits: Limits | None = None) -> None:
+        self._pilot = Pilot(agent, limits=limits)
+        self._pilot.warm_up()
+        self._answers: list[Answer] = []
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        return self._pilot.image_shape
+
+    @property
+    def vector_sizes(self) -> dict[str, int]:
+        return self._pilot.vector_sizes
+
+    @property
+    def action_size(self) -> int:
+        return self._pilot.action_size
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {}
+
+    def hand_over(self, row: Row) -> None:
+        self._answers.append(self._pilot.consume([row]))
+
+    def answers(self, number: int, wait_s: float) -> list[Answer]:
+        answers, self._answers = self._answers, []
+        return answers
+
+    def close(self) -> None:
+        pass

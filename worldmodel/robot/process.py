@@ -1,0 +1,251 @@
+"""A pilot in a process of its own, which the control loop never waits for longer than it wants."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+
+import torch
+
+from worldmodel import processes
+from worldmodel.agent import Agent
+from worldmodel.machine import cores
+from worldmodel.planners import Limits
+from worldmodel.robot.messages import Answer, Row
+from worldmodel.robot.pilot import Pilot
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0  # before a process that failed is replaced; doubling
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What a process says first: it is ready for rows of these sizes."""
+
+    image_shape: tuple[int, ...]
+    vector_sizes: dict[str, int]
+    action_size: int
+
+
+class ProcessWorker:
+    """A worker that plans in a process of its own and replaces it when it dies or hangs.
+
+    A thread beside the control loop does all that can block: it starts the process, sends rows,
+    waits for answers. The control loop itself only appends a row and takes what has come, and it
+    kills a process that owes an answer for too long; that wakes the thread wherever it stood.
+
+    ``agent`` is an agent, of which the process gets a copy as it is now, or a function without
+    arguments that makes one in the process, as ``functools.partial(worldmodel.load, run)`` does.
+    """
+
+    def __init__(
+        self,
+        agent: Agent | Callable[[], Agent],
+        *,
+        deadline_ms: float | None,
+        patience_s: float,
+        start_s: float,
+        most_rows: int,
+        limits: Limits | None = None,
+    ) -> None:
+        self._make = (
+            partial(_return_agent, copy.deepcopy(agent)) if isinstance(agent, Agent) else agent
+        )
+        self._deadline_ms = deadline_ms
+        self._limits = limits
+        self._patience_s = patience_s  # how long it may owe an answer
+        self._start_s = start_s  # how long it may take to begin
+        self._most_rows = most_rows
+        self._changed = threading.Condition()  # guards all that follows
+        self._rows: deque[Row] = deque()
+        self._answers: list[Answer] = []
+        self._process: BaseProcess | None = None
+        self._ready: _Ready | None = None
+        self._failure: str | None = None  # of the last process that ended
+        self._owed_at = float("inf")  # when the process must have answered
+        self._awaited = -1  # the newest row that the process has, while it owes an answer
+        self._is_killed = False
+        self._is_closed = False
+        self._counts = dict.fromkeys(("died", "hung", "restarted", "dropped_rows"), 0)
+        self._thread = threading.Thread(
+            target=self._supervise, name="worldmodel-planner", daemon=True
+        )
+        self._thread.start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._failure, timeout=start_s)
+            ready, failure = self._ready, self._failure
+        if ready is None:
+            self.close()
+            raise RuntimeError(
+                f"planner: its process did not begin: {failure or f'no sign of it in {start_s} s'}"
+            )
+        self._about: _Ready = ready
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        return self._about.image_shape
+
+    @property
+    def vector_sizes(self) -> dict[str, int]:
+        return self._about.vector_sizes
+
+    @property
+    def action_size(self) -> int:
+        return self._about.action_size
+
+    @property
+    def counts(self) -> dict[str, int]:
+        with self._changed:
+            return dict(self._counts)
+
+    def hand_over(self, row: Row) -> None:
+        with self._changed:
+            if time.monotonic() > self._owed_at and not self._is_killed:
+                self._kill()
+                self._counts["hung"] += 1
+            self._rows.append(row)
+            if len(self._rows) > self._most_rows:
+                self._rows.popleft()
+                self._counts["dropped_rows"] += 1
+                self._rows[0] = replace(self._rows[0], begins=True)
+            if self._awaited < 0 and self._ready is not None:
+                self._awaited = row.number
+                self._changed.notify_all()
+
+    def answers(self, number: int, wait_s: float) -> list[Answer]:
+        with self._changed:
+            if wait_s > 0:  # only for an answer to this row: one to an older row is no reason
+                self._changed.wait_for(lambda: self._awaited != number, timeout=wait_s)
+            answers, self._answers = self._answers, []
+            return answers
+
+    def close(self) -> None:
+        with self._changed:
+            self._is_closed = True
+            self._kill()
+            self._changed.notify_all()
+        self._thread.join(timeout=10.0)
+
+    def _kill(self) -> None:
+        self._is_killed = True
+        if self._process is not None:
+            self._process.kill()
+
+    def _supervise(self) -> None:
+        """Run one process after the other, in a thread."""
+        pause_s = FIRST_PAUSE_S
+        while not self._is_closed:
+            connection: Connection | None = None
+            try:
+                connection = self._start()
+                self._await_ready(connection.recv())
+                while rows := self._take():
+                    connection.send(rows)
+                    self._publish(connection.recv())
+                    pause_s = FIRST_PAUSE_S
+            except Exception as error:  # of whatever kind: this process is of no more use
+                failure = f"{type(error).__name__}: {error}" if str(error) else ""
+            else:
+                failure = "closed"
+            if connection is not None:
+                connection.close()
+            self._clean_up(failure)
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_closed, timeout=pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _start(self) -> Connection:
+        process, ours = processes.start(
+            _work, self._make, self._deadline_ms, self._limits, name="worldmodel-planner"
+        )
+        with self._changed:
+            self._process = process
+            self._is_killed = False
+            self._owed_at = time.monotonic() + self._start_s
+            if self._is_closed:
+                self._kill()
+        return ours
+
+    def _await_ready(self, ready: _Ready | str) -> None:
+        if isinstance(ready, str):
+            raise RuntimeError(ready)
+        with self._changed:
+            self._ready = ready
+            self._owed_at = float("inf")
+            self._changed.notify_all()
+
+    def _take(self) -> list[Row]:
+        """Wait for rows and take them all; none once this is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._rows or self._is_closed)
+            if self._is_closed:
+                return []
+            rows = list(self._rows)
+            self._rows.clear()
+            self._awaited = rows[-1].number
+            self._owed_at = time.monotonic() + self._patience_s
+            return rows
+
+    def _publish(self, answer: Answer) -> None:
+        with self._changed:
+            self._answers.append(answer)
+            del self._answers[: -self._most_rows]  # nobody asks any more
+            self._awaited = -1
+            self._owed_at = float("inf")
+            self._changed.notify_all()
+
+    def _clean_up(self, failure: str) -> None:
+        with self._changed:
+            process, self._process = self._process, None  # from here on nobody can kill it
+            is_ours, self._is_killed = self._is_killed, False
+            self._ready = None
+            self._awaited = -1
+            self._owed_at = float("inf")
+            self._changed.notify_all()
+        code: int | None = None
+        if process is not None:
+            code = processes.stop(process)
+            if code is not None:
+                process.close()
+        with self._changed:
+            self._failure = failure or (
+                f"it ended with exit code {code}; is the script guarded by"
+                " if __name__ == '__main__'?"
+            )
+            if not self._is_closed:
+                self._counts["died"] += not is_ours
+                self._counts["restarted"] += 1
+            self._changed.notify_all()
+
+
+def _return_agent(agent: Agent) -> Agent:
+    return agent
+
+
+def _work(
+    connection: Connection,
+    make: Callable[[], Agent],
+    deadline_ms: float | None,
+    limits: Limits | None,
+) -> None:
+    """Run the planning process until the other side closes the connection."""
+    torch.set_num_threads(max(1, cores() - 1))  # one core is the loop's
+    try:
+        try:
+            pilot = Pilot(make(), deadline_ms, limits)
+            pilot.warm_up()
+            ready = _Ready(pilot.image_shape, pilot.vector_sizes, pilot.action_size)
+        except Exception as error:
+            connection.send(f"{type(error).__name__}: {error}")
+            return
+        connection.send(ready)
+        while True:
+            connection.send(pilot.consume(connection.recv()))
+    except (EOFError, OSError):
+        return
