@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import copy
 import ctypes
 import functools
 import itertools
 import math
 import os
+import pickle
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -1077,6 +1079,15 @@ def test_a_planner_that_goes_wrong_is_survived_down_the_ladder_and_up_again(
     if mood == "raises":
         assert controller.last_error == "ZeroDivisionError: by a planner"
     assert controller.counts["own_error"] == 0
+
+
+def test_an_agent_that_has_planned_can_be_copied_to_a_process(agent: Agent) -> None:
+    belief = agent.initial()
+    expected = agent.plan(belief).actions
+    for copied in (copy.deepcopy(agent), pickle.loads(pickle.dumps(agent))):
+        assert torch.equal(copied.plan(belief).actions, expected)
+        assert copied.model is not agent.model
+        assert copied._quick.model is copied.model
 
 
 def test_a_process_plans_as_this_one_would(agent: Agent) -> None:

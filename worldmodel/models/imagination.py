@@ -33,6 +33,10 @@ class Imagination:
         self._weights: list[Tensor] = []
         self._copy()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, or another process, packs weights anew: oneDNN's layout cannot be copied."""
+        return Imagination, (self.model, self.dtype)
+
     def refresh(self) -> Imagination:
         """Itself, of the model as it is now.
 
