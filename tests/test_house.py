@@ -22,7 +22,7 @@ FLOORS = [
     {"structs", "checks", "video", "columns", "machine", "pace", "processes", "surprise"},
     {"models", "planners", "planning"},
     {"config"},
-    {"envs", "replay", "log", "progress", "published"},
+    {"envs", "replay", "log", "progress", "published", "local_page"},
     {"losses", "agent"},
     {"rollout"},
     {

@@ -23,10 +23,11 @@ from tests.conftest import TINY
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
 from worldmodel.config import Config
+from worldmodel.local_page import HOST
 from worldmodel.log import THUMBNAIL, Journal
 from worldmodel.report import visualize_run
 from worldmodel.run_folder import load
-from worldmodel.watch import HOST, Watch, in_another_process, newest_checkpoint
+from worldmodel.watch import Watch, in_another_process, newest_checkpoint
 
 
 class Drawer:
@@ -164,13 +165,13 @@ def test_the_page_is_told_steps_and_score(tmp_path: Path) -> None:
         assert json.loads(ask("/now")[1])["where"] == where
 
 
-def test_the_film_of_the_last_evaluation_is_shown_once_it_is_there(tmp_path: Path) -> None:
+def test_the_video_of_the_last_evaluation_is_shown_once_it_is_there(tmp_path: Path) -> None:
     with watching(tmp_path, Drawer()) as (_, ask):
-        assert json.loads(ask("/now")[1])["film"] == ""
-        assert ask("/film.gif")[0] == 404
+        assert json.loads(ask("/now")[1])["video"] == ""
+        assert ask("/video.gif")[0] == 404
         (tmp_path / THUMBNAIL).write_bytes(b"GIF89a")
-        assert json.loads(ask("/now")[1])["film"] != ""
-        assert ask("/film.gif?3") == (200, "GIF89a")
+        assert json.loads(ask("/now")[1])["video"] != ""
+        assert ask("/video.gif?3") == (200, "GIF89a")
 
 
 @pytest.mark.parametrize(
@@ -247,7 +248,7 @@ def test_a_port_in_use_names_another(tmp_path: Path) -> None:
             Watch(tmp_path, port, Drawer())
     with pytest.raises(ConfigError, match=r"port: .*0-65535.*--port"):
         Watch(tmp_path, 70000, Drawer())
-    Watch(tmp_path, port, Drawer())._server.server_close()  # free again at once
+    Watch(tmp_path, port, Drawer())._page._server.server_close()  # free again at once
 
 
 def test_the_command_ends_cleanly_when_interrupted(tmp_path: Path) -> None:
@@ -313,7 +314,7 @@ def test_a_run_that_trains_is_followed_and_nothing_torn_is_ever_served(
         visualize_run(load(run), run, folder)
         return folder / "report.html"
 
-    told, reports, films = [], set(), set()
+    told, reports, videos = [], set(), set()
     with watching(run, draw) as (watch, ask):
         is_over = threading.Event()
         follower = threading.Thread(target=watch.follow, args=(is_over.is_set,))
@@ -326,7 +327,7 @@ def test_a_run_that_trains_is_followed_and_nothing_torn_is_ever_served(
                 assert time.monotonic() < give_up, told[-1]
                 told.append(json.loads(ask("/now")[1])["state"])
                 reports.add(ask("/report.html"))
-                films.add(ask("/film.gif"))
+                videos.add(ask("/video.gif"))
                 last = newest_checkpoint(run) or ""
                 time.sleep(0.05)
         finally:
@@ -339,7 +340,9 @@ def test_a_run_that_trains_is_followed_and_nothing_torn_is_ever_served(
     for status, report in reports:
         assert status == 200
         assert "no report yet" in report or report.endswith("</html>\n")
-    assert {status for status, _ in films} == {404, 200}
-    assert all(film.startswith("GIF89a") for status, film in films if status == 200)
-    assert all(film.endswith(";") for status, film in films if status == 200)  # a GIF's last byte
+    assert {status for status, _ in videos} == {404, 200}
+    assert all(video.startswith("GIF89a") for status, video in videos if status == 200)
+    assert all(
+        video.endswith(";") for status, video in videos if status == 200
+    )  # a GIF's last byte
     assert "score" in where

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -24,6 +25,9 @@ def start(work: Callable[..., None], *args: Any, name: str) -> tuple[BaseProcess
     """
     ours, theirs = CONTEXT.Pipe()
     process = CONTEXT.Process(target=_run, args=(work, theirs, *args), name=name, daemon=True)
+    resource_tracker.ensure_running()  # starting it would lift the block that follows
+    # inherited: Ctrl-C in a terminal reaches the new process also before it can ignore it
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()
     except BaseException:
@@ -31,6 +35,7 @@ def start(work: Callable[..., None], *args: Any, name: str) -> tuple[BaseProcess
         raise
     finally:
         theirs.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     return process, ours
 
 

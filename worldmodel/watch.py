@@ -1,112 +1,39 @@
-"""The report of a run that grows, as a page on this computer that follows it.
+"""Serve the report of a run as a page on this computer, and draw it again as the run goes on.
 
-The report is drawn again, in a folder of its own, whenever there is a newer checkpoint; nothing is
-ever written into the run. The page asks every few seconds whether there is a newer one, and shows
-it where the reader was.
+The report is drawn into a temporary folder whenever the run has a newer checkpoint; nothing is
+written into the run. The page asks every few seconds whether there is a newer report, and keeps the
+reader's place in it.
 
-Another process draws. Drawing holds threads and an ffmpeg that no interrupt reaches; a process is
-killed at once, whatever it does.
+Another process draws. Drawing uses threads and ffmpeg, which no interrupt reaches; a process can be
+killed at any time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import html
 import json
-import multiprocessing
 import os
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 
-from worldmodel.checks import ConfigError
+from worldmodel import processes
+from worldmodel.local_page import Content, LocalPage
 from worldmodel.log import EVALUATIONS, METRICS, THUMBNAIL, read_evaluations, read_metrics
+from worldmodel.report.page import POLICY
+from worldmodel.report.templates import render
 
-HOST = "127.0.0.1"  # this computer alone: a run is nobody else's business
-PORT = 8420
 LOOK_S = 2.0  # between two looks at the run
-ANSWER_S = 0.1  # the server asks this often whether it shall end
 REST = 3.0  # times as long as it was drawn, a report stands: training beside it needs the cores
+HTML = "text/html; charset=utf-8"
 
 Draw = Callable[[Path], Path]
 """Writes the run's report into a folder; the path of its page. Raises where there is none yet."""
-
-PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<link rel="icon" href="data:,">
-<style>
-:root {{ color-scheme: light dark; }}
-html, body {{ height: 100%; margin: 0; }}
-body {{ display: flex; flex-direction: column; font: 15px/1.5 system-ui, sans-serif; }}
-header {{ display: flex; flex-wrap: wrap; gap: .2rem 1rem; align-items: center;
-  padding: .5rem 1rem; border-bottom: 1px solid #8884; }}
-header img {{ height: 3rem; max-width: 60vw; object-fit: cover; object-position: left;
-  image-rendering: pixelated; border-radius: .3rem; }}
-#state {{ opacity: .7; }}
-iframe {{ flex: 1; border: 0; width: 100%; }}
-</style>
-</head>
-<body>
-<header><img id="film" alt="" hidden><b>{title}</b><span id="where"></span><span id="state"></span>
-</header>
-<iframe id="report" title="the report"></iframe>
-<noscript>This page needs JavaScript to follow the run; <a href="report.html">the report</a> does
-not.</noscript>
-<script>
-const part = name => document.getElementById(name);
-let drawn = -1, filmed = "";
-function show(now) {{
-  part("where").textContent = now.where;
-  part("state").textContent = now.state;
-  if (now.film !== filmed) {{
-    filmed = now.film;
-    part("film").hidden = !filmed;
-    if (filmed) part("film").src = "film.gif?" + encodeURIComponent(filmed);
-  }}
-  if (now.drawn === drawn) return;
-  drawn = now.drawn;
-  const frame = part("report"), top = frame.contentWindow.scrollY;
-  frame.addEventListener("load", () => frame.contentWindow.scrollTo(0, top), {{ once: true }});
-  frame.src = "report.html?" + drawn;
-}}
-async function look() {{
-  try {{
-    show(await (await fetch("now")).json());
-  }} catch (error) {{
-    part("state").textContent = "worldmodel watch has ended; this is the last report it drew";
-  }}
-  setTimeout(look, 2000);
-}}
-look();
-</script>
-</body>
-</html>
-"""
-
-EMPTY = """\
-<!doctype html>
-<meta charset="utf-8">
-<title>no report yet</title>
-<style>:root { color-scheme: light dark } body { font: 17px system-ui, sans-serif; margin: 3rem }
-</style>
-<p>No report yet: the run's first checkpoint brings one.</p>
-"""
 
 
 @dataclass(frozen=True)
@@ -116,7 +43,7 @@ class Now:
     where: str = ""
     state: str = "looking at the run"
     drawn: int = 0  # reports so far
-    film: str = ""  # changes with the film of the last evaluation; empty without one
+    video: str = ""  # changes with the video of the last evaluation; empty without one
 
 
 class Watch:
@@ -135,26 +62,17 @@ class Watch:
         self._draw = draw
         self._seen = ""  # the checkpoint that the report is of
         self._took_s: float | None = None  # to draw the last report
-        self._report = EMPTY.encode()
+        self._report = render("no_report.html").encode()
         self.now = Now()
         self._take_what_is_there()
-        try:
-            self._server = _Server((HOST, port), self._handler())
-        except (OSError, OverflowError) as error:
-            reason = str(error)
-            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-                reason = f"{port} is in use, perhaps by another watch"
-            raise ConfigError(f"port: {reason}; choose another: --port {_other(port)}") from error
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(ANSWER_S,), daemon=True
-        )
+        self._page = LocalPage(port, self._answer)
 
     @property
     def address(self) -> str:
-        return f"http://{HOST}:{self._server.server_address[1]}"
+        return self._page.address
 
     def __enter__(self) -> Watch:
-        self._thread.start()
+        self._page.__enter__()
         return self
 
     def __exit__(
@@ -163,8 +81,7 @@ class Watch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._page.__exit__(kind, error, trace)
 
     def follow(self, is_over: Callable[[], bool] = lambda: False) -> None:
         """Look, and draw, again and again."""
@@ -199,6 +116,8 @@ class Watch:
         newest = newest_checkpoint(self._run)
         try:
             page = self._run / "report" / "report.html"
+            if not page.is_file():
+                return
             written = page.stat().st_mtime
             self._report = page.read_bytes()
             saved = (self._run / "checkpoints" / (newest or "")).stat().st_mtime
@@ -211,7 +130,7 @@ class Watch:
 
     def _told(self) -> Now:
         """With what the run says at this moment, also while a report is being drawn."""
-        return replace(self.now, where=self._where(), film=self._film())
+        return replace(self.now, where=self._where(), video=self._video())
 
     def _where(self) -> str:
         """Steps, time and score, as far as the run has told."""
@@ -230,56 +149,25 @@ class Watch:
                 words.append(f"score {sum(returns) / len(returns):.1f} at {scores[-1].env_steps:,}")
         return ", ".join(words) or "nothing was learned yet"
 
-    def _film(self) -> str:
+    def _video(self) -> str:
         try:
             return str((self._run / THUMBNAIL).stat().st_mtime_ns)
         except OSError:
             return ""
 
-    def _answer(self, path: str) -> tuple[str, bytes] | None:
-        """Kind and content."""
+    def _answer(self, path: str) -> Content | None:
         match path:
             case "/" | "/index.html":
-                title = html.escape(f"worldmodel watch {self._run}")
-                return "text/html; charset=utf-8", PAGE.format(title=title).encode()
+                page = render("watch.html", title=f"worldmodel watch {self._run}")
+                return Content(HTML, page.encode())
             case "/now":
-                return "application/json", json.dumps(vars(self._told())).encode()
-            case "/report.html":
-                return "text/html; charset=utf-8", self._report
-            case "/film.gif":
+                return Content("application/json", json.dumps(vars(self._told())).encode())
+            case "/report.html":  # perhaps the run's own, which somebody else may have written
+                return Content(HTML, self._report, POLICY)
+            case "/video.gif":
                 with contextlib.suppress(OSError):
-                    return "image/gif", (self._run / THUMBNAIL).read_bytes()
+                    return Content("image/gif", (self._run / THUMBNAIL).read_bytes())
         return None
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        watch = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                # a page elsewhere that rebinds its name to this address asks for that name
-                host = self.headers.get("Host", "").rpartition(":")[0]
-                answer = watch._answer(self.path.partition("?")[0])
-                if host not in (HOST, "localhost") or answer is None:
-                    self.send_error(HTTPStatus.NOT_FOUND)
-                    return
-                kind, content = answer
-                self.send_response(HTTPStatus.OK)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(content)))
-                self.send_header("Cache-Control", "no-store")
-                self.end_headers()
-                with contextlib.suppress(ConnectionError):  # the reader has left
-                    self.wfile.write(content)
-
-            def log_message(self, format: str, *values: object) -> None:
-                """The screen is for the run."""
-
-        return Handler
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True  # an open page does not keep it from ending
-    allow_reuse_address = True
 
 
 def in_another_process(draw: Callable[[Path], None]) -> Draw:
@@ -289,22 +177,16 @@ def in_another_process(draw: Callable[[Path], None]) -> Draw:
     """
 
     def draw_there(folder: Path) -> Path:
-        context = multiprocessing.get_context("spawn")
-        here, there = context.Pipe(duplex=False)
-        process = context.Process(target=_draw, args=(draw, folder, there), daemon=True)
+        process, connection = processes.start(_draw, draw, folder, name="worldmodel report")
         try:
-            _start_deaf(process)
-            there.close()  # so that its end is noticed
-            try:
-                complaint: str = here.recv()
-            except EOFError:
-                process.join()
-                complaint = f"the process that drew it ended with {process.exitcode}"
+            complaint: str = connection.recv()
+        except EOFError:
+            complaint = f"the process that drew it ended with {processes.stop(process, 1.0)}"
         finally:
             if process.is_alive() and process.pid is not None:
                 _kill(process.pid)
-                process.join()
-            here.close()
+            processes.stop(process)
+            connection.close()
         if complaint:
             raise RuntimeError(complaint)
         return folder / "report.html"
@@ -312,27 +194,17 @@ def in_another_process(draw: Callable[[Path], None]) -> Draw:
     return draw_there
 
 
-def _start_deaf(process: BaseProcess) -> None:
-    """It begins with SIGINT blocked: Ctrl-C in a terminal is for the process that waits."""
-    resource_tracker.ensure_running()  # where it starts, it lifts the block
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _draw(draw: Callable[[Path], None], folder: Path, there: Connection) -> None:
+def _draw(connection: Connection, draw: Callable[[Path], None], folder: Path) -> None:
     try:
         draw(folder)
     except (OSError, RuntimeError, ValueError) as error:
-        there.send(str(error) or type(error).__name__)
+        connection.send(str(error) or type(error).__name__)
     else:
-        there.send("")
+        connection.send("")
 
 
 def _kill(pid: int) -> None:
-    """A process and its descendants; without /proc the process alone, whose pipes end ffmpeg."""
+    """Kill a process and what it started; without /proc only the process: its pipes end ffmpeg."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)  # it starts no other meanwhile
         for children in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -348,7 +220,3 @@ def newest_checkpoint(run: Path) -> str | None:
         names = [path.name for path in (run / "checkpoints").iterdir() if path.name.isdecimal()]
         return max(names, key=int, default=None)
     return None
-
-
-def _other(port: int) -> int:
-    return port + 1 if 1 <= port < 65535 else PORT

@@ -14,7 +14,8 @@ from worldmodel import run_folder
 from worldmodel.cli.arguments import RunFolder, Trust, parse
 from worldmodel.cli.doors import require_run
 from worldmodel.cli.surroundings import one_thread
-from worldmodel.watch import PORT, Watch, in_another_process
+from worldmodel.local_page import PORT
+from worldmodel.watch import Watch, in_another_process
 
 
 def command(typed: list[str]) -> int:

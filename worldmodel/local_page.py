@@ -1,0 +1,104 @@
+"""A page on this computer: a server that answers programs on this computer and nobody else."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+
+from worldmodel.checks import ConfigError
+
+HOST = "127.0.0.1"  # not reachable from another computer: a run is private
+PORT = 8420
+END_S = 0.1  # the server looks this often whether it shall end
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a browser gets for a path."""
+
+    kind: str  # its media type
+    content: bytes
+    policy: str = ""  # a Content-Security-Policy for what was not written by this package
+
+
+Answer = Callable[[str], Content | None]
+"""The path of a request -> its content, or None where there is none."""
+
+
+class LocalPage:
+    """A server in a thread of its own::
+
+    with LocalPage(port, answer) as page:
+        print(page.address)
+    """
+
+    def __init__(self, port: int, answer: Answer) -> None:
+        """``port`` 0: a free one. ``answer`` is called in the server's threads."""
+        try:
+            self._server = _Server((HOST, port), _handler(answer))
+        except (OSError, OverflowError) as error:
+            reason = str(error)
+            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+                reason = f"{port} is in use, perhaps by another worldmodel command"
+            raise ConfigError(f"port: {reason}; choose another: --port {_other(port)}") from error
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(END_S,), daemon=True
+        )
+
+    @property
+    def address(self) -> str:
+        return f"http://{HOST}:{self._server.server_address[1]}"
+
+    def __enter__(self) -> LocalPage:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True  # an open page does not keep it from ending
+    allow_reuse_address = True
+
+
+def _handler(answer: Answer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            # A web page elsewhere can let its own name lead to this address (DNS rebinding). Its
+            # requests carry that name as their Host.
+            host = self.headers.get("Host", "").rpartition(":")[0]
+            answered = answer(self.path.partition("?")[0])
+            if host not in (HOST, "localhost") or answered is None:
+                self.send_error(HTTPStatus.NOT_FOUND)
+                return
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", answered.kind)
+            self.send_header("Content-Length", str(len(answered.content)))
+            self.send_header("Cache-Control", "no-store")
+            if answered.policy:
+                self.send_header("Content-Security-Policy", answered.policy)
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):  # the reader has left
+                self.wfile.write(answered.content)
+
+        def log_message(self, format: str, *values: object) -> None:
+            """Write nothing: the terminal is for the command."""
+
+    return Handler
+
+
+def _other(port: int) -> int:
+    return port + 1 if 1 <= port < 65535 else PORT
