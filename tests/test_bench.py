@@ -25,6 +25,7 @@ from worldmodel.models import WorldModel, build
 from worldmodel.models.fast.onednn import has_onednn
 from worldmodel.models.fast.packed import Product
 from worldmodel.models.imagination import Imagination
+from worldmodel.planners.gradient import Gradient
 from worldmodel.structs import Latent, Spec, each, repeat
 
 B, N, L, A = 2, 9, 5, 2
@@ -155,7 +156,7 @@ def test_a_product_does_without_onednn(after: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_gradient_planner_still_has_gradients(tiny: Config) -> None:
-    planner = dataclasses.replace(tiny.planner, kind="gradient")
+    planner = Gradient(horizon=4, iterations=2, candidates=8, elites=3)
     model = build(tiny.model, Spec((tiny.env.image_size, tiny.env.image_size, 3), A))
     agent = Agent(model, dataclasses.replace(tiny, planner=planner))
     assert agent.plan(agent.initial()).iterations == planner.iterations
@@ -166,8 +167,9 @@ def test_a_plan_in_bfloat16_is_near_that_in_float32(tiny: Config) -> None:
     torch.nn.init.normal_(model.reward.last.weight)  # type: ignore[union-attr, arg-type]
     plans = []
     for precision in ("float32", "bfloat16"):
-        planner = dataclasses.replace(tiny.planner, precision=precision, candidates=64, elites=32)
-        agent = Agent(model, dataclasses.replace(tiny, planner=planner))
+        planner = dataclasses.replace(tiny.planner, candidates=64, elites=32)
+        planning = dataclasses.replace(tiny.planning, precision=precision)
+        agent = Agent(model, dataclasses.replace(tiny, planner=planner, planning=planning))
         plans.append(agent.plan(agent.initial()).actions)
     assert (plans[0] - plans[1]).abs().max() < 0.2
 
