@@ -9,10 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.conftest import Painter
-from worldmodel.config import LoopConfig
-from worldmodel.envs import adopt
-from worldmodel.rollout import Noise
-from worldmodel.rollout.noise import SWELL_MEMORY, wandering
+from worldmodel.checks import read
+from worldmodel.config import Config
+from worldmodel.envs import Environment, adopt
+from worldmodel.models import WorldModel
+from worldmodel.rollout import Fleet, InlineCollector, Job, Noise
+from worldmodel.rollout.noise import SWELL_MEMORY, Disturb, wandering
 
 ROWS, EPISODES = 400, 60
 
@@ -59,9 +61,20 @@ def test_the_noise_follows_from_the_seed_alone() -> None:
     assert not np.array_equal(noises(noise, 1), noises(noise, 2))
 
 
-def test_the_settings_say_what_the_noise_is() -> None:
-    loop = LoopConfig(noise=0.1, noise_memory=0.2, noise_swell=0.7)
-    assert Noise.of(loop) == Noise(size=0.1, memory=0.2, swell=0.7)
+def test_the_settings_say_what_the_noise_is(
+    model: WorldModel, tiny: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = {"noise": 0.1, "noise_memory": 0.2, "noise_swell": 0.7}
+    disturbance, used = Noise.disturbance, list[Noise]()
+
+    def kept(self: Noise, env: Environment, seed: int) -> Disturb:
+        used.append(self)
+        return disturbance(self, env, seed)
+
+    monkeypatch.setattr(Noise, "disturbance", kept)
+    collector = InlineCollector(Fleet.of(adopt(Painter())), model, read(tiny, {"loop": loop}))
+    collector.begin(Job(0))
+    assert used == [Noise(size=0.1, memory=0.2, swell=0.7)]
 
 
 def test_no_noise_is_none() -> None:

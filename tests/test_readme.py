@@ -32,7 +32,7 @@ from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.models import build
 from worldmodel.robot import Controller
-from worldmodel.robot.controller import RUNGS
+from worldmodel.robot.controller import LEVELS
 from worldmodel.structs import Spec
 
 ROOT = Path(__file__).parents[1]
@@ -140,8 +140,8 @@ def drive_an_arm(script: Callable[[Trial], Iterator[None]]) -> tuple[Controller,
         f"{record.seconds:.0f} s, {record.images} images, {len(sent)} commands, gaps:"
         f" median {1e3 * np.median(gaps):.0f} ms, longest {1e3 * gaps.max():.0f} ms; {counts}"
     )
-    assert sum(counts[rung] for rung in RUNGS) == len(sent)
-    assert all(counts[rung] > 0 for rung in RUNGS)
+    assert sum(counts[level] for level in LEVELS) == len(sent)
+    assert all(counts[level] > 0 for level in LEVELS)
     assert counts["own_error"] == counts["bad_plan"] == counts["planner_error"] == 0
     return controller, record
 

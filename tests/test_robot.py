@@ -254,7 +254,7 @@ def test_limits_that_cannot_be_are_refused_by_name(
         Guard(low, high, change)
 
 
-# ---------------------------------------------------------------- the ladder, on a fake clock
+# ---------------------------------------------------------------- the levels, on a fake clock
 
 
 class Clock:
@@ -331,7 +331,7 @@ class Bench:
         return [(self.step(**given), self.controller.state)[1] for _ in range(steps)]
 
 
-def test_the_ladder_goes_down_rung_by_rung_and_is_counted() -> None:
+def test_the_levels_are_taken_one_after_the_other_and_is_counted() -> None:
     bench = Bench()
     went = [bench.step() for _ in range(3)]
     assert went == [[0.0, 0.0], [0.01, 0.01], [0.02, 0.02]]
@@ -343,7 +343,7 @@ def test_the_ladder_goes_down_rung_by_rung_and_is_counted() -> None:
     assert states == ["shifted"] * 2 + ["hold"] * 2 + ["stop"] * 4
     assert went == [0.03, 0.04, 0.04, 0.04, 0, 0, 0, 0]
     counts = bench.controller.counts
-    assert [counts[rung] for rung in ("plan", "shifted", "hold", "stop")] == [3, 2, 2, 4]
+    assert [counts[level] for level in ("plan", "shifted", "hold", "stop")] == [3, 2, 2, 4]
     assert counts["no_image"] == 8
     assert counts["died"] == 3  # what the worker counts is seen too
 
@@ -770,7 +770,7 @@ def any_drive(seed: int, steps: int) -> None:
             clock.now = before + period
             clock.wrong_by -= period + random.choice([0.01, 1.0, 3600.0])
     counts = controller.counts
-    assert sum(counts[rung] for rung in ("plan", "shifted", "hold", "stop")) == steps
+    assert sum(counts[level] for level in ("plan", "shifted", "hold", "stop")) == steps
     assert counts["own_error"] == 0
     if steps >= 5000:  # the drive has seen what it is there for
         assert not [name for name, count in counts.items() if not count and name != "own_error"]
@@ -1060,7 +1060,7 @@ def driven() -> Iterator[Drive]:
 
 
 @pytest.mark.parametrize("mood", MOODS[1:])
-def test_a_planner_that_goes_wrong_is_survived_down_the_ladder_and_up_again(
+def test_a_planner_that_goes_wrong_is_survived_down_to_stop_and_up_again(
     mood: str, driven: Drive
 ) -> None:
     controller = driven.controller
@@ -1069,8 +1069,8 @@ def test_a_planner_that_goes_wrong_is_survived_down_the_ladder_and_up_again(
     driven.seconds.clear()
     driven.states.clear()
     driven.until(lambda: controller.state == "stop", mood)
-    rungs = [rung for rung, _ in itertools.groupby(driven.states)]
-    assert rungs[-2:] == ["hold", "stop"]
+    levels = [level for level, _ in itertools.groupby(driven.states)]
+    assert levels[-2:] == ["hold", "stop"]
     assert max(driven.seconds) < 5.0  # the planner hangs for a thousand
     driven.until(lambda: controller.counts[COUNTED[mood]] > before[COUNTED[mood]], mood)
     driven.until_it_plans()

@@ -19,8 +19,8 @@ from worldmodel.robot.messages import Answer, Row, Worker
 from worldmodel.robot.process import ProcessWorker
 from worldmodel.robot.senses import FAULTS, Seen, Senses
 
-Rung = Literal["plan", "shifted", "hold", "stop"]
-RUNGS: tuple[Rung, ...] = ("plan", "shifted", "hold", "stop")
+Level = Literal["plan", "shifted", "hold", "stop"]
+LEVELS: tuple[Level, ...] = ("plan", "shifted", "hold", "stop")
 EVENTS = ("bad_executed", "bad_plan", "planner_error", "own_error", "clock_back")
 LEAST_PATIENCE_S = 2.0  # a new process takes longer to begin than a slow one needs to answer
 PLANNING = 0.7  # of the time that step may take; the rest is for the way there and back
@@ -28,7 +28,7 @@ PLANNING = 0.7  # of the time that step may take; the rest is for the way there 
 
 @dataclass(frozen=True)
 class _Followed:
-    """A plan that the ladder may stand on."""
+    """A plan whose actions may be sent to the motor."""
 
     number: int  # of the step whose image it was made from
     taken_at: float  # when that image was
@@ -53,7 +53,7 @@ class Controller:
     units; the agent's [-1, 1] lies on low to high in a straight line. ``Guard`` says what holds
     when these limits contradict each other.
 
-    The planner works in a process of its own. Each step goes down this ladder until a rung holds:
+    The planner works in a process of its own. Each step takes the first level that it can:
 
     1. ``plan``: the first action of the plan made from this very image.
     2. ``shifted``: the later action of an earlier plan, which it meant for now, while the image it
@@ -64,8 +64,8 @@ class Controller:
     The search knows ``max_change`` too: it looks for the best plan among those that the guard lets
     through as they are.
 
-    So a motor moves on old knowledge for at most twice ``max_age_s``. ``state`` is the rung of the
-    last step, ``last_error`` what the planner threw. ``counts`` has a number for each rung; for
+    So a motor moves on old knowledge for at most twice ``max_age_s``. ``state`` is the level of the
+    last step, ``last_error`` what the planner threw. ``counts`` has a number for each level; for
     images (``no_image``, ``bad_image``, ``frozen_image``, ``late_image``) and the vectors beside
     them (``bad_vector``, ``frozen_vector``); for the rest that came in or out (``bad_executed``,
     ``bad_plan``, ``planner_error``, ``own_error``, ``clock_back``); and for the planning process
@@ -141,9 +141,9 @@ class Controller:
             {"image": self.max_age_s, **dict.fromkeys(vectors, math.inf), **still},
             max_early_s=period_s,
         )
-        self._state: Rung = "hold"
+        self._state: Level = "hold"
         self._is_armed = True
-        self._counts = dict.fromkeys((*RUNGS, *FAULTS, *EVENTS), 0)
+        self._counts = dict.fromkeys((*LEVELS, *FAULTS, *EVENTS), 0)
         self._last_error: str | None = None
         self._last = self._rest  # what went out
         self._number = 0  # of the step
@@ -154,8 +154,8 @@ class Controller:
         self._plan: _Followed | None = None
 
     @property
-    def state(self) -> Rung:
-        """The rung of the last step; ``hold`` before the first."""
+    def state(self) -> Level:
+        """The level of the last step; ``hold`` before the first."""
         return self._state
 
     @property
@@ -164,7 +164,7 @@ class Controller:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Steps by rung, faults by kind, and what happened to the planning process."""
+        """Steps by level, faults by kind, and what happened to the planning process."""
         return {**self._counts, **self._worker.counts}
 
     @property
@@ -188,7 +188,7 @@ class Controller:
         ``taken_at``: when the image was taken; None: just now.
         """
         reached = self.guard.read(executed)
-        rung: Rung
+        level: Level
         wished: NDArray[np.floating]
         try:
             if executed is not None and reached is None:
@@ -196,16 +196,16 @@ class Controller:
             now = self._tick()
             seen = self._senses.look(image, self._clock.time_of(taken_at), now)
             self._believe(seen, reached, now)
-            rung, wished = self._choose(now)
+            level, wished = self._choose(now)
         except Exception as error:  # an error of our own, or of the clock: still, an answer
             self._note("own_error", error)
             self._is_armed = False
-            rung, wished = "stop", self._rest
+            level, wished = "stop", self._rest
         action = self.guard.restrict(wished, self._last, reached)
         self._last = action
         self._number += 1
-        self._counts[rung] += 1
-        self._state = rung
+        self._counts[level] += 1
+        self._state = level
         return action.copy()
 
     def close(self) -> None:
@@ -285,8 +285,8 @@ class Controller:
             and answer.is_finite
         )
 
-    def _choose(self, now: float) -> tuple[Rung, NDArray[np.floating]]:
-        """Down the ladder, to the first rung that holds; the action is in the motor's units."""
+    def _choose(self, now: float) -> tuple[Level, NDArray[np.floating]]:
+        """The first level that can be taken, and its action in the motor's units."""
         if not self._is_armed:
             return "stop", self._rest
         if self._plan is not None:
@@ -294,8 +294,8 @@ class Controller:
             is_young = now - self._plan.taken_at <= self.max_age_s
             if is_young and since < len(self._plan.actions):
                 self._followed_at = now
-                rung: Rung = "plan" if since == 0 else "shifted"
-                return rung, self.guard.to_motor(self._plan.actions[since])
+                level: Level = "plan" if since == 0 else "shifted"
+                return level, self.guard.to_motor(self._plan.actions[since])
         if self._followed_at is None:  # at the start, or just armed
             self._followed_at = now
         if now - self._followed_at <= self.max_age_s:

@@ -83,8 +83,9 @@ def do(job: Job, fleet: Fleet, agent: Agent, config: Config) -> JobDone:
     if job.random:
         played = [_play_random(fleet.first, attempts, config, dropped) for attempts in seeds]
     else:
-        envs = fleet.several(job.count)
-        played = list(collect(envs, agent, seeds, Noise.of(config.loop), dropped))
+        loop, envs = config.loop, fleet.several(job.count)
+        noise = Noise(loop.noise, loop.noise_memory, loop.noise_swell)
+        played = list(collect(envs, agent, seeds, noise, dropped))
     evaluated = None
     if job.evaluation_episodes:
         envs = fleet.several(job.evaluation_episodes)

@@ -1,4 +1,4 @@
-"""What becomes of planned actions while exploring; everything follows from an episode's seed."""
+"""Exploration noise on planned actions, drawn from the seed of an episode."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.config import LoopConfig
 from worldmodel.envs import Environment
 
 Disturb = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -29,10 +28,6 @@ class Noise:
     size: float
     memory: float
     swell: float = 0.0
-
-    @classmethod
-    def of(cls, loop: LoopConfig) -> Noise:
-        return cls(loop.noise, loop.noise_memory, loop.noise_swell)
 
     @classmethod
     def none(cls) -> Noise:
