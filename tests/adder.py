@@ -8,11 +8,12 @@ import torch
 
 from tests.conftest import Answer
 from worldmodel.agent import Agent
-from worldmodel.analysis import cut, observe
+from worldmodel.analysis import observe
 from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.models.latents import Point, Remembered
 from worldmodel.models.roll import given, roll
+from worldmodel.replay import cut
 from worldmodel.structs import Episode, Spec
 
 HEIGHT, WIDTH = 2, 3

@@ -26,7 +26,6 @@ from worldmodel.analysis import (
     NoTruthError,
     RewardFit,
     compare_returns,
-    cut,
     look_into,
     map_latents,
     measure,
@@ -43,7 +42,7 @@ from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.envs import make_env
 from worldmodel.models import build
-from worldmodel.replay import write_episode
+from worldmodel.replay import cut, write_episode
 from worldmodel.rollout import evaluate, play_constant
 from worldmodel.structs import Episode, Spec, at
 

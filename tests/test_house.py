@@ -19,7 +19,7 @@ from worldmodel import config, presets
 HOUSE = Path(worldmodel.__file__).parent
 FLOORS = [
     {"files", "quantise"},
-    {"structs", "checks", "video", "columns", "machine", "pace", "processes", "surprise"},
+    {"structs", "checks", "video", "columns", "machine", "pace", "processes"},
     {"models", "planners", "planning"},
     {"config"},
     {"envs", "replay", "log", "progress", "published", "local_page"},

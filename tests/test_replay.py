@@ -2,13 +2,14 @@ import errno
 import logging
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from worldmodel import replay as replay_room
+from worldmodel.checks import ConfigError
 from worldmodel.replay import (
     ARCHIVE_BYTES,
     BrokenEpisodeError,
@@ -18,8 +19,9 @@ from worldmodel.replay import (
     read_episode,
     write_episode,
 )
+from worldmodel.replay import files as replay_files
+from worldmodel.replay.priorities import Priorities
 from worldmodel.structs import Batch, Episode
-from worldmodel.surprise import Surprise
 
 H, W, C, A = 3, 5, 2, 4
 ROW = bytes_per_row((H, W, C), A)
@@ -285,7 +287,7 @@ def test_the_run_takes_no_more_than_its_share_of_the_disk(tmp_path, monkeypatch)
         used = sum(path.stat().st_size for path in Path(folder).iterdir())
         return shutil._ntuple_diskusage(disk, used, disk - used)
 
-    monkeypatch.setattr(replay_room.shutil, "disk_usage", usage)
+    monkeypatch.setattr(replay_files.shutil, "disk_usage", usage)
     replay = open_replay(tmp_path, disk_share=0.5)
 
     def fill() -> None:
@@ -367,13 +369,13 @@ def test_two_writers_do_not_overwrite_each_other(tmp_path):
 
 def know(replay: Replay, number: int, nats: list[float]) -> None:
     """As if a model had learned from every window of an episode."""
-    surprise = torch.tensor(nats)
+    priority = torch.tensor(nats)
     for begin in range(len(nats) - replay.length + 1):
         window = torch.tensor([[number, begin]])
-        replay.surprise.note(window, surprise[None, begin : begin + replay.length])
+        replay.learned_from(window, priority[None, begin : begin + replay.length])
 
 
-def test_of_a_few_windows_the_one_that_surprised_most_leaves(folder):
+def test_of_a_few_windows_the_one_of_the_highest_priority_leaves(folder):
     """A window of four rows is judged by its last: the first three had an empty memory."""
     replay = open_replay(folder, draws=3)
     replay.add(paint(0, 40))
@@ -391,7 +393,7 @@ def test_of_a_few_windows_the_one_that_surprised_most_leaves(folder):
         assert torch.equal(batch.image[:, 0, 0, 0, :2].long(), batch.window)  # its own rows
 
 
-def test_one_draw_is_uniform_whatever_surprised(folder):
+def test_one_draw_is_uniform_whatever_the_priorities(folder):
     one, other = open_replay(None, draws=1), open_replay(folder)
     for replay in (one, other):
         replay.add(paint(0, 40))
@@ -399,7 +401,7 @@ def test_one_draw_is_uniform_whatever_surprised(folder):
     assert all(same_batch(a, b) for a, b in zip(draws(one), draws(other), strict=True))
 
 
-def test_what_nobody_learned_from_surprises_most(folder):
+def test_what_nobody_learned_from_comes_first(folder):
     replay = open_replay(folder, draws=2)
     replay.add(paint(0, 40))
     know(replay, 0, [1e9] * 40)
@@ -409,35 +411,119 @@ def test_what_nobody_learned_from_surprises_most(folder):
     assert new / 2800 == pytest.approx(1 - (37 / 38) ** 2, rel=0.2)  # where either draw has it
 
 
-def test_surprise_goes_on_with_what_it_knew(folder):
+def test_priorities_go_on_with_what_they_knew(folder):
     """Also with less memory than before, and where an episode has left since it was drawn."""
     whole = open_replay(folder, draws=2)
     for number in range(3):
         whole.add(paint(number, 10))
         know(whole, number, [float(number + row) for row in range(10)])
-    state = {name: tensor.clone() for name, tensor in whole.surprise.state().items()}
+    state = {name: tensor.clone() for name, tensor in whole.state().items()}
     for rows_in_memory, first in ((1000, 0), (20, 1)):
         again = open_replay(None, rows_in_memory, draws=2)
         for number in range(3):
             again.add(paint(number, 10))
-        again.surprise.restore(state)
+        again.restore(state)
         for number in range(first, 3):
             for begin in range(7):
-                known = whole.surprise.of(number, begin, 4)
-                assert again.surprise.of(number, begin, 4) == known == number + begin + 3
-    again.surprise.note(torch.tensor([[0, 0]]), torch.ones(1, 4))
-    kept = again.surprise.state()
+                known = whole.priorities.of_window(number, begin, 4)
+                assert again.priorities.of_window(number, begin, 4) == known == number + begin + 3
+    again.learned_from(torch.tensor([[0, 0]]), torch.ones(1, 4))
+    kept = again.state()
     assert kept.keys() == {"1", "2"}
     assert all(torch.equal(kept[number], state[number]) for number in kept)
-    gap = Surprise()  # the file of one in the middle is broken
+    gap = Priorities()  # the file of one in the middle is broken
     gap.keep([(0, 10), (2, 10)])
     gap.restore(state)
     assert all(torch.equal(gap.state()[number], state[number]) for number in ("0", "2"))
 
 
-def test_a_short_episode_surprises_by_what_it_has(folder):
+def test_a_short_episode_has_the_priority_of_the_rows_it_has(folder):
     replay = open_replay(folder, draws=2)
     replay.add(paint(0, 2))
-    replay.surprise.note(torch.tensor([[0, 0]]), torch.ones(1, 4))
-    assert replay.surprise.of(0, 0, 2) == 1.0
+    replay.learned_from(torch.tensor([[0, 0]]), torch.ones(1, 4))
+    assert replay.priorities.of_window(0, 0, 2) == 1.0
     assert replay.sample(np.random.default_rng(0)).valid.sum() == 14
+
+
+# ------------------------------------------------------------------- stray files, reading only
+
+
+@pytest.mark.parametrize("stray", ["20261130.npz", "999999999999.npz"])
+def test_a_stray_file_that_is_named_like_an_episode_is_refused_at_once(tmp_path, stray):
+    """Opening counts the files that are there, not all numbers up to the largest."""
+    replay = open_replay(tmp_path)
+    for number in range(3):
+        replay.add(paint(number, 5))
+    (tmp_path / stray).write_bytes(b"somebody's own file")
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match=rf"replay: .*{stray}.*the number 2; move it out"):
+        open_replay(tmp_path)
+    assert time.monotonic() - began < 1
+    assert (tmp_path / stray).read_bytes() == b"somebody's own file"
+
+
+def test_episodes_whose_older_ones_are_gone_open_at_once(tmp_path):
+    for number in (999_999, 1_000_000):
+        write_episode(tmp_path / f"{number:06d}.npz", paint(1, 5))
+    began = time.monotonic()
+    replay = open_replay(tmp_path)
+    assert time.monotonic() - began < 1
+    assert (replay.episodes, replay.rows, replay.episodes_in_memory) == (1_000_001, 10, 2)
+    (gone,) = replay.broken
+    assert gone == f"{tmp_path / '000000.npz'} to 999998.npz: missing"
+    replay.keep_first(1_000_000)
+    assert [path.name for path in tmp_path.iterdir()] == ["999999.npz"]
+
+
+def test_names_that_no_episode_has_are_left_alone(tmp_path):
+    open_replay(tmp_path).add(paint(0, 5))
+    for name in ("1.npz", "0000001.npz", "notes.npz", "\u0663\u0663\u0663\u0663\u0663\u0663.npz"):
+        (tmp_path / name).write_bytes(b"somebody's own file")
+    replay = open_replay(tmp_path)
+    assert (replay.episodes, replay.broken) == (1, [])
+    replay.keep_first(0)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_opened_to_read_only_nothing_in_the_folder_changes(tmp_path):
+    writer = open_replay(tmp_path)
+    for number in range(3):
+        writer.add(paint(number, 5))
+    (tmp_path / "000001.npz").write_bytes(b"PK half")
+    (tmp_path / ".writing-000003.npz").write_bytes(b"PK half")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    tmp_path.chmod(0o555)
+    try:
+        reader = Replay.open(tmp_path, read_only=True, batch=7, length=4)
+        assert episodes_drawn(reader) == {0, 2}
+        for change in (lambda: reader.add(paint(3, 5)), lambda: reader.keep_first(1)):
+            with pytest.raises(RuntimeError, match=f"replay: {tmp_path} was opened to read only"):
+                change()
+    finally:
+        tmp_path.chmod(0o755)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert reader.episodes == 3
+
+
+def test_a_folder_without_episodes_is_not_opened_and_not_made(tmp_path):
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(ConfigError, match="holds no episode such as"):
+            Replay.open(folder, read_only=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_newest_episodes_are_whole_and_padded_to_the_longest(folder):
+    replay = open_replay(folder)
+    for number, rows in enumerate((9, 2, 6)):
+        replay.add(paint(number, rows))
+    batch = replay.newest(2)
+    assert batch.window.tolist() == [[1, 0], [2, 0]]
+    assert batch.valid.sum(1).tolist() == [2, 6]
+    assert batch.valid.shape == (2, 6)
+    for window, (number, rows) in zip(range(2), ((1, 2), (2, 6)), strict=True):
+        episode = paint(number, rows)
+        for name in ("image", "action", "reward", "discount"):
+            got = getattr(batch, name)[window].numpy()
+            assert (got[:rows] == getattr(episode, name)).all()
+            assert (got[rows:] == (1 if name == "discount" else 0)).all()
+    assert len(replay.newest(9).valid) == 3

@@ -31,7 +31,6 @@ from tests.test_analysis import play_toy, rings
 from tests.test_choices import Levers
 from worldmodel.agent import Agent
 from worldmodel.analysis import (
-    cut,
     look_into,
     map_latents,
     measure,
@@ -41,7 +40,7 @@ from worldmodel.checks import ConfigError, read
 from worldmodel.envs import make_env
 from worldmodel.log import Evaluation, Journal, read_metrics
 from worldmodel.models import build
-from worldmodel.replay import write_episode
+from worldmodel.replay import cut, write_episode
 from worldmodel.report import (
     darken,
     draw_open_loop,

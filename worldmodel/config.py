@@ -42,7 +42,7 @@ class ReplayConfig:
 
     batch: Annotated[int, at_least(1)] = 24  # windows in a batch
     length: Annotated[int, at_least(2)] = 12  # rows in a window
-    # Windows drawn for each in a batch: the one that surprised most is learned from.
+    # Windows drawn for each in a batch: the one of the highest priority is learned from.
     draws: Annotated[int, at_least(1)] = 2
     # The oldest episodes leave memory (never the disk) beyond this.
     memory_gb: Annotated[float, more_than(0)] = 4.0

@@ -320,7 +320,7 @@ class Training:
         while self.updates < until and not ended():
             batch = self.replay.sample(self.data_random)
             losses = self.learner.update(batch)
-            self.replay.surprise.note(batch.window, self.learner.surprise)
+            self.replay.learned_from(batch.window, self.learner.surprise)
             self.updates += 1
             if self.learner.skipped:
                 self._tell_skipped(progress)
@@ -419,7 +419,7 @@ class Training:
                 "acting": self.acting.state_dict(),
                 "optimizer": checkpoint.pack_optimizer(self.learner.optimizer),
                 "learner": self.learner.state(),
-                "surprise": self.replay.surprise.state(),
+                "surprise": self.replay.state(),
             },
             {
                 "updates": self.updates,
@@ -467,7 +467,7 @@ class Training:
         self.replay.keep_first(state["episodes"])
         self._refuse_lost_replay(state["episodes"])  # those it kept may be the missing ones
         if "surprise" in saved.tensors:  # checkpoints from before it was known have none
-            self.replay.surprise.restore(saved.tensors["surprise"])
+            self.replay.restore(saved.tensors["surprise"])
         self.journal.rewind(state["journal"])
 
     def _refuse_lost_replay(self, episodes: int) -> None:

@@ -13,12 +13,12 @@ from worldmodel.analysis.predictions import (
     AHEAD,
     CONTEXT,
     FUTURES,
-    cut,
     expect,
     newest,
     predict_reward,
     spread,
 )
+from worldmodel.replay import cut
 from worldmodel.structs import Batch, Episode, Latent
 
 WINDOWS = 100  # over all episodes; of 50 rows each they take some twenty seconds on one core

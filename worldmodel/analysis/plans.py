@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.agent import Agent
-from worldmodel.analysis.predictions import cut, decode, newest
+from worldmodel.analysis.predictions import decode, newest
 from worldmodel.planners import Planner
+from worldmodel.replay import cut
 from worldmodel.rollout import plan_seeds
 from worldmodel.structs import Episode, Latent, Plan, Score, Search, at, repeat
 

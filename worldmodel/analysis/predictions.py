@@ -90,38 +90,6 @@ def spread(episodes: Sequence[Episode], rows: int, most: int) -> list[tuple[int,
     return begins
 
 
-def cut(episodes: Sequence[Episode], begins: Sequence[tuple[int, int]], rows: int) -> Batch:
-    """The windows that begin there; rows after an episode's end are not valid."""
-    shape = (len(begins), rows)
-    image = np.zeros((*shape, *episodes[0].image.shape[1:]), np.uint8)  # [B, T, H, W, C]
-    action = np.zeros((*shape, *episodes[0].action.shape[1:]), np.float32)  # [B, T, A]
-    reward = np.zeros(shape, np.float32)
-    discount = np.ones(shape, np.float32)
-    valid = np.zeros(shape, np.bool_)
-    vectors = {
-        name: np.zeros((*shape, *felt.shape[1:]), np.float32)
-        for name, felt in episodes[0].vectors.items()
-    }  # [B, T, V]
-    for window, (number, begin) in enumerate(begins):
-        episode, taken = episodes[number], slice(begin, begin + rows)
-        length = len(episode.reward[taken])
-        image[window, :length] = episode.image[taken]
-        action[window, :length] = episode.action[taken]
-        reward[window, :length] = episode.reward[taken]
-        discount[window, :length] = episode.discount[taken]
-        valid[window, :length] = True
-        for name, felt in vectors.items():
-            felt[window, :length] = episode.vectors[name][taken]
-    return Batch(
-        torch.from_numpy(image),
-        torch.from_numpy(action),
-        torch.from_numpy(reward),
-        torch.from_numpy(discount),
-        torch.from_numpy(valid),
-        vectors={name: torch.from_numpy(felt) for name, felt in vectors.items()},
-    )
-
-
 @torch.inference_mode()
 def observe(agent: Agent, windows: Batch, rows: int) -> Latent:
     """The belief after the image of each of the first ``rows``: [B, rows]"""

@@ -18,7 +18,6 @@ from worldmodel.analysis import (
     RewardFit,
     Source,
     check_fit,
-    cut,
     fit_reward,
     long_enough,
     mean_image,
@@ -27,6 +26,7 @@ from worldmodel.analysis import (
     read_source,
 )
 from worldmodel.machine import second_thread
+from worldmodel.replay import cut
 from worldmodel.report.folder import Folder
 from worldmodel.report.page import Fact, Section, write_page
 from worldmodel.report.sections import (

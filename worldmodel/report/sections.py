@@ -24,7 +24,6 @@ from worldmodel.analysis import (
     States,
     angles,
     compare_returns,
-    cut,
     decode,
     look_into,
     map_latents,
@@ -36,6 +35,7 @@ from worldmodel.analysis import (
     true_states,
 )
 from worldmodel.published import published
+from worldmodel.replay import cut
 from worldmodel.report.figures import (
     plot_curves,
     plot_errors,
