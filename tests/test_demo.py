@@ -27,7 +27,9 @@ from worldmodel.presets import load_preset
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "run"
     config = read(Config(), {**TINY, "env": {"image_size": 16, "action_repeat": 8}})
-    worldmodel.train(config, folder, env=make_env("toy", config.env), steps=320)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "FINAL_EPISODES", 2)
+        worldmodel.train(config, folder, env=make_env("toy", config.env), steps=320)
     return folder
 
 

@@ -361,6 +361,7 @@ DISTURBANCES = {
 def test_a_process_plays_what_this_one_would_and_one_that_dies_or_hangs_is_replaced(
     model: WorldModel, tiny: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tiny = read(tiny, {"env": {"action_repeat": 8}})
     job = Job(4, evaluation_episodes=1)
     inline = InlineCollector(Fleet(lambda: make_env("toy", tiny.env), IN_STEP), model, tiny)
     inline.begin(job)
@@ -406,13 +407,18 @@ def test_an_episode_that_ends_every_process_ends_the_run(
 def test_a_collecting_process_that_dies_or_hangs_changes_nothing_but_a_counter(
     tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a seed episode, and later while learning; compared bit for bit with an undisturbed run."""
-    monkeypatch.setattr(loop, "cores", lambda: 2)
+    """In a seed episode, and later while learning; compared bit for bit with an undisturbed run.
+
+    The undisturbed one plays in this process: starting another takes longer.
+    """
+    tiny = read(tiny, {"env": {"action_repeat": 8}})
+    monkeypatch.setattr(loop, "cores", lambda: 1)
     monkeypatch.setattr(loop, "FINAL_EPISODES", 1)
     loop.train(tiny, tmp_path / "whole", steps=500)
     whole = checkpoint.load(tmp_path / "whole" / "checkpoints", torch.device("cpu"))
     assert whole is not None
     assert whole.state["replaced"] == 0
+    monkeypatch.setattr(loop, "cores", lambda: 2)
     for number in DISTURBANCES:
         with monkeypatch.context() as patches:
             disturb(patches, number, [1, 3])
