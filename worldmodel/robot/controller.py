@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from worldmodel.agent import Agent
 from worldmodel.robot.clock import Clock
 from worldmodel.robot.guard import Guard
+from worldmodel.robot.limits import ControllerLimits, check_between
 from worldmodel.robot.messages import Answer, Row, Worker
 from worldmodel.robot.process import ProcessWorker
 from worldmodel.robot.senses import FAULTS, Seen, Senses
@@ -102,44 +103,25 @@ class Controller:
         start_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.guard = Guard(low, high, max_change)
-        _check_between("rate_hz", rate_hz, 0.0, math.inf, "a number above 0")
-        period_s = 1.0 / rate_hz
-        _check_between("max_age_s", max_age_s, 0.0, math.inf, "a number of seconds above 0")
-        if max_age_s < period_s:
-            raise ValueError(
-                f"max_age_s: expected at least one period, {period_s:g} s, got {max_age_s}"
-            )
-        still = self._check_still(max_still_s)
-        _check_between("answer_within", answer_within, 0.0, 1.0, "a share between 0 and 1")
-        _check_between("start_s", start_s, 0.0, math.inf, "a number of seconds above 0")
-        if not callable(clock):
-            raise ValueError(f"clock: expected a function, got {clock!r}")
-        self._rest = self._check_rest(rest)
-        self.max_age_s = float(max_age_s)
-        self.answer_s = answer_within * period_s  # how long a step may take
-        self._clock = Clock(clock, period_s)
-        self._worker = self._check_agent(agent, rate_hz, start_s)
-        if self._worker.action_size != self.guard.action_size:
-            size = self._worker.action_size
+        limits = ControllerLimits.checked(
+            rate_hz, Guard(low, high, max_change), rest, max_age_s, max_still_s, answer_within
+        )
+        _check_start(start_s, clock)
+        self.guard, self._rest = limits.guard, limits.rest
+        self.max_age_s, self.answer_s = limits.max_age_s, limits.answer_s
+        self._clock = Clock(clock, limits.period_s)
+        self._worker = _worker_of(agent, limits, start_s)
+        try:
+            still_s = limits.still_s_for(self._worker)
+        except ValueError:
             self._worker.close()
-            raise ValueError(
-                f"low, high: expected [{size}], the agent's action size,"
-                f" got [{self.guard.action_size}]"
-            )
-        vectors = self._worker.vector_sizes
-        if unknown := still.keys() - {"image", *vectors}:
-            self._worker.close()
-            raise ValueError(
-                f"max_still_s: expected {', '.join(['image', *vectors])}, which the agent learned"
-                f" from; got {', '.join(sorted(unknown))}"
-            )
+            raise
         self._senses = Senses(
             self._worker.image_shape,
-            vectors,
+            self._worker.vector_sizes,
             self.max_age_s,
-            {"image": self.max_age_s, **dict.fromkeys(vectors, math.inf), **still},
-            max_early_s=period_s,
+            still_s,
+            max_early_s=limits.period_s,
         )
         self._state: Level = "hold"
         self._is_armed = True
@@ -308,50 +290,29 @@ class Controller:
         said = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         self._last_error = said
 
-    def _check_still(self, max_still_s: float | Mapping[str, float] | None) -> dict[str, float]:
-        """By name, as far as it is given."""
-        if max_still_s is None:
-            return {}
-        still = dict(max_still_s) if isinstance(max_still_s, Mapping) else {"image": max_still_s}
-        for name, seconds in still.items():
-            if seconds != math.inf:
-                expected = "a number above 0, or inf"
-                _check_between(f"max_still_s: {name}", seconds, 0.0, math.inf, expected)
-        return still
 
-    def _check_rest(self, rest: ArrayLike | None) -> NDArray[np.float32]:
-        if rest is None:
-            return self.guard.inside(np.zeros(self.guard.action_size))
-        action = self.guard.read(rest)
-        if action is None:
-            raise ValueError(f"rest: expected [{self.guard.action_size}] numbers, got {rest!r}")
-        inside = self.guard.inside(action)
-        if not np.allclose(inside, action, rtol=1e-6, atol=0.0):
-            raise ValueError(f"rest: expected an action inside low and high, got {rest!r}")
-        return inside
+def _check_start(start_s: float, clock: Callable[[], float]) -> None:
+    check_between("start_s", start_s, 0.0, math.inf, "a number of seconds above 0")
+    if not callable(clock):
+        raise ValueError(f"clock: expected a function, got {clock!r}")
 
-    def _check_agent(
-        self, agent: Agent | Callable[[], Agent] | Worker, rate_hz: float, start_s: float
-    ) -> Worker:
-        if isinstance(agent, Worker):
-            return agent
-        if not isinstance(agent, Agent) and not callable(agent):
-            raise ValueError(
-                "agent: expected an agent, or a function that makes one, such as"
-                f" functools.partial(worldmodel.load, run); got {agent!r}"
-            )
-        return ProcessWorker(
-            agent,
-            deadline_ms=PLANNING * self.answer_s * 1e3,
-            patience_s=max(self.max_age_s, LEAST_PATIENCE_S),
-            start_s=start_s,
-            # to catch up with these takes less than half of the patience, if it can keep up at all
-            most_rows=max(8, math.ceil(self.max_age_s * rate_hz / 2)),
-            limits=self.guard.limits(self._rest),
+
+def _worker_of(
+    agent: Agent | Callable[[], Agent] | Worker, limits: ControllerLimits, start_s: float
+) -> Worker:
+    if isinstance(agent, Worker):
+        return agent
+    if not isinstance(agent, Agent) and not callable(agent):
+        raise ValueError(
+            "agent: expected an agent, or a function that makes one, such as"
+            f" functools.partial(worldmodel.load, run); got {agent!r}"
         )
-
-
-def _check_between(name: str, value: object, low: float, high: float, expected: str) -> None:
-    is_number = isinstance(value, (int, float, np.floating, np.integer))
-    if isinstance(value, bool) or not is_number or not low < float(value) < high:  # type: ignore[arg-type]
-        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+    return ProcessWorker(
+        agent,
+        deadline_ms=PLANNING * limits.answer_s * 1e3,
+        patience_s=max(limits.max_age_s, LEAST_PATIENCE_S),
+        start_s=start_s,
+        # to catch up with these takes less than half of the patience, if it can keep up at all
+        most_rows=max(8, math.ceil(limits.max_age_s * limits.rate_hz / 2)),
+        limits=limits.guard.limits(limits.rest),
+    )
