@@ -172,8 +172,9 @@ def test_tasks_are_listed_in_columns(capsys: pytest.CaptureFixture[str]) -> None
 def test_every_setting_can_be_typed(letter: str, joined: bool) -> None:
     together: dict[tuple[str, ...], dict[str, Any]] = {}
     for name, leaf in LEAVES.items():
-        if name not in ("seed", "task"):  # a kind changes which others there are: it is typed alone
-            group = name if leaf.path.endswith(".kind") else ""
+        if name not in ("seed", "task"):  # a kind is typed alone: others follow from it
+            is_part = leaf.path.endswith(".kind") or dataclasses.is_dataclass(leaf.value)
+            group = name if is_part else ""
             together.setdefault((*leaf.kind.items(), group), {}).update(CHANGES[name])
     assert len(together) > 5
     for change in together.values():

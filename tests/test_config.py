@@ -12,13 +12,13 @@ import pytest
 import yaml
 
 from tests.test_checks import Animal, Bell, Swim
-from worldmodel.checks import ConfigError, hints, kinds, options, read, sections
+from worldmodel.checks import ConfigError, hints, is_optional, kinds, options, read, sections
 from worldmodel.compare_settings import changes, differences, settings_hash, unsaid
 from worldmodel.config import Config
 from worldmodel.presets import load_preset, load_yaml, presets
 
 # settings that are changed together or not at all
-TOGETHER = {"model.policy.kind": {"model.value.kind": "none"}}
+TOGETHER = {"model.policy": {"model.value": None}, "model.value": {"model.policy": None}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +45,8 @@ def leaves(part: Any, path: str = "", kind: dict[str, str] | None = None) -> Ite
             continue  # said by the part that holds it
         if not variants:
             yield Leaf(where, options(hint)[0], value, kind or {})
+        elif is_optional(hint) and value is not None:
+            yield Leaf(where, Literal[None], value, kind or {})
         known = [name for variant in variants for name in kinds(variant)]
         if len(known) > 1 and len(variants) > 1:
             yield Leaf(f"{where}.kind", Literal[*known], getattr(value, "kind", None), kind or {})
@@ -156,7 +158,7 @@ def test_what_yaml_writes_is_what_was_meant() -> None:
 def test_planet_has_nothing_that_came_after_it() -> None:
     config = load_preset("planet")
     assert (config.replay.draws, config.learner.settle, config.learner.averaging) == (1, None, 1.0)
-    assert (config.model.value.kind, config.planning.warm_start) == ("none", False)
+    assert (config.model.value, config.planning.warm_start) == (None, False)
 
 
 @pytest.mark.parametrize(

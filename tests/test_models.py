@@ -11,7 +11,7 @@ from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.models import WorldModel, build
 from worldmodel.models.dynamics.recurrent import RecurrentSettings
-from worldmodel.models.encoder import PatchEncoder
+from worldmodel.models.encoders import PatchEncoder
 from worldmodel.models.heads import Bernoulli, Constant, Normal, TwoHot, symexp, symlog
 from worldmodel.models.latents import Remembered
 from worldmodel.models.layers import GRUCell, Layers, NormedGRUCell, layer_of, normed, plain

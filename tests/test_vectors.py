@@ -19,8 +19,8 @@ from worldmodel.config import Config, EnvConfig
 from worldmodel.envs import adopt, check_env, make_env
 from worldmodel.learner import Learner
 from worldmodel.models import WorldModel, build
+from worldmodel.models.encoders.vectors import Vectors
 from worldmodel.models.layers import normed
-from worldmodel.models.vectors import Vectors
 from worldmodel.replay import Replay, check_episode, read_episode, write_episode
 from worldmodel.rollout import BadEpisodeError, play_random
 from worldmodel.structs import Episode, Spec, Step

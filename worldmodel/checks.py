@@ -164,7 +164,10 @@ def read(base: T, differences: Mapping[str, Any], path: str = "") -> T:
 
 def _read_section(hint: Any, current: Any, value: Any, where: str) -> Any:
     optional = is_optional(hint)
-    if optional and value in (None, "none", {"kind": "none"}):
+    if optional and isinstance(value, Mapping) and value.get("kind") == "none":
+        require(len(value) == 1, f"{where}: absent by its kind none, and settings are given for it")
+        return None
+    if optional and value in (None, "none"):
         return None
     if not isinstance(value, Mapping):
         raise ConfigError(

@@ -160,9 +160,7 @@ class Config:
 
     def wrong_image_size(self, size: int) -> str:
         """Empty where encoder and decoder take square images with a side of ``size``."""
-        for part in ("encoder", "decoder"):
-            kind = getattr(self.model, part).kind
-            if size != 64 if kind == "planet" else size % 16:
-                takes = "64" if kind == "planet" else "a multiple of 16"
-                return f"the {kind} {part} takes {takes}, got {size}"
+        for part, settings in (("encoder", self.model.encoder), ("decoder", self.model.decoder)):
+            if takes := settings.wrong_size(size):
+                return f"the {settings.kind} {part} takes {takes}, got {size}"
         return ""

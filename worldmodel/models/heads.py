@@ -6,11 +6,14 @@ Calling a head gives its mean; ``log_prob`` scores a target. All of them do both
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from worldmodel.checks import at_least
 from worldmodel.models.layers import Layer, mlp
 
 
@@ -20,6 +23,16 @@ def symlog(x: Tensor) -> Tensor:
 
 def symexp(x: Tensor) -> Tensor:
     return torch.sign(x) * torch.expm1(torch.abs(x))
+
+
+@dataclass(frozen=True)
+class TwoHotSettings:
+    kind: Literal["twohot"] = "twohot"
+    layers: Annotated[int, at_least(1)] = 2
+    size: Annotated[int, at_least(1)] = 256
+
+    def build(self, features: int, layer: Layer) -> TwoHot:
+        return TwoHot(features, self.layers, self.size, layer)
 
 
 class TwoHot(nn.Module):
@@ -70,6 +83,16 @@ class TwoHot(nn.Module):
         return symexp(((weights - weights.flip(-1)) * self.centers).sum(-1) / 2)
 
 
+@dataclass(frozen=True)
+class NormalSettings:
+    kind: Literal["normal"] = "normal"
+    layers: Annotated[int, at_least(1)] = 2
+    size: Annotated[int, at_least(1)] = 256
+
+    def build(self, features: int, layer: Layer) -> Normal:
+        return Normal(features, self.layers, self.size, layer)
+
+
 class Normal(nn.Module):
     """A Gaussian of unit variance: its log-probability is the squared error."""
 
@@ -87,6 +110,16 @@ class Normal(nn.Module):
         """[..., F], [...] -> [...]"""
         error: Tensor = self(features) - target
         return -0.5 * error.square() - 0.5 * math.log(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class BernoulliSettings:
+    kind: Literal["bernoulli"] = "bernoulli"
+    layers: Annotated[int, at_least(1)] = 1
+    size: Annotated[int, at_least(1)] = 256
+
+    def build(self, features: int, layer: Layer) -> Bernoulli:
+        return Bernoulli(features, self.layers, self.size, layer)
 
 
 class Bernoulli(nn.Module):
@@ -128,4 +161,5 @@ class Constant(nn.Module):
         return torch.zeros_like(target)
 
 
+HeadSettings = TwoHotSettings | NormalSettings | BernoulliSettings
 Head = TwoHot | Normal | Bernoulli | Constant

@@ -9,12 +9,14 @@ back: a policy that is sure of itself could never again change its mind.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from worldmodel.checks import at_least
 from worldmodel.models.layers import Layer, mlp
 
 
@@ -22,6 +24,19 @@ class Drawn(NamedTuple):
     action: Tensor  # [..., A]
     spread: Tensor  # [..., A]
     strain: Tensor  # [...]
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    kind: Literal["tanh_normal"] = "tanh_normal"  # where an action is a choice: over the choices
+    layers: Annotated[int, at_least(1)] = 2
+    size: Annotated[int, at_least(1)] = 256
+
+    def build(
+        self, features: int, action_size: int, has_choices: bool, layer: Layer
+    ) -> Policy | CategoricalPolicy:
+        policy = CategoricalPolicy if has_choices else Policy
+        return policy(features, action_size, self.layers, self.size, layer)
 
 
 class Policy(nn.Module):

@@ -11,33 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worldmodel.models.decoder import PlanetDecoder, SlimDecoder
 from worldmodel.models.dynamics import Context, Dynamics
-from worldmodel.models.encoder import PatchEncoder, PlanetEncoder, SlimEncoder, amplify
-from worldmodel.models.heads import Bernoulli, Constant, Head, Normal, TwoHot
+from worldmodel.models.encoders import scale_weights
+from worldmodel.models.encoders.vectors import EMBED_SIZE, Vectors
+from worldmodel.models.heads import Constant, Head, HeadSettings
 from worldmodel.models.layers import Layer, layer_of
 from worldmodel.models.pixels import Pixels
-from worldmodel.models.policy import CategoricalPolicy, Policy
 from worldmodel.models.posteriors import Posterior
 from worldmodel.models.roll import follow_images, given, roll
-from worldmodel.models.settings import HeadConfig, ModelConfig
-from worldmodel.models.vectors import EMBED_SIZE, Vectors
+from worldmodel.models.settings import ModelConfig
 from worldmodel.structs import Batch, Latent, Spec
-
-ENCODERS: dict[str, type[PatchEncoder] | type[SlimEncoder] | type[PlanetEncoder]] = {
-    "patch": PatchEncoder,
-    "slim": SlimEncoder,
-    "planet": PlanetEncoder,
-}
-DECODERS: dict[str, type[SlimDecoder] | type[PlanetDecoder]] = {
-    "slim": SlimDecoder,
-    "planet": PlanetDecoder,
-}
-HEADS: dict[str, type[TwoHot] | type[Normal] | type[Bernoulli]] = {
-    "twohot": TwoHot,
-    "normal": Normal,
-    "bernoulli": Bernoulli,
-}
 
 
 class WorldModel(nn.Module):
@@ -50,25 +33,22 @@ class WorldModel(nn.Module):
         action_size, vectors = spec.action_size, spec.vectors
         layer = layer_of(config.layers)
         self.pixels = Pixels(image_size, channels, config.image_bits)
-        self.encoder = ENCODERS[config.encoder.kind](image_size, channels, config.encoder.width)
-        amplify(self.encoder, config.encoder_gain)
+        self.encoder = config.encoder.build(image_size, channels)
+        scale_weights(self.encoder, config.encoder_gain)
         embed_size = self.encoder.embed_size + (EMBED_SIZE if vectors else 0)
         self.dynamics: Dynamics[Any] = config.dynamics.build(action_size, config.layers)
         self.posterior: Posterior = config.posterior.build(
             self.dynamics.context_size, embed_size, self.dynamics.statistics_size, layer
         )
         features = self.dynamics.feature_size
-        self.decoder = DECODERS[config.decoder.kind](
-            features, image_size, channels, config.decoder.width
-        )
+        self.decoder = config.decoder.build(features, image_size, channels)
         self.reward = build_head(config.reward, features, layer, absent=0.0)
         self.discount = build_head(config.discount, features, layer, absent=1.0)
         self.value = build_head(config.value, features, layer, absent=0.0)
         self.slow_value = copy.deepcopy(self.value).requires_grad_(False)
-        policy = CategoricalPolicy if spec.has_choices else Policy
         self.policy = (
-            policy(features, action_size, config.policy.layers, config.policy.size, layer)
-            if config.policy.kind != "none"
+            config.policy.build(features, action_size, spec.has_choices, layer)
+            if config.policy is not None
             else None
         )
         self.vectors = Vectors(features, vectors, layer) if vectors else None
@@ -180,10 +160,9 @@ def build(settings: ModelConfig, spec: Spec) -> WorldModel:
     return WorldModel(settings, spec)
 
 
-def build_head(config: HeadConfig, features: int, layer: Layer, absent: float) -> Head:
-    if config.kind == "none":
-        return Constant(absent)
-    return HEADS[config.kind](features, config.layers, config.size, layer)
+def build_head(settings: HeadSettings | None, features: int, layer: Layer, absent: float) -> Head:
+    """A head; where there is none, one that answers ``absent`` whatever the latent is."""
+    return Constant(absent) if settings is None else settings.build(features, layer)
 
 
 def refuse_infinite_weights(model: nn.Module) -> None:

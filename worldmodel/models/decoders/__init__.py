@@ -1,0 +1,21 @@
+"""Decoders: from features back to an image, the mean of a unit Gaussian over pixels.
+
+One file a kind; ``DecoderSettings`` is the only list of kinds.
+"""
+
+from __future__ import annotations
+
+from worldmodel.models.decoders.planet import PlanetDecoder, PlanetSettings
+from worldmodel.models.decoders.slim import SlimDecoder, SlimSettings
+
+__all__ = [
+    "Decoder",
+    "DecoderSettings",
+    "PlanetDecoder",
+    "PlanetSettings",
+    "SlimDecoder",
+    "SlimSettings",
+]
+
+DecoderSettings = SlimSettings | PlanetSettings
+Decoder = SlimDecoder | PlanetDecoder

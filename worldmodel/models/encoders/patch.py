@@ -1,0 +1,47 @@
+"""The encoder of patches: products of 4x4 pixels, then small convolutions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from worldmodel.checks import at_least
+from worldmodel.models.fast.convolutions import Patches
+
+
+@dataclass(frozen=True)
+class PatchSettings:
+    kind: Literal["patch"] = "patch"
+    width: Annotated[int, at_least(1)] = 16  # the unit of its layers' widths
+
+    def wrong_size(self, size: int) -> str:
+        """What it takes, where that is not an image of ``size``; else empty."""
+        return "a multiple of 16" if size % 16 else ""
+
+    def build(self, size: int, channels: int) -> PatchEncoder:
+        return PatchEncoder(size, channels, self.width)
+
+
+class PatchEncoder(nn.Module):
+    """Patches of 4x4 pixels, two convolutions of 3x3 with strides of two, then one product."""
+
+    embed_size = 256
+
+    def __init__(self, size: int, channels: int, width: int) -> None:
+        super().__init__()
+        widths = (width, 2 * width, 4 * width)
+        self.net = nn.Sequential(
+            Patches(channels, widths[0], 4), nn.SiLU(),
+            nn.Conv2d(widths[0], widths[1], 3, 2, 1), nn.SiLU(),
+            nn.Conv2d(widths[1], widths[2], 3, 2, 1), nn.SiLU(),
+        )  # fmt: skip
+        self.last = nn.Linear(widths[2] * (size // 16) ** 2, self.embed_size)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[..., C, H, W] -> [..., E]"""
+        hidden: Tensor = self.net(pixels.reshape(-1, *pixels.shape[-3:]))
+        embed: Tensor = self.last(rearrange(hidden, "m c h w -> m (h w c)"))  # as it lies in memory
+        return embed.reshape(*pixels.shape[:-3], self.embed_size)

@@ -1,0 +1,44 @@
+"""PlaNet's encoder: four convolutions, for images of 64x64 alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from torch import Tensor, nn
+
+from worldmodel.checks import at_least
+from worldmodel.models.fast.convolutions import FewWindows, Windowed
+
+
+@dataclass(frozen=True)
+class PlanetSettings:
+    kind: Literal["planet"] = "planet"
+    width: Annotated[int, at_least(1)] = 32  # of its first layer; each other doubles it
+
+    def wrong_size(self, size: int) -> str:
+        """What it takes, where that is not an image of ``size``; else empty."""
+        return "64" if size != 64 else ""
+
+    def build(self, size: int, channels: int) -> PlanetEncoder:
+        return PlanetEncoder(channels, self.width)
+
+
+class PlanetEncoder(nn.Module):
+    """Four bare convolutions without padding: 64 -> 31 -> 14 -> 6 -> 2 (PlaNet's, 64x64 only)."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        widths = (channels, width, 2 * width, 4 * width, 8 * width)
+        self.net = nn.Sequential(
+            nn.Conv2d(widths[0], widths[1], 4, 2), nn.ReLU(),
+            nn.Conv2d(widths[1], widths[2], 4, 2), nn.ReLU(),
+            Windowed(widths[2], widths[3], 4), nn.ReLU(),
+            FewWindows(widths[3], widths[4], 4), nn.ReLU(),
+        )  # fmt: skip
+        self.embed_size = widths[-1] * 2 * 2
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[..., C, H, W] -> [..., E]"""
+        hidden: Tensor = self.net(pixels.reshape(-1, *pixels.shape[-3:]))
+        return hidden.reshape(*pixels.shape[:-3], self.embed_size)

@@ -1,0 +1,44 @@
+"""The slim encoder: three convolutions, the first with a stride of four."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from torch import Tensor, nn
+
+from worldmodel.checks import at_least
+
+
+@dataclass(frozen=True)
+class SlimSettings:
+    kind: Literal["slim"] = "slim"
+    width: Annotated[int, at_least(1)] = 16  # the unit of its layers' widths
+
+    def wrong_size(self, size: int) -> str:
+        """What it takes, where that is not an image of ``size``; else empty."""
+        return "a multiple of 16" if size % 16 else ""
+
+    def build(self, size: int, channels: int) -> SlimEncoder:
+        return SlimEncoder(size, channels, self.width)
+
+
+class SlimEncoder(nn.Module):
+    """Three convolutions, the first one of 8x8 with strides of four, then one product."""
+
+    embed_size = 256
+
+    def __init__(self, size: int, channels: int, width: int) -> None:
+        super().__init__()
+        widths = (2 * width, 4 * width, 8 * width)
+        self.net = nn.Sequential(
+            nn.Conv2d(channels, widths[0], 8, 4, 2), nn.SiLU(),
+            nn.Conv2d(widths[0], widths[1], 4, 2, 1), nn.SiLU(),
+            nn.Conv2d(widths[1], widths[2], 4, 2, 1), nn.SiLU(),
+            nn.Flatten(), nn.Linear(widths[2] * (size // 16) ** 2, self.embed_size),
+        )  # fmt: skip
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[..., C, H, W] -> [..., E]"""
+        embed: Tensor = self.net(pixels.reshape(-1, *pixels.shape[-3:]))
+        return embed.reshape(*pixels.shape[:-3], self.embed_size)
