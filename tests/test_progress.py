@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from worldmodel.progress import POINTS, Curve, Progress, resident_bytes, sparkline
+from worldmodel.loop import SHOWN
+from worldmodel.machine import resident_bytes
+from worldmodel.progress import Curve, Progress, sparkline
+from worldmodel.progress.curve import POINTS
 
 
 class Clock:
@@ -33,16 +36,17 @@ LOSSES = {
 
 def drawn(progress: Progress, width: int, height: int = 40) -> list[str]:
     """The screen as it stands, without what moves the cursor."""
-    progress._screen.width, progress._screen.height = width, height
+    screen = progress._shown
+    screen._console.width, screen._console.height = width, height
     page = Console(file=io.StringIO(), width=width)
-    page.print(progress._now())
+    page.print(screen._now())
     return page.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
 
 def test_without_a_terminal_a_run_is_a_few_plain_lines(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # some places that only keep a file set it
     clock = Clock()
-    with Progress("cartpole [swingup]", steps=1000, minutes=None, clock=clock) as progress:
+    with Progress("cartpole [swingup]", 1000, None, SHOWN, clock=clock) as progress:
         for second in range(31):
             clock.now = float(second)
             progress.update({"env_steps": 10 * second, "train_return": second, "loss/kl": 0.5})
@@ -60,7 +64,7 @@ def test_without_a_terminal_a_run_is_a_few_plain_lines(capsys, monkeypatch):
 
 
 def test_plain_lines_need_no_more_than_ascii(capsys):
-    with Progress("toy", steps=None, minutes=1.0, clock=Clock()) as progress:
+    with Progress("toy", None, 1.0, SHOWN, clock=Clock()) as progress:
         progress.update({"env_steps": 5, "train_return": 1.0, "score": 3.0, "plan_ms": 12.34})
     out = capsys.readouterr().out
     assert out.isascii()
@@ -73,7 +77,7 @@ def test_a_terminal_gets_one_screen_and_lasting_lines(monkeypatch):
     file = Terminal()
     screen = Console(file=file, force_terminal=True, width=80, height=20)
     clock = Clock()
-    with Progress("toy", steps=1000, minutes=None, screen=screen, clock=clock) as progress:
+    with Progress("toy", 1000, None, SHOWN, screen=screen, clock=clock) as progress:
         progress.update({"env_steps": 100, "score": 1.0, "wall_clock_s": 0.0})
         clock.now = 10.0
         progress.update({"env_steps": 200, "score": 2.0, "updates_per_s": 33.33})
@@ -96,7 +100,7 @@ def test_no_line_of_the_screen_is_wider_than_the_terminal(monkeypatch, width):
     """One that is breaks in two, and all that is above it is drawn again below."""
     monkeypatch.setenv("TERM", "xterm")
     screen = Console(file=Terminal(), force_terminal=True, width=width, height=40)
-    progress = Progress("a title " * 20, steps=1000, minutes=1.0, screen=screen, clock=Clock())
+    progress = Progress("a title " * 20, 1000, 1.0, SHOWN, screen=screen, clock=Clock())
     for step in range(300):
         progress.update({"env_steps": step, "score": step, "train_return": step, **LOSSES})
         progress.update({"updates_per_s": 5.5, "frames_per_s": 29.25, "plan_ms": 31.123})
@@ -108,7 +112,7 @@ def test_no_line_of_the_screen_is_wider_than_the_terminal(monkeypatch, width):
 def test_a_wide_terminal_puts_losses_side_by_side(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     screen = Console(file=Terminal(), force_terminal=True, width=80)
-    progress = Progress("toy", steps=None, minutes=None, screen=screen, clock=Clock())
+    progress = Progress("toy", None, None, SHOWN, screen=screen, clock=Clock())
     progress.update(LOSSES)
     rows = [sum("1  " in line for line in drawn(progress, width)) for width in (50, 80, 120)]
     assert rows == [6, 3, 2]
@@ -118,7 +122,7 @@ def test_a_terminal_that_became_narrower_is_cleared_and_keeps_its_lines(monkeypa
     monkeypatch.setenv("TERM", "xterm")
     file = Terminal()
     screen = Console(file=file, force_terminal=True, width=80, height=20)
-    with Progress("toy", steps=None, minutes=None, screen=screen, clock=Clock()) as progress:
+    with Progress("toy", None, None, SHOWN, screen=screen, clock=Clock()) as progress:
         progress.event("a line that stays")
         screen.width = 120
         progress.update({"env_steps": 1})
@@ -136,7 +140,7 @@ def test_an_error_leaves_the_terminal_as_it_was(monkeypatch):
     screen = Console(file=file, force_terminal=True)
 
     def fail() -> None:
-        with Progress("toy", steps=None, minutes=None, screen=screen) as progress:
+        with Progress("toy", None, None, SHOWN, screen=screen) as progress:
             progress.update({"env_steps": 1})
             raise KeyError("the loop")
 
@@ -147,7 +151,7 @@ def test_an_error_leaves_the_terminal_as_it_was(monkeypatch):
 
 def test_time_goes_on_from_an_earlier_sitting(capsys):
     clock = Clock()
-    with Progress("toy", steps=2000, minutes=2.0, clock=clock) as progress:
+    with Progress("toy", 2000, 2.0, SHOWN, clock=clock) as progress:
         progress.update({"env_steps": 1000, "wall_clock_s": 60.0})
         clock.now = 10.0
         progress.update({"env_steps": 1100, "wall_clock_s": 70.0})

@@ -33,7 +33,7 @@ from worldmodel.learner import Learner
 from worldmodel.log import Journal
 from worldmodel.machine import cores, keep_memory
 from worldmodel.models import build
-from worldmodel.progress import Progress
+from worldmodel.progress import Group, Progress
 from worldmodel.replay import Replay, bytes_per_row
 from worldmodel.rollout import (
     EVALUATION_SEED,
@@ -58,6 +58,13 @@ from worldmodel.run_folder import (
 from worldmodel.structs import Spec
 
 FINAL_EPISODES = 10  # of the evaluation at the end
+SHOWN = (  # of a row of metrics.jsonl, while it trains
+    Group({"score": "score", "train_return": "training"}, has_curves=True),
+    Group({"loss/": ""}, "losses", has_curves=True),
+    Group(
+        {"updates_per_s": "updates/s", "frames_per_s": "frames/s", "plan_ms": "ms a plan"}, "speed"
+    ),
+)
 CHECKPOINT_SECONDS = 60.0  # at the end of a round, if the last one is older
 REPORT_SECONDS = 2.0  # between two looks at the losses while learning
 # Groups of a checkpoint in which no number may be NaN or infinite; a row that nobody has learned
@@ -107,7 +114,8 @@ def train(
     shown = env or make()  # complaints come before files
     training = Training(config, run, shown, make, own_env=env is not None, device=device)
     try:
-        with Progress(f"{config.task} seed {config.seed} -> {run}", steps, minutes) as progress:
+        title = f"{config.task} seed {config.seed} -> {run}"
+        with Progress(title, steps, minutes, SHOWN) as progress:
             training.go_on(steps, minutes, progress)
             return training.finish(progress)
     finally:
