@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from worldmodel.analysis import measure
 from worldmodel.checks import read
 from worldmodel.config import Config
+from worldmodel.envs import suite
 from worldmodel.models import WorldModel, build
 from worldmodel.models.latents import Point, Remembered
 from worldmodel.structs import Spec, Step
@@ -140,3 +141,22 @@ class Painter:
 @pytest.fixture
 def painter() -> Painter:
     return Painter()
+
+
+class Blank:
+    """A renderer of grey images, where nobody looks at them: a real one takes a second to make."""
+
+    name = "blank"
+
+    def start(self) -> None: ...
+
+    def render(self) -> NDArray[np.uint8]:
+        return np.full((16, 16, 3), 127, np.uint8)
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulator without its images."""
+    monkeypatch.setattr(suite, "make_renderer", lambda *given: Blank())

@@ -391,26 +391,6 @@ def cartpole():
     env.close()
 
 
-class Blank:
-    """A renderer of grey images, where nobody looks at them: a real one takes a second to make."""
-
-    name = "blank"
-
-    def start(self):
-        pass
-
-    def render(self):
-        return np.full((16, 16, 3), 127, np.uint8)
-
-    def close(self):
-        pass
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    monkeypatch.setattr(suite, "make_renderer", lambda *given: Blank())
-
-
 @needs_mujoco
 def test_every_task_of_the_suite_has_a_repeat_and_a_size():
     listed = {task.name: task for task in tasks()}

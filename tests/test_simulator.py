@@ -69,6 +69,7 @@ def stepped(env, actions):
     "task",
     ["cartpole_balance", "reacher_hard", "cheetah_run", "walker_walk", "acrobot_swingup"],
 )
+@pytest.mark.usefixtures("undrawn")
 def test_returns_are_those_of_the_environment_bit_for_bit(task):
     env = make_env(task, replace(SMALL, action_repeat=3))
     env.reset(3)

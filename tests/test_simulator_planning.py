@@ -25,6 +25,7 @@ def play(env, choose, seed, rows):
 
 
 @pytest.mark.mujoco
+@pytest.mark.usefixtures("undrawn")
 def test_planning_beats_no_action_and_random_ones_from_the_same_state():
     env = make_env("cartpole_balance", SMALL)
     random = np.random.default_rng(0)
@@ -37,6 +38,7 @@ def test_planning_beats_no_action_and_random_ones_from_the_same_state():
 
 
 @pytest.mark.mujoco
+@pytest.mark.usefixtures("undrawn")
 def test_a_seed_repeats_an_episode_of_planning_and_the_environment_stays():
     env = make_env("cartpole_balance", SMALL)
     env.reset(9)

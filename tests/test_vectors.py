@@ -193,7 +193,7 @@ def test_the_simulators_sensors_stand_beside_the_image_where_asked() -> None:
 
 
 def test_image_and_vectors_train_and_the_run_is_loaded(tiny: Config, tmp_path: Path) -> None:
-    config = read(tiny, {"env": {"vectors": True}})
+    config = read(tiny, {"env": {"vectors": True, "action_repeat": 8}})
     outcome = worldmodel.train(config, tmp_path / "run", steps=500)
     assert len(outcome.returns) == 10
     agent = worldmodel.load(tmp_path / "run")
