@@ -1,4 +1,4 @@
-"""What a run needs to go on exactly where it stopped, written so that no kill can spoil it.
+"""Checkpoints: all that a run needs to resume exactly where it stopped, safe from a kill.
 
 A checkpoint is a directory named after its step::
 
@@ -66,9 +66,10 @@ def save(
     keep: int = 2,
     finite: Collection[str] = (),
 ) -> Path:
-    """A new checkpoint in ``folder``; then all but the newest ``keep`` whole ones go.
+    """Write a new checkpoint in ``folder``, then remove all but the newest ``keep`` whole ones.
 
-    Those of a later step go too: a run that saves step 1000 has left its old step 2000 behind.
+    Those of a later step are removed too: a run that saves step 1000 no longer needs its old step
+    2000.
     Raise RuntimeError, and write nothing, if a number in one of the groups ``finite`` is NaN or
     infinite.
     """
@@ -122,7 +123,7 @@ def save(
 def load(
     folder: Path, device: torch.device | str = "cpu", finite: Collection[str] = ()
 ) -> Checkpoint | None:
-    """The newest whole checkpoint of a run; None where none was ever written.
+    """Read the newest whole checkpoint of a run; None where none was ever written.
 
     One with a NaN or infinite number in a group of ``finite`` is passed over like a broken one.
     """
@@ -132,7 +133,7 @@ def load(
 def load_group(
     folder: Path, group: str, device: torch.device | str = "cpu"
 ) -> dict[str, Tensor] | None:
-    """One group of the newest checkpoint in which it is whole, and no other file read."""
+    """Read one group of the newest checkpoint in which it is whole, and no other file."""
     checkpoint = _read_newest(folder, group, device)
     return None if checkpoint is None else checkpoint.tensors[group]
 
@@ -149,9 +150,10 @@ def verify(path: Path) -> list[str]:
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Everything that its next step depends on, as tensors; ``unpack_optimizer`` undoes it.
+    """Pack all that an optimizer's next step depends on into tensors.
 
-    What is no tensor (learning rates, betas) travels as JSON in the bytes of the tensor "rest".
+    What is no tensor (learning rates, betas) is JSON in the bytes of the tensor "rest".
+    ``unpack_optimizer`` is the inverse.
     """
     packed = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
@@ -165,7 +167,7 @@ def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Into an optimizer that was built in the same way."""
+    """Restore an optimizer that was built in the same way."""
     rest = json.loads(bytes(tensors["rest"].tolist()))
     state = {
         int(index): _put_tensors(values, f"state.{index}", tensors)
@@ -195,7 +197,7 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Ten
 
 
 def numpy_state(generator: np.random.Generator) -> JSON:
-    """Where a generator stands."""
+    """The state of a generator, as JSON."""
     return _listed(generator.bit_generator.state)
 
 
@@ -212,7 +214,7 @@ def _read_newest(
     device: torch.device | str,
     finite: Collection[str] = (),
 ) -> Checkpoint | None:
-    """Past broken ones, each named; and past those that a run at work removes meanwhile."""
+    """Read the newest one; skip broken ones with a warning, and those removed in the meantime."""
     looked_at: list[Path] = []
     while (candidates := _candidates(folder)) != looked_at:
         for path in candidates:
@@ -234,7 +236,7 @@ def _read_newest(
 
 
 def _read(path: Path, group: str | None, device: torch.device | str) -> Checkpoint:
-    """All of it, or one group; every byte is checked before it is used."""
+    """Read a checkpoint or one group of it; every byte is checked before it is used."""
     try:
         manifest = json.loads((path / "manifest.json").read_bytes())
         if manifest["format"] != FORMAT:
@@ -282,7 +284,7 @@ def _not_finite(tensors: Mapping[str, Mapping[str, Tensor]], groups: Collection[
 
 
 def _candidates(folder: Path) -> list[Path]:
-    """Checkpoints, the newest first, the one that was being replaced after its successor."""
+    """All checkpoints, the newest first; of one step, the new one before the replaced one."""
     if not folder.is_dir():
         return []
     found = [path for path in folder.iterdir() if NAME.fullmatch(path.name)]
@@ -297,7 +299,7 @@ def _step(path: Path) -> int:
 
 
 def _looks_whole(path: Path) -> bool:
-    """Sizes only: reading every old checkpoint at every save would be slow."""
+    """Compare sizes only: reading every old checkpoint at every save would be slow."""
     try:
         sizes = json.loads((path / "manifest.json").read_bytes())["files"]
         return all((path / name).stat().st_size == sizes[name]["bytes"] for name in sizes)
@@ -326,7 +328,7 @@ def _clean(folder: Path) -> None:
 def _take_tensors(
     values: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor]
 ) -> dict[str, JSON]:
-    """Moves the tensors of a flat dictionary into ``tensors``; returns what remains."""
+    """Move the tensors of a flat dictionary into ``tensors``; return what remains."""
     tensors |= {f"{prefix}.{k}": v for k, v in values.items() if isinstance(v, Tensor)}
     return {k: v for k, v in values.items() if not isinstance(v, Tensor)}
 

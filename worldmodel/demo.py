@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from worldmodel import checkpoint, model_file
+from worldmodel import checkpoint, files, model_file
 from worldmodel.checks import ConfigError, read
 from worldmodel.compare_settings import changes
 from worldmodel.config import Config
@@ -108,7 +108,7 @@ def show(
     from worldmodel.report import visualize_run  # loads plotting
 
     out.mkdir(parents=True, exist_ok=True)
-    (out / MARK).write_text(weights.with_suffix(".json").read_text())
+    files.write(out / MARK, weights.with_suffix(".json").read_bytes())
     video = out / f"demo{best_format()}"
     images = side_by_side([episode.image for episode in played.episodes])
     write_video(video, enlarge(images, VIDEO_SIZE), VIDEO_PER_S)

@@ -1,4 +1,4 @@
-"""What a run tells: the text files of its folder, and where they are mirrored.
+"""The text files of a run: metrics and evaluations, with a copy in TensorBoard.
 
 ``Journal`` writes them, the ``read_`` functions read them, while it is at work or later. A line of
 ``metrics.jsonl`` holds some of::
@@ -68,7 +68,7 @@ class Journal:
         self._mirror_is_looked_for = False
 
     def metrics(self, row: Mapping[str, float | int | str]) -> None:
-        """One line; a number that is not finite is written as null, as JSON wants it."""
+        """Append one line; a number that is not finite is null, because JSON has no NaN."""
         first = {name: row[name] for name in ("env_steps", "wall_clock_s") if name in row}
         values = {name: _plain(value) for name, value in {**first, **row}.items()}
         _append(self._run / METRICS, json.dumps(values, allow_nan=False) + "\n")
@@ -81,7 +81,7 @@ class Journal:
         returns: Sequence[float],
         seeds: Sequence[int],
     ) -> None:
-        """One line an episode."""
+        """Append one line for each episode."""
         rows = [
             f"{env_steps},{wall_clock_s:.3f},{episode},{seed},{float(score)!r}\n"
             for episode, (seed, score) in enumerate(zip(seeds, returns, strict=True))
@@ -102,7 +102,7 @@ class Journal:
             mirror.add_image("evaluation", strip, env_steps, dataformats="HWC")
 
     def position(self) -> dict[str, int]:
-        """How long the files are, all of it safe on the disk: for the checkpoint."""
+        """Sync the files and return their lengths, for the checkpoint."""
         lengths = {}
         for name in (METRICS, EVALUATIONS):
             with open(self._run / name, "ab") as file:
@@ -111,7 +111,7 @@ class Journal:
         return lengths
 
     def rewind(self, position: Mapping[str, int]) -> None:
-        """Drop what was written after ``position``; of a file that it does not name, all."""
+        """Drop what was written after ``position``, and all of a file that it does not name."""
         for name in (METRICS, EVALUATIONS):
             path = self._run / name
             length = position.get(name, 0)
@@ -142,7 +142,7 @@ class Journal:
                 mirror.add_scalar(name, value, step)
 
     def _find_mirror(self, step: int) -> _Mirror | None:
-        """Looked for once, at the first number: it forgets what was told about later steps."""
+        """Open TensorBoard at the first number; later steps of an earlier sitting are dropped."""
         if not self._mirror_is_looked_for:
             self._mirror_is_looked_for = True
             self._mirror = _find_tensorboard(self._run / "tensorboard", step)
@@ -150,7 +150,7 @@ class Journal:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Every whole line of a ``metrics.jsonl``; null becomes NaN again."""
+    """Read every whole line of a ``metrics.jsonl``; null becomes NaN again."""
     rows = []
     for number, line in enumerate(_whole_lines(path), start=1):
         try:
@@ -162,7 +162,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def read_evaluations(path: Path) -> list[Evaluation]:
-    """Every whole line of an ``eval.csv``, episodes of one moment together."""
+    """Read every whole line of an ``eval.csv``; episodes of one moment are one evaluation."""
     lines = [line for line in _whole_lines(path) if not line.startswith("#")]
     found: dict[tuple[int, float], Evaluation] = {}
     for row in csv.DictReader(lines):
@@ -185,7 +185,7 @@ class _Mirror(Protocol):
 
 
 def _find_tensorboard(folder: Path, first_step: int) -> _Mirror | None:
-    """Its writer, which forgets what an earlier sitting told about later steps."""
+    """TensorBoard's writer, which drops later steps that an earlier sitting wrote."""
     try:  # an extra
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -195,7 +195,7 @@ def _find_tensorboard(folder: Path, first_step: int) -> _Mirror | None:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can say of a value; numpy's and torch's numbers have ``item``."""
+    """The value as JSON knows it; numpy's and torch's numbers have ``item``."""
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -207,7 +207,7 @@ def _append(path: Path, text: str) -> None:
 
 
 def _whole_lines(path: Path) -> list[str]:
-    """Without the torn one that a kill, or a writer at work, may leave at the end."""
+    """The lines of a file without an unfinished last one, left by a kill or a writer at work."""
     return path.read_text().split("\n")[:-1]
 
 

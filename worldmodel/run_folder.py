@@ -1,4 +1,4 @@
-"""A run's folder: what it is, who may write in it, and the agent that lies there."""
+"""The folder of a run: its settings, its lock, and loading its agent."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def refuse_other_settings(run: Path, config: Config) -> None:
 
 
 def create(run: Path, config: Config, env: Environment, spec: Spec) -> None:
-    """The folder, and what the run is: settings, versions, renderer."""
+    """Make the folder and write what the run is: settings, versions, renderer."""
     path = run / "config.yaml"
     if path.exists():
         return
@@ -93,7 +93,7 @@ def create(run: Path, config: Config, env: Environment, spec: Spec) -> None:
 
 
 def claim(run: Path) -> IO[bytes]:
-    """Two trainers would write over each other: nobody else has the run until this file closes.
+    """Lock the run until the returned file closes: two trainers would overwrite each other's files.
 
     The system lets go when the process ends, however it ends.
     """
@@ -127,12 +127,12 @@ def refuse_links(run: Path) -> None:
 
 
 def read_run(run: Path) -> Config:
-    """The settings of a run, as they were used."""
+    """Read the settings of a run, as they were used."""
     return read(Config(), read_about(run)["settings"])
 
 
 def read_about(run: Path) -> dict[str, Any]:
-    """All of a run's config.yaml: settings, image, environment, versions."""
+    """Read all of a run's config.yaml: settings, image, environment, versions."""
     path = run / "config.yaml"
     refuse_links(run)
     if not path.is_file():
@@ -151,7 +151,7 @@ def read_about(run: Path) -> dict[str, Any]:
 
 
 def load(run: Path | str, device: str = "cpu") -> Agent:
-    """The agent of a run. Reads weights; never runs code from a file."""
+    """Load the agent of a run. Reads weights; never runs code from a file."""
     run = Path(run)
     config = read_run(run)
     about = read_about(run)
@@ -177,7 +177,7 @@ def load(run: Path | str, device: str = "cpu") -> Agent:
 
 
 def keep_heldout(run: Path, evaluated: Evaluated) -> None:
-    """The last evaluation's episodes, one file each."""
+    """Write the episodes of the last evaluation, one file each."""
     folder = run / "heldout"
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.npz"):

@@ -9,7 +9,6 @@ hardly changes it. Compare times within one file only.
 
 from __future__ import annotations
 
-import csv
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from worldmodel.envs.gl import Gl
 from worldmodel.envs.render import Renderer
 from worldmodel.envs.suite import load
 from worldmodel.envs.warp import DEFAULT_LOOK, Look, Warp
+from worldmodel.files import write_rows
 
 TASKS = (
     "cartpole_swingup",
@@ -146,10 +146,7 @@ def _row(
 
 def main(file: Path) -> None:
     rows = [row for task in TASKS for row in study(task)]
-    with file.open("w", newline="") as out:
-        writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(file, list(rows[0]), [list(row.values()) for row in rows])
 
 
 if __name__ == "__main__":
