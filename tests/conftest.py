@@ -33,7 +33,7 @@ TINY = {
         "value": {"layers": 1, "size": 6},
         "policy": {"layers": 1, "size": 6},
     },
-    "imagination": {"starts": 6, "horizon": 3},
+    "behaviour": {"imagined_states": 6, "horizon": 3},
     "learner": {"precision": "float32"},
     "planner": {
         "horizon": 4,

@@ -105,7 +105,7 @@ class Glide:
 
 def reward_cut() -> Any:
     """The reward head learns nothing: no setting of the weight but 0 does."""
-    return mock.patch.dict(SETTINGS, {"objective": {"reward": 0.0}})
+    return mock.patch.dict(SETTINGS, {"objective": {"reward": {"weight": 0.0}}})
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from torch import distributions
 import worldmodel
 from tests.conftest import Answer, Echo
 from worldmodel.agent import Agent
+from worldmodel.behaviours.imagined import dream
 from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
 from worldmodel.envs import adopt, check_env
-from worldmodel.losses.imagined import dream
 from worldmodel.models import WorldModel, build
 from worldmodel.models.layers import normed
 from worldmodel.models.policy import CategoricalPolicy
@@ -182,15 +182,15 @@ def test_forwards_the_choice_backwards_the_probabilities() -> None:
     assert expected.abs().min() > 0
 
 
-def test_logits_that_run_away_strain_a_policy() -> None:
+def test_logits_that_run_away_saturate_a_policy() -> None:
     noise = torch.zeros(1, 3)
-    for logits, strain in (
+    for logits, saturation in (
         ([100.0, 104.0, 96.0], 0.0),
         ([9.0, 0.0, 0.0], 4.0),
         ([0.0, 0.0, -9.0], 4.0),
     ):
-        assert one_policy(logits).draw(torch.randn(1, 4), noise).strain.item() == pytest.approx(
-            strain
+        assert one_policy(logits).draw(torch.randn(1, 4), noise).saturation.item() == pytest.approx(
+            saturation
         )
 
 
@@ -207,7 +207,13 @@ def test_the_policy_learns_the_choice_that_pays(model: WorldModel) -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(60):
         dreamed = dream(
-            model, policy, starts, horizon=2, trace=0.9, discount_rate=0.9, generator=generator
+            model,
+            policy,
+            starts,
+            horizon=2,
+            return_lambda=0.9,
+            discount_rate=0.9,
+            generator=generator,
         )
         optimizer.zero_grad()
         (-dreamed.returns.mean()).backward()

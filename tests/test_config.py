@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,11 @@ from worldmodel.config import Config
 from worldmodel.presets import load_preset, load_yaml, presets
 
 # settings that are changed together or not at all
-TOGETHER = {"model.policy": {"model.value": None}, "model.value": {"model.policy": None}}
+TOGETHER: dict[str, dict[str, Any]] = {
+    "model.policy": {"model.value": None, "behaviour": None},
+    "model.value": {"model.policy": None, "behaviour": None},
+    "model.discount": {"objective.discount": None},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +75,8 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
 
 def others(kind: Any, value: Any) -> list[Any]:
     """Values of a type that are not ``value``; not all of them need be possible."""
+    if typing.get_origin(kind) in (typing.Union, types.UnionType) and value is not None:
+        kind = typing.get_args(kind)[0]
     if typing.get_origin(kind) is typing.Literal:
         return [option for option in typing.get_args(kind) if option != value]
     if value is None:

@@ -17,10 +17,10 @@ import torch
 
 from tests.conftest import TINY
 from worldmodel.agent import Agent
+from worldmodel.assembly import learner_of
 from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.envs import make_env
-from worldmodel.learner import Learner
 from worldmodel.models import WorldModel, build
 from worldmodel.presets import load_preset
 from worldmodel.rollout import Noise, collect
@@ -53,8 +53,8 @@ def batch_of(rows: int, steps: int, size: int) -> Batch:
 
 
 def losses_of(config: Config, size: int, shape: tuple[int, int]) -> list[dict[str, float]]:
-    learner = Learner(made(config, size), config)
-    return [learner.update(batch_of(*shape, size)) for _ in range(3)]
+    learner = learner_of(config, made(config, size))
+    return [learner.update(batch_of(*shape, size)).metrics for _ in range(3)]
 
 
 def plan_of(config: Config) -> list[float]:

@@ -7,25 +7,24 @@ import pytest
 import torch
 
 from tests.test_losses import make_batch
+from worldmodel.assembly import learner_of
 from worldmodel.checkpoint import pack_optimizer
 from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.learner import (
     MOST_SKIPS,
-    InTurn,
     Learner,
-    choose_precision,
     clip_gradients,
     gradient_norm,
 )
-from worldmodel.machine import second_thread
+from worldmodel.machine import InlineExecutor, precision_of, second_thread
 from worldmodel.models import WorldModel, build
 from worldmodel.presets import load_preset
-from worldmodel.structs import Batch, Spec, each
+from worldmodel.structs import Batch, Spec
 
 
 def test_every_parameter_learns(model: WorldModel, tiny: Config) -> None:
-    learner = Learner(model, tiny)
+    learner = learner_of(tiny, model)
     before = {name: value.clone() for name, value in model.named_parameters()}
     for _ in range(3):  # heads that start at zero pass nothing on at first
         learner.update(make_batch(3, 5))
@@ -39,7 +38,7 @@ def test_an_update_is_the_same_for_the_same_seed_and_batch(tiny: Config) -> None
     def learned(seed: int) -> torch.Tensor:
         torch.manual_seed(0)
         model = build(tiny.model, Spec((16, 16, 3), 2))
-        Learner(model, dataclasses.replace(tiny, seed=seed)).update(batch)
+        learner_of(dataclasses.replace(tiny, seed=seed), model).update(batch)
         return torch.cat([p.flatten() for p in model.parameters()])
 
     assert torch.equal(learned(1), learned(1))
@@ -51,7 +50,7 @@ def test_rates_fall_with_the_root_of_the_updates(
     model: WorldModel, tiny: Config, settle: int | None
 ) -> None:
     config = read(tiny, {"learner": {"settle": settle}})
-    learner, seen = Learner(model, config), []
+    learner, seen = learner_of(config, model), []
 
     def update(learner: Learner) -> None:
         learner.update(make_batch(3, 5))
@@ -59,11 +58,13 @@ def test_rates_fall_with_the_root_of_the_updates(
 
     for _ in range(4):
         update(learner)
-    taken_on = Learner(model, config)
+    taken_on = learner_of(config, model)
     taken_on.restore(learner.state())
     update(taken_on)
 
-    rates = config.learner.model_rate, config.learner.value_rate, config.learner.policy_rate
+    behaviour = config.behaviour
+    assert behaviour is not None
+    rates = config.learner.model_rate, behaviour.value_rate, behaviour.policy_rate
     left = [1, 1, (2 / 3) ** 0.5, 0.5**0.5, (2 / 5) ** 0.5] if settle else [1] * 5
     assert seen == [pytest.approx([rate * share for rate in rates]) for share in left]
 
@@ -71,7 +72,7 @@ def test_rates_fall_with_the_root_of_the_updates(
 def test_the_average_is_a_mean_of_the_first_steps_then_moves(
     model: WorldModel, tiny: Config
 ) -> None:
-    learner = Learner(model, read(tiny, {"learner": {"averaging": 0.5}}))
+    learner = learner_of(read(tiny, {"learner": {"averaging": 0.5}}), model)
     seen = []
     for _ in range(3):
         learner.update(make_batch(3, 5))
@@ -83,7 +84,7 @@ def test_the_average_is_a_mean_of_the_first_steps_then_moves(
 
 
 def test_without_averaging_what_acts_is_what_learned(model: WorldModel, tiny: Config) -> None:
-    learner = Learner(model, read(tiny, {"learner": {"averaging": 1.0}}))
+    learner = learner_of(read(tiny, {"learner": {"averaging": 1.0}}), model)
     model.pixels.fit(torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8))
     for _ in range(2):
         learner.update(make_batch(3, 5))
@@ -100,7 +101,7 @@ def test_padded_rows_teach_nothing(model: WorldModel, tiny: Config) -> None:
         torch.manual_seed(0)
         model = build(tiny.model, Spec((16, 16, 3), 2))
         changed = dataclasses.replace(batch, image=image, reward=reward, valid=valid)
-        Learner(model, tiny).update(changed)
+        learner_of(tiny, model).update(changed)
         return torch.cat([p.flatten() for p in model.parameters()])
 
     image, reward = batch.image.clone(), batch.reward.clone()
@@ -110,11 +111,9 @@ def test_padded_rows_teach_nothing(model: WorldModel, tiny: Config) -> None:
 
 
 def test_imagination_leaves_the_world_model_alone(model: WorldModel, tiny: Config) -> None:
-    learner = Learner(model, tiny)
+    learner = learner_of(tiny, model)
     batch = make_batch(3, 5)
-    _, posterior = model.observe(batch.action, torch.zeros(3, 5, 256), torch.zeros(3, 5, 3))
-    posterior = each(posterior, torch.Tensor.detach)
-    learner._learn_behaviour(posterior, batch.valid)
+    learner.learn_behaviour(model.infer(batch, learner.generator))
     assert all(p.grad is None for p in learner.world_parameters)
     assert all(p.requires_grad for p in learner.world_parameters)
     assert model.policy is not None
@@ -122,12 +121,11 @@ def test_imagination_leaves_the_world_model_alone(model: WorldModel, tiny: Confi
     assert all(p.grad is not None for p in model.value.parameters())
 
 
-@pytest.mark.parametrize("beside", [InTurn(), second_thread()])
+@pytest.mark.parametrize("executor", [InlineExecutor(), second_thread()])
 def test_an_error_in_imagination_leaves_nothing_under_way(
-    model: WorldModel, tiny: Config, monkeypatch: pytest.MonkeyPatch, beside: Executor
+    model: WorldModel, tiny: Config, monkeypatch: pytest.MonkeyPatch, executor: Executor
 ) -> None:
-    learner = Learner(model, tiny)
-    learner.beside = beside
+    learner = learner_of(tiny, model, executor)
     assert model.policy is not None
     monkeypatch.setattr(model.policy, "draw", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -136,33 +134,32 @@ def test_an_error_in_imagination_leaves_nothing_under_way(
 
 
 def test_gradients_found_side_by_side_are_those_found_in_turn(tiny: Config) -> None:
-    def learned(beside: Executor) -> torch.Tensor:
+    def learned(executor: Executor) -> torch.Tensor:
         torch.manual_seed(0)
         model = build(tiny.model, Spec((16, 16, 3), 2))
-        learner = Learner(model, tiny)
-        learner.beside = beside
+        learner = learner_of(tiny, model, executor)
         for _ in range(4):
             learner.update(make_batch(3, 5))
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
-    assert torch.equal(learned(InTurn()), learned(second_thread()))
+    assert torch.equal(learned(InlineExecutor()), learned(second_thread()))
 
 
 def test_planet_takes_a_step_at_its_published_sizes() -> None:
-    config = read(load_preset("planet"), {"objective": {"free_nats": 0.0}})
+    config = read(load_preset("planet"), {"objective": {"kl": {"free_nats": 0.0}}})
     model = build(config.model, Spec((64, 64, 3), 1))
-    learner = Learner(model, config)
+    learner = learner_of(config, model)
     batch = make_batch(2, 3, size=64)
     before = [p.clone() for p in model.parameters()]
-    losses = learner.update(dataclasses.replace(batch, action=batch.action[..., :1]))
-    assert set(losses) == {"kl_dynamics", "kl_representation", "reward", "discount", "image"}
+    losses = learner.update(dataclasses.replace(batch, action=batch.action[..., :1])).metrics
+    assert set(losses) == {"kl_dynamics", "kl_representation", "reward", "image"}
     assert all(torch.isfinite(torch.tensor(value)) for value in losses.values())
     assert not any(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
 def test_precision_is_asked_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     def dtype(wanted: str) -> torch.dtype:
-        with choose_precision(wanted, torch.device("cpu"))():
+        with precision_of(wanted, torch.device("cpu"))():
             return (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
 
     for features, expected in (
@@ -180,7 +177,7 @@ def train_reward(batches: list[Batch], config: Config) -> float:
     """The reward's mean squared error, named from the imagined latent, after learning."""
     torch.manual_seed(0)
     model = build(config.model, Spec((16, 16, 3), 2))
-    learner = Learner(model, config)
+    learner = learner_of(config, model)
     for batch in batches[:-1]:
         learner.update(batch)
     test = batches[-1]
@@ -197,8 +194,9 @@ def test_the_model_learns_what_an_action_pays_and_a_shifted_row_fails(tiny: Conf
         {
             "model": {"dynamics": {"deter_size": 24, "hidden_size": 24}, "policy": {"kind": "none"},
                       "value": {"kind": "none"}, "reward": {"size": 24}},
+            "behaviour": None,
             "learner": {"model_rate": 3e-3},
-            "objective": {"reward": 10.0, "decoded_share": 0.1},
+            "objective": {"reward": {"weight": 10.0}, "image": {"decoded_share": 0.1}},
         },
     )  # fmt: skip
     right, shifted = [], []
@@ -245,9 +243,8 @@ def spoil_gradient(parameter: torch.nn.Parameter, number: float, updates: int = 
 def test_one_infinite_gradient_leaves_weights_optimizer_and_average_as_they_were(
     model: WorldModel, tiny: Config, part: str, number: float
 ) -> None:
-    learner = Learner(model, tiny)
-    learner.update(make_batch(3, 5))
-    assert not learner.skipped
+    learner = learner_of(tiny, model)
+    assert not learner.update(make_batch(3, 5)).skipped
 
     def held() -> dict[str, torch.Tensor]:
         parts = {
@@ -264,18 +261,16 @@ def test_one_infinite_gradient_leaves_weights_optimizer_and_average_as_they_were
 
     before = held()
     spoil_gradient(next(getattr(model, part).parameters()), number)
-    learner.update(make_batch(3, 5))
-    assert learner.skipped
+    assert learner.update(make_batch(3, 5)).skipped
     after = held()
     assert [name for name in before if not torch.equal(before[name], after[name])] == []
 
-    learner.update(make_batch(3, 5))  # and the next one learns
-    assert not learner.skipped
+    assert not learner.update(make_batch(3, 5)).skipped  # and the next one learns
     assert not torch.equal(before["learner: updates"], learner.updates)
 
 
 def test_many_infinite_gradients_in_a_row_end_the_run(model: WorldModel, tiny: Config) -> None:
-    learner = Learner(model, tiny)
+    learner = learner_of(tiny, model)
     spoil_gradient(next(model.encoder.parameters()), float("inf"), updates=MOST_SKIPS)
     for _ in range(MOST_SKIPS - 1):
         learner.update(make_batch(3, 5))

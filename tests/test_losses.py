@@ -1,16 +1,19 @@
 from __future__ import annotations
 
-from contextlib import nullcontext
+import types
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, distributions
 
 from tests.conftest import Answer, Echo
-from worldmodel.config import Config, ObjectiveConfig
-from worldmodel.losses.imagined import dream, lambda_returns
-from worldmodel.losses.joint import image_error, joint_terms, kl_terms, mean_over_valid
+from worldmodel.behaviours.imagined import dream
+from worldmodel.behaviours.returns import lambda_returns
+from worldmodel.config import Config
+from worldmodel.losses import KL, Image, mean_over_valid, terms_of
 from worldmodel.models import WorldModel
+from worldmodel.models.fast.image_error import image_error
 from worldmodel.models.latents import Gaussian
 from worldmodel.structs import Batch
 
@@ -26,6 +29,11 @@ def random_latents(*shape: int) -> tuple[Gaussian, Gaussian]:
         )
 
     return one(), one()
+
+
+def between(posterior: Gaussian, prior: Gaussian) -> tuple[Any, Any, torch.Generator]:
+    """What a term is called with, where it reads no more than the two latents."""
+    return None, types.SimpleNamespace(posterior=posterior, prior=prior), torch.Generator()
 
 
 def make_batch(rows: int, steps: int, size: int = 16) -> Batch:
@@ -59,11 +67,11 @@ def test_the_divergence_is_its_integral() -> None:
 
 def test_balance_gives_each_side_its_own_weight() -> None:
     posterior, prior = random_latents(3, 4)
-    config = ObjectiveConfig(kl_dynamics=0.8, kl_representation=0.1, free_nats=0.0)
+    term = KL(dynamics=0.8, representation=0.1, free_nats=0.0)
     plain = torch.autograd.grad(
         posterior.divergence(prior).sum(), [posterior.mean, prior.mean], retain_graph=True
     )
-    terms = kl_terms(posterior, prior, config)
+    terms = term(*between(posterior, prior))
     balanced = torch.autograd.grad(sum(terms.values()).sum(), [posterior.mean, prior.mean])
     torch.testing.assert_close(balanced[0], 0.1 * plain[0])
     torch.testing.assert_close(balanced[1], 0.8 * plain[1])
@@ -73,8 +81,8 @@ def test_free_nats_cost_nothing_and_pull_nothing() -> None:
     posterior, prior = random_latents(6, 4)
     nats = posterior.divergence(prior)
     free = float(nats.detach().median())
-    config = ObjectiveConfig(kl_dynamics=1.0, kl_representation=0.0, free_nats=free)
-    term = kl_terms(posterior, prior, config)["kl_dynamics"]
+    free_kl = KL(dynamics=1.0, representation=0.0, free_nats=free)
+    term = free_kl(*between(posterior, prior))["kl_dynamics"]
     pull = torch.autograd.grad(term.sum(), prior.mean)[0].abs().sum(-1)
     torch.testing.assert_close(term, nats.clamp(min=free))
     assert (pull[nats < free] == 0).all()
@@ -114,9 +122,12 @@ def test_padding_does_not_count(model: WorldModel, tiny: Config) -> None:
 
 def test_every_row_has_every_term(model: WorldModel, tiny: Config) -> None:
     generator = torch.Generator().manual_seed(0)
-    terms, posterior = joint_terms(model, make_batch(2, 5), tiny.objective, generator, nullcontext)
+    seen = model.infer(make_batch(2, 5), generator)
+    terms = terms_of(tiny.objective, model, seen, generator)
     assert {term.shape for term in terms.values()} == {torch.Size([2, 5])}
-    assert posterior.shape == (2, 5)
+    assert seen.posterior.shape == seen.prior.shape == (2, 5)
+    assert not seen.follows[:, 0].any()
+    assert seen.follows[:, 1:].all()
     assert set(terms) == {"kl_dynamics", "kl_representation", "reward", "discount", "image"}
 
 
@@ -128,10 +139,9 @@ def test_decoding_a_share_of_the_rows_costs_the_same_on_average(
 
     def image_loss(share: float, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        config = ObjectiveConfig(decoded_share=share)
         with torch.no_grad():
-            terms, _ = joint_terms(model, batch, config, generator, nullcontext)
-        return terms["image"]
+            seen = model.infer(batch, generator)
+            return Image(decoded_share=share)(model, seen, generator)["image"]
 
     quarter = torch.stack([image_loss(0.25, seed) for seed in range(200)])
     assert ((quarter > 0).sum((1, 2)) == 3).all()
@@ -147,7 +157,7 @@ def test_a_dream_follows_the_policy_and_weighs_by_arrival(model: WorldModel, tin
         model.policy,
         starts,
         horizon=3,
-        trace=0.9,
+        return_lambda=0.9,
         discount_rate=0.8,
         generator=torch.Generator().manual_seed(0),
     )
@@ -175,7 +185,7 @@ def test_imagined_returns_pull_the_policy_to_what_pays(model: WorldModel) -> Non
             policy,
             starts,
             horizon=2,
-            trace=0.9,
+            return_lambda=0.9,
             discount_rate=0.9,
             generator=generator,
         )

@@ -325,9 +325,9 @@ def test_what_is_drawn_is_what_acts() -> None:
     assert torch.equal(drawn.spread, policy(features)[1])
 
 
-@pytest.mark.parametrize(("strain", "learns"), [(0.1, True), (0.0, False)])
-def test_a_policy_that_is_sure_can_change_its_mind(strain: float, learns: bool) -> None:
-    """It always does 1, with the least spread; -0.5 is best. Without strain it never finds out."""
+@pytest.mark.parametrize(("saturation", "learns"), [(0.1, True), (0.0, False)])
+def test_a_policy_that_is_sure_can_change_its_mind(saturation: float, learns: bool) -> None:
+    """It always does 1, with the least spread; -0.5 is best. Without the weight it never does."""
     torch.manual_seed(0)
     policy = Policy(4, 1, 1, 8, normed)
     with torch.no_grad():
@@ -335,19 +335,19 @@ def test_a_policy_that_is_sure_can_change_its_mind(strain: float, learns: bool) 
     optimizer = torch.optim.Adam(policy.parameters(), 1e-2, eps=1e-5)  # as the learner
     features = torch.randn(64, 4)
     for _ in range(600):
-        action, spread, strained = policy.draw(features, torch.randn(64, 1))
+        action, spread, saturated = policy.draw(features, torch.randn(64, 1))
         gain = -(action[:, 0] + 0.5).square() + 1e-3 * policy.entropy(spread)
         optimizer.zero_grad()
-        (strain * strained - gain).mean().backward()
+        (saturation * saturated - gain).mean().backward()
         optimizer.step()
     mean, _ = policy(features)
     assert ((mean + 0.5).abs().max() < 0.1) == learns
 
 
-def test_strain_begins_where_slopes_end() -> None:
+def test_saturation_begins_where_slopes_end() -> None:
     policy = Policy(4, 1, 1, 8, normed)
     features, noise = torch.randn(1, 4), torch.zeros(1, 1)
-    for mean, std, strain in (
+    for mean, std, saturation in (
         (2.0, 1.0, 0.0),
         (-2.0, -5.0, 0.0),
         (-3.0, 1.0, 1.0),
@@ -355,7 +355,7 @@ def test_strain_begins_where_slopes_end() -> None:
     ):
         with torch.no_grad():
             policy.last.bias.copy_(torch.tensor([mean, std]))
-        assert policy.draw(features, noise).strain.item() == pytest.approx(strain)
+        assert policy.draw(features, noise).saturation.item() == pytest.approx(saturation)
 
 
 def test_a_policy_stays_in_its_limits_and_knows_its_entropy() -> None:

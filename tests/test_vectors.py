@@ -14,10 +14,10 @@ import worldmodel
 from tests.conftest import Painter
 from worldmodel import demo, model_file
 from worldmodel.agent import Agent
+from worldmodel.assembly import learner_of
 from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config, EnvConfig
 from worldmodel.envs import adopt, check_env, make_env
-from worldmodel.learner import Learner
 from worldmodel.models import WorldModel, build
 from worldmodel.models.encoders.vectors import Vectors
 from worldmodel.models.layers import normed
@@ -137,7 +137,7 @@ def test_vectors_are_learned_and_learned_from(model: WorldModel, tiny: Config) -
     replay.add(episode())
     assert model.vectors is not None
     before = {name: p.detach().clone() for name, p in model.vectors.named_parameters()}
-    losses = Learner(model, tiny).update(replay.sample(np.random.default_rng(0)))
+    losses = learner_of(tiny, model).update(replay.sample(np.random.default_rng(0))).metrics
     assert losses["vectors"] > 0
     for name, parameter in model.vectors.named_parameters():
         assert not torch.equal(parameter, before[name]), name

@@ -30,7 +30,25 @@ from typing import Annotated, Any, Literal, TypeVar
 T = TypeVar("T")
 
 # Old names of settings, and what to write instead. `read` looks here before it guesses.
-RENAMED = {
+RENAMED: dict[str, str] = {
+    "model.dynamics.layers": "model.layers",
+    "objective.image": "objective.image.weight",
+    "objective.reward": "objective.reward.weight",
+    "objective.vectors": "objective.vectors.weight",
+    "objective.discount": "objective.discount.weight",
+    "objective.kl_dynamics": "objective.kl.dynamics",
+    "objective.kl_representation": "objective.kl.representation",
+    "objective.free_nats": "objective.kl.free_nats",
+    "objective.decoded_share": "objective.image.decoded_share",
+    "imagination": "behaviour",
+    "imagination.starts": "behaviour.imagined_states",
+    "imagination.horizon": "behaviour.horizon",
+    "imagination.trace": "behaviour.return_lambda",
+    "imagination.entropy": "behaviour.entropy",
+    "imagination.strain": "behaviour.saturation",
+    "imagination.target_rate": "behaviour.target_rate",
+    "learner.value_rate": "behaviour.value_rate",
+    "learner.policy_rate": "behaviour.policy_rate",
     "planner.max_std": "planner.initial_std",
     "planner.kept_share": "planner.elites_kept",
     "planner.proposals": "planning.proposals",
@@ -170,6 +188,8 @@ def _read_section(hint: Any, current: Any, value: Any, where: str) -> Any:
     if optional and value in (None, "none"):
         return None
     if not isinstance(value, Mapping):
+        if where in RENAMED:
+            raise ConfigError(f"{where}: renamed; write {RENAMED[where]}")
         raise ConfigError(
             f"{where}: expected a section of settings{', or none' if optional else ''},"
             f" got {type(value).__name__} {value!r}"

@@ -8,8 +8,9 @@ value is a ``ConfigError`` that names the path and the nearest known name.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+from worldmodel.behaviours import BehaviourSettings, Imagined
 from worldmodel.checks import (
     at_least,
     between,
@@ -17,6 +18,8 @@ from worldmodel.checks import (
     more_than,
     require,
 )
+from worldmodel.learner import LearnerConfig
+from worldmodel.losses import Objective, terms_in
 from worldmodel.models.settings import ModelConfig
 from worldmodel.planners import MPPI, PlannerSettings
 from worldmodel.planning import Planning
@@ -48,53 +51,6 @@ class ReplayConfig:
     memory_gb: Annotated[float, more_than(0)] = 4.0
     # A run stops rather than take more of the free disk than this.
     disk_share: Annotated[float, more_than(0, at_most=1)] = 0.5
-
-
-@dataclass(frozen=True)
-class ObjectiveConfig:
-    """The weights of the bound that trains the world model."""
-
-    image: Annotated[float, at_least(0)] = 1.0
-    # The image's error is scaled up (models/pixels.py), so what must be learned beside it is too:
-    # with 1 for both reward and kl_dynamics, 800 updates left twice the reward's error, and the
-    # prediction 5 steps ahead was a tenth worse (assets/model_trials.csv: one seed).
-    reward: Annotated[float, at_least(0)] = 10.0
-    vectors: Annotated[float, at_least(0)] = 10.0  # as the reward; not studied
-    discount: Annotated[float, at_least(0)] = 1.0
-    kl_dynamics: Annotated[float, at_least(0)] = 5.0  # pulls the prior to the posterior
-    kl_representation: Annotated[float, at_least(0)] = 0.3  # pulls the posterior to the prior
-    free_nats: Annotated[float, at_least(0)] = 1.0
-    # Of the rows, drawn anew for each update: the decoder's cost.
-    decoded_share: Annotated[float, more_than(0, at_most=1)] = 0.125
-
-
-@dataclass(frozen=True)
-class ImaginationConfig:
-    """How value and policy are learned from imagined returns."""
-
-    # Posterior rows of the batch that imagination starts from.
-    starts: Annotated[int, at_least(1)] = 96
-    horizon: Annotated[int, at_least(1)] = 5
-    trace: Annotated[float, between(0, 1)] = 0.95  # lambda of the returns
-    entropy: Annotated[float, at_least(0)] = 1e-3
-    # Weight of what keeps a policy from being too sure (models/policy.py).
-    strain: Annotated[float, at_least(0)] = 0.1
-    target_rate: Annotated[float, more_than(0, at_most=1)] = 0.1  # how fast the slow value follows
-
-
-@dataclass(frozen=True)
-class LearnerConfig:
-    model_rate: Annotated[float, more_than(0)] = 8e-4
-    value_rate: Annotated[float, more_than(0)] = 1e-3
-    policy_rate: Annotated[float, more_than(0)] = 3e-4
-    # From here on the rates fall, as one over the root of the number of updates; None: never.
-    settle: Annotated[int | None, at_least(1)] = 1500
-    epsilon: Annotated[float, more_than(0)] = 1e-5
-    # Of the gradient's norm, for each of the three separately.
-    clip: Annotated[float, more_than(0)] = 100.0
-    # How fast the weights that act follow the learned ones; 1: the same.
-    averaging: Annotated[float, more_than(0, at_most=1)] = 0.01
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 UPDATES_PER_ROW = 0.6  # where loop.updates is None
@@ -135,8 +91,8 @@ class Config:
     env: EnvConfig = EnvConfig()
     replay: ReplayConfig = ReplayConfig()
     model: ModelConfig = ModelConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
-    imagination: ImaginationConfig = ImaginationConfig()
+    objective: Objective = Objective()
+    behaviour: BehaviourSettings | None = Imagined()
     learner: LearnerConfig = LearnerConfig()
     planner: PlannerSettings = MPPI()
     planning: Planning = Planning()
@@ -157,6 +113,27 @@ class Config:
         )
         complaint = self.wrong_image_size(self.env.image_size)
         require(not complaint, f"env.image_size: {complaint}")
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Refuse parts that do not fit each other, by the needs that they declare."""
+        offers = self.model.offers()
+        asking: dict[str, Any] = {
+            f"objective.{name}": term for name, term in terms_in(self.objective).items()
+        }
+        if self.behaviour is not None:
+            asking["behaviour"] = self.behaviour
+        for path, part in asking.items():
+            for need in sorted(part.needs):
+                is_there, because = offers[need]
+                require(is_there, f"{path}: needs {need}, and {because}; write {path}: none")
+        dynamics, posterior = self.model.dynamics, self.model.posterior
+        require(
+            dynamics.latent in posterior.fits,
+            f"model.posterior.kind: {posterior.kind} gives the numbers of latents that are"
+            f" {' or '.join(sorted(posterior.fits))}; those of model.dynamics.kind ="
+            f" {dynamics.kind} are {dynamics.latent}",
+        )
 
     def wrong_image_size(self, size: int) -> str:
         """Empty where encoder and decoder take square images with a side of ``size``."""

@@ -3,67 +3,100 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from worldmodel.config import Config
-from worldmodel.losses.imagined import dream
-from worldmodel.losses.joint import joint_terms, mean_over_valid
-from worldmodel.machine import compute_dtype, cores, second_thread
+from worldmodel.behaviours import Behaviour, BehaviourSettings, Loss
+from worldmodel.checks import at_least, more_than
+from worldmodel.losses import mean_over_valid, terms_of
+from worldmodel.machine import executor_beside, precision_of
 from worldmodel.models import WorldModel
-from worldmodel.structs import Batch, Latent, at, each, flatten
+from worldmodel.models.world import Inference
+from worldmodel.structs import Batch, each
 
 MOST_SKIPS = 10  # updates in a row without a finite gradient: more will not bring one
-# The parts of a model that learn what to do; the others learn what the world does.
-BEHAVIOUR = ("policy.", "value.", "slow_value.")
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    model_rate: Annotated[float, more_than(0)] = 8e-4
+    # From here on the rates fall, as one over the root of the number of updates; None: never.
+    settle: Annotated[int | None, at_least(1)] = 1500
+    epsilon: Annotated[float, more_than(0)] = 1e-5
+    # Of the gradient's norm, for the model and each part of the behaviour separately.
+    clip: Annotated[float, more_than(0)] = 100.0
+    # How fast the weights that act follow the learned ones; 1: the same.
+    averaging: Annotated[float, more_than(0, at_most=1)] = 0.01
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one batch taught."""
+
+    metrics: dict[str, float]
+    # [B, T] how much each row matters to prioritised replay; None: no preference.
+    priority: Tensor | None
+    skipped: bool  # no weight was changed: a gradient was NaN or infinite
 
 
 class Learner:
-    """Holds what learning needs between two batches: optimizers, random state, scale of returns.
+    """Holds what learning needs between two batches: optimizers, random state, averaged weights.
 
     ``averaged`` is the model to use: a moving average of the weights. Each step jumps after its own
     small batch, and what was learned from many hides under the last few jumps: ten rows ahead, the
     average's error is a fifth lower in one trial (assets/averaging_trials.csv).
 
-    What an update has to find is two gradients that do not need each other: of the joint losses,
-    back through the images, and of value and policy, from where the batch's rows lie. They are
-    found side by side, on two cores where there are two; which of them is done first changes
-    nothing.
+    An update computes two gradients that do not need each other: of the objective, back through
+    the images, and of the behaviour, from where the batch's rows lie. ``executor`` computes the
+    first beside the second, on two cores where there are two; which ends first changes nothing.
     """
 
-    def __init__(self, model: WorldModel, config: Config) -> None:
-        self.model = model
-        self.config = config
+    def __init__(
+        self,
+        model: WorldModel,
+        objective: Any,
+        behaviour: BehaviourSettings | None,
+        settings: LearnerConfig,
+        *,
+        seed: int,
+        discount_rate: float,
+        executor: Executor | None = None,
+    ) -> None:
+        self.model, self.objective, self.settings = model, objective, settings
         self.device = next(model.parameters()).device
-        self.generator = torch.Generator(self.device).manual_seed(config.seed)
-        self.return_range = torch.zeros(2, device=self.device)  # moving 5th, 95th percentile
+        self.generator = torch.Generator(self.device).manual_seed(seed)
         self.averaged = copy.deepcopy(model).requires_grad_(False)
         self.pairs = [*self.averaged.parameters()], [*model.parameters()]  # found once
         self.updates = torch.zeros((), device=self.device)
-        self.surprise = torch.zeros(0, 0)  # [B, T] of the last batch: nats times their weight
-        self.skipped = False  # whether the last update changed no weight
         self.skips_in_a_row = 0
-        self.precision = choose_precision(config.learner.precision, self.device)
-        rates = config.learner
-        named = model.named_parameters()
-        self.world_parameters = [part for name, part in named if not name.startswith(BEHAVIOUR)]
-        self.beside: Executor = second_thread() if cores() > 1 else InTurn()
-        groups = [self.world_parameters]
-        self.rates = [rates.model_rate]
-        if model.policy is not None:
-            groups += [[*model.value.parameters()], [*model.policy.parameters()]]
-            self.rates += [rates.value_rate, rates.policy_rate]
+        self.precision = precision_of(settings.precision, self.device)
+        self.behaviour: Behaviour | None = None
+        if behaviour is not None:
+            self.behaviour = behaviour.build(model, discount_rate, self.precision)
+        self.executor = executor_beside() if executor is None else executor
+        groups = [] if self.behaviour is None else self.behaviour.groups()
+        taught = {id(each) for group in groups for each in group.parameters}
+        self.world_parameters = [
+            each for each in model.parameters() if each.requires_grad and id(each) not in taught
+        ]
+        self.rates = [settings.model_rate, *(group.rate for group in groups)]
         self.optimizer = torch.optim.Adam(
-            [{"params": group} for group in groups], eps=rates.epsilon, fused=True
+            [
+                {"params": [*parameters]}
+                for parameters in (self.world_parameters, *(group.parameters for group in groups))
+            ],
+            eps=settings.epsilon,
+            fused=True,
         )
 
-    def update(self, batch: Batch) -> dict[str, float]:
-        """One gradient step for the model, and one for value and policy in its imagination.
+    def update(self, batch: Batch) -> Update:
+        """One gradient step for the model, and one for what acts in its imagination.
 
         An update whose gradient is NaN or infinite is skipped: weights, optimizer and average stay
         as they are. A few such batches are rare accidents of float32; MOST_SKIPS in a row end the
@@ -71,111 +104,89 @@ class Learner:
         """
         batch = batch.to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        terms, posterior = joint_terms(
-            self.model, batch, self.config.objective, self.generator, self.precision
-        )
-        self.surprise = terms["kl_dynamics"].detach()
+        seen = self.model.infer(batch, self.generator, self.precision)
+        with self.precision():
+            terms = terms_of(self.objective, self.model, seen, self.generator)
         losses = {name: mean_over_valid(term, batch.valid) for name, term in terms.items()}
         refuse_infinite(losses)
         metrics = dict(losses)
         joint = torch.stack(list(losses.values())).sum()
-        gradient = self.beside.submit(torch.autograd.backward, joint)
+        gradient = self.executor.submit(torch.autograd.backward, joint)
         try:
-            if self.model.policy is not None:
-                metrics |= self._learn_behaviour(each(posterior, Tensor.detach), batch.valid)
+            if self.behaviour is not None:
+                metrics |= self.learn_behaviour(seen)
         finally:
             gradient.result()
-        self._step()
-        return {name: float(value.detach()) for name, value in metrics.items()}
+        skipped = not self._step()
+        priority = terms.get(self.objective.priority)
+        return Update(
+            {name: float(value.detach()) for name, value in metrics.items()},
+            None if priority is None else priority.detach(),
+            skipped,
+        )
+
+    def learn_behaviour(self, seen: Inference) -> dict[str, Tensor]:
+        """Gradients of the behaviour's losses, each into its own parameters."""
+        assert self.behaviour is not None
+        still = replace(seen, posterior=each(seen.posterior, Tensor.detach))
+        losses, figures = self.behaviour.losses(still, self.generator)
+        values = {loss.name: loss.value for loss in losses}
+        refuse_infinite(values)
+        learn(losses)
+        return {**{name: value.detach() for name, value in values.items()}, **figures}
 
     def state(self) -> dict[str, Tensor]:
         """What the optimizer and the model do not hold."""
-        return {
-            "generator": self.generator.get_state(),
-            "return_range": self.return_range,
-            "updates": self.updates,
-        }
+        remembered = {} if self.behaviour is None else self.behaviour.state()
+        return {"generator": self.generator.get_state(), "updates": self.updates, **remembered}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self.generator.set_state(state["generator"].cpu())
-        self.return_range.copy_(state["return_range"])
         self.updates.copy_(state["updates"])
+        if self.behaviour is not None:
+            self.behaviour.restore(state)
 
-    def _step(self) -> None:
-        """Apply the gradients that were found, unless a group's norm is NaN or infinite."""
+    def _step(self) -> bool:
+        """Apply the gradients, unless a group's norm is NaN or infinite: False then."""
         groups = self.optimizer.param_groups
         norms = [gradient_norm(group["params"]) for group in groups]
-        self.skipped = not bool(torch.isfinite(torch.stack(norms)).all())
-        if self.skipped:
+        if not bool(torch.isfinite(torch.stack(norms)).all()):
             self.skips_in_a_row += 1
             refuse_more_skips(self.skips_in_a_row)
-            return
+            return False
         self.skips_in_a_row = 0
-        fallen = self._fallen()
+        share = self._share_of_rates()
         for group, rate, norm in zip(groups, self.rates, norms, strict=True):
-            group["lr"] = rate * fallen
-            clip_gradients(group["params"], self.config.learner.clip, norm)
+            group["lr"] = rate * share
+            clip_gradients(group["params"], self.settings.clip, norm)
         self.optimizer.step()
-        if self.model.policy is not None:
-            self.model.follow_value(self.config.imagination.target_rate)
+        if self.behaviour is not None:
+            self.behaviour.stepped()
         self._average()
+        return True
 
-    def _fallen(self) -> float:
-        """What is left of the rates at the next update."""
-        settle = self.config.learner.settle
+    def _share_of_rates(self) -> float:
+        """What is left of the learning rates at the next update."""
+        settle = self.settings.settle
         return 1.0 if settle is None else min(1.0, (settle / (float(self.updates) + 1)) ** 0.5)
 
     @torch.no_grad()
     def _average(self) -> None:
         """A plain mean of the first steps, then a moving one."""
         self.updates += 1
-        rate = max(self.config.learner.averaging, 1 / float(self.updates))
+        rate = max(self.settings.averaging, 1 / float(self.updates))
         torch._foreach_lerp_(*self.pairs, rate)  # type: ignore[arg-type]
         for buffer, fitted in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
             buffer.copy_(fitted)
 
-    def _learn_behaviour(self, posterior: Latent, valid: Tensor) -> dict[str, Tensor]:
-        """Gradients of value and policy, from futures imagined at rows of the batch."""
-        model, config, policy = self.model, self.config.imagination, self.model.policy
-        assert policy is not None
-        rows = valid.flatten().nonzero().squeeze(-1)
-        order = torch.randperm(len(rows), generator=self.generator, device=self.device)
-        rows = rows[order[: config.starts]]
-        starts = at(flatten(posterior), rows)
-        with self.precision():
-            dreamed = dream(
-                model,
-                policy,
-                starts,
-                horizon=config.horizon,
-                trace=config.trace,
-                discount_rate=self.config.discount_rate,
-                generator=self.generator,
-            )
-        returns = dreamed.returns.detach()
-        percentiles = torch.quantile(returns, torch.tensor([0.05, 0.95], device=self.device))
-        first = bool((self.return_range == 0).all())
-        self.return_range.lerp_(percentiles, 1.0 if first else 0.01)
-        scale = (self.return_range[1] - self.return_range[0]).clamp(min=1.0)
 
-        entropy = policy.entropy(dreamed.spread)
-        gain = dreamed.returns / scale + config.entropy * entropy - config.strain * dreamed.strain
-        policy_loss = -(dreamed.weights * gain).mean()
-        with self.precision():
-            log_prob = model.value.log_prob(dreamed.features[:, :-1].detach(), returns)
-        value_loss = -(dreamed.weights * log_prob).mean()
-        refuse_infinite({"policy": policy_loss, "value": value_loss})
-        # Through the world model's parameters, and never into them.
-        learned = [*policy.parameters(), *model.value.parameters()]
-        torch.autograd.backward(policy_loss + value_loss, inputs=learned)
-        return {
-            "policy": policy_loss.detach(),
-            "value": value_loss.detach(),
-            "entropy": entropy.detach().mean(),
-            "strain": dreamed.strain.detach().mean(),
-            "imagined_return": returns.mean(),
-            "return_scale": scale,
-        }
+def learn(losses: Sequence[Loss]) -> None:
+    """One backward pass into the parameters that the losses name together."""
+    into = [parameter for loss in losses for parameter in loss.into]
+    total = losses[0].value
+    for loss in losses[1:]:
+        total = total + loss.value
+    torch.autograd.backward(total, inputs=into)
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
@@ -189,22 +200,14 @@ def clip_gradients(parameters: Sequence[nn.Parameter], most: float, norm: Tensor
         nn.utils.clip_grads_with_norm_(parameters, most, norm)
 
 
-class InTurn(Executor):
-    """Work is done before ``submit`` returns: two threads on one core would cost a twentieth."""
-
-    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        done.set_result(work(*args, **kwargs))
-        return done
-
-
 def refuse_infinite(losses: Mapping[str, Tensor]) -> None:
     """Before the gradient, so that the parameters stay as good as they were."""
     for name, loss in losses.items():
         if not torch.isfinite(loss):
             raise RuntimeError(
                 f"learner: the {name} loss became {loss.item()}; the last checkpoint is whole;"
-                " try smaller rates (--learner.model_rate, value_rate, policy_rate)"
+                " try smaller rates (--learner.model_rate,"
+                " --behaviour.value_rate, --behaviour.policy_rate)"
             )
 
 
@@ -215,12 +218,3 @@ def refuse_more_skips(in_a_row: int) -> None:
             " was changed by them, and the last checkpoint is whole; try smaller rates"
             " (--learner.model_rate, value_rate, policy_rate) or --learner.precision float32"
         )
-
-
-def choose_precision(
-    wanted: str, device: torch.device
-) -> Callable[[], AbstractContextManager[None]]:
-    """A context that multiplies as ``machine.compute_dtype`` says."""
-    if compute_dtype(wanted, device) == torch.float32:
-        return nullcontext
-    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)

@@ -26,10 +26,10 @@ import torch
 
 from worldmodel import checkpoint
 from worldmodel.agent import Agent
+from worldmodel.assembly import learner_of
 from worldmodel.checks import ConfigError, require
 from worldmodel.config import UPDATES_PER_ROW, Config, EnvConfig
 from worldmodel.envs import Environment, adopt, check_env, make_env
-from worldmodel.learner import Learner
 from worldmodel.log import Journal
 from worldmodel.machine import cores, keep_memory
 from worldmodel.models import build
@@ -181,7 +181,7 @@ class Training:
             draws=config.replay.draws,
         )
         self.journal = Journal(run)
-        self.learner = Learner(self.model, config)
+        self.learner = learner_of(config, self.model)
         self.data_random = np.random.default_rng(config.seed)
         self.updates = 0
         self.seed_env_steps = 0
@@ -327,12 +327,13 @@ class Training:
         sums: dict[str, float] = {}
         while self.updates < until and not ended():
             batch = self.replay.sample(self.data_random)
-            losses = self.learner.update(batch)
-            self.replay.learned_from(batch.window, self.learner.surprise)
+            update = self.learner.update(batch)
+            if update.priority is not None:
+                self.replay.learned_from(batch.window, update.priority)
             self.updates += 1
-            if self.learner.skipped:
+            if update.skipped:
                 self._tell_skipped(progress)
-            for name, value in losses.items():
+            for name, value in update.metrics.items():
                 sums[name] = sums.get(name, 0.0) + value
             now = time.monotonic()
             if now - reported > REPORT_SECONDS or self.updates == until:

@@ -13,16 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worldmodel.assembly import learner_of
 from worldmodel.bench.floor import NAMES, SIZE, operations, product_rates
 from worldmodel.bench.measure import Cell, Table, interleave
 from worldmodel.bench.plain_planet import Planet
 from worldmodel.config import Config
-from worldmodel.learner import InTurn, Learner, clip_gradients, gradient_norm
-from worldmodel.losses.joint import joint_terms, mean_over_valid
-from worldmodel.machine import cores, second_thread
+from worldmodel.learner import Learner, clip_gradients, gradient_norm
+from worldmodel.losses import mean_over_valid, terms_of
+from worldmodel.machine import InlineExecutor, cores, second_thread
 from worldmodel.models import build
 from worldmodel.replay import Replay
-from worldmodel.structs import Batch, Episode, Spec, each
+from worldmodel.structs import Batch, Episode, Spec
 
 ACTION_SIZE = 6
 EPISODE_ROWS = 125
@@ -103,14 +104,17 @@ def _works(config: Config, precision: str) -> dict[str, Callable[[], object]]:
     learner, batch = make_learner(config, precision), make_batch(config)
     model, generator = learner.model, learner.generator
     count = config.replay.batch * config.replay.length
-    decoded = max(1, round(config.objective.decoded_share * count))
+    assert config.objective.image is not None
+    decoded = max(1, round(config.objective.image.decoded_share * count))
     embed = torch.randn(config.replay.batch, config.replay.length, model.encoder.embed_size)
     noise = torch.randn(config.replay.batch, config.replay.length, model.dynamics.noise_size)
     latents = model.dynamics.initial(decoded)
 
     def terms() -> torch.Tensor:
-        each, _ = joint_terms(model, batch, config.objective, generator, learner.precision)
-        return torch.stack([mean_over_valid(term, batch.valid) for term in each.values()]).sum()
+        seen = model.infer(batch, generator, learner.precision)
+        with learner.precision():
+            found = terms_of(config.objective, model, seen, generator)
+        return torch.stack([mean_over_valid(term, batch.valid) for term in found.values()]).sum()
 
     def encode() -> object:
         with learner.precision():
@@ -123,8 +127,7 @@ def _works(config: Config, precision: str) -> dict[str, Callable[[], object]]:
     def sequence() -> object:
         return model.observe(batch.action, embed, noise)
 
-    _, posterior = joint_terms(model, batch, config.objective, generator, learner.precision)
-    posterior = each(posterior, Tensor.detach)
+    seen = model.infer(batch, generator, learner.precision)
     torch.autograd.backward(terms())
     gradients = [parameter for parameter in learner.world_parameters if parameter.grad is not None]
 
@@ -139,8 +142,8 @@ def _works(config: Config, precision: str) -> dict[str, Callable[[], object]]:
         "losses (all of these)": terms,
         "losses and backward": lambda: torch.autograd.backward(terms()),
     }
-    if model.policy is not None:
-        works["behaviour and backward"] = lambda: learner._learn_behaviour(posterior, batch.valid)
+    if learner.behaviour is not None:
+        works["behaviour and backward"] = lambda: learner.learn_behaviour(seen)
     return works | {"optimizer": optimize, "whole": lambda: learner.update(batch)}
 
 
@@ -150,7 +153,7 @@ def _side_by_side(config: Config, repetitions: int) -> Table:
     The products show what these cores allow: two at once take half the time on two cores, and no
     less on two threads of one core.
     """
-    ways: dict[str, Executor] = {"in turn": InTurn(), "side by side": second_thread()}
+    ways: dict[str, Executor] = {"in turn": InlineExecutor(), "side by side": second_thread()}
     works: dict[str, Callable[[], object]] = {}
     for way, executor in ways.items():
         learner = make_learner(config, config.learner.precision, executor)
@@ -210,9 +213,8 @@ def make_learner(config: Config, precision: str, executor: Executor | None = Non
         config.model, Spec((config.env.image_size, config.env.image_size, 3), ACTION_SIZE)
     )
     rates = dataclasses.replace(config.learner, precision=precision)  # type: ignore[arg-type]
-    learner = Learner(model, dataclasses.replace(config, learner=rates))
-    learner.beside = executor or InTurn()
-    return learner
+    config = dataclasses.replace(config, learner=rates)
+    return learner_of(config, model, executor or InlineExecutor())
 
 
 def make_batch(config: Config) -> Batch:

@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from worldmodel.agent import Agent
+from worldmodel.assembly import learner_of
 from worldmodel.config import Config
 from worldmodel.doctor.facts import TASK
 from worldmodel.doctor.own_process import tell
 from worldmodel.envs import make_env
 from worldmodel.envs.render import choose, make_renderer
 from worldmodel.files import replacing
-from worldmodel.learner import Learner, choose_precision
+from worldmodel.machine import precision_of
 from worldmodel.models import build
 from worldmodel.replay import Replay
 from worldmodel.rollout import play_random
@@ -31,7 +32,7 @@ TIMED_FRAMES, TIMED_S = 50, 0.5  # timing ends at the first of the two
 def examine_arithmetic() -> None:
     """Tell torch's threads, precision and GPUs. A broken driver ends the process that asks it."""
     capabilities = torch.cpu.get_capabilities()
-    with choose_precision("auto", torch.device("cpu"))():
+    with precision_of("auto", torch.device("cpu"))():
         precision = "bfloat16" if torch.is_autocast_enabled("cpu") else "float32"
     tell(
         threads=torch.get_num_threads(),
@@ -110,7 +111,7 @@ def try_training() -> None:
     replay.add(episode)
     height, _, channels = episode.image.shape[1:]
     model = build(config.model, Spec((height, height, channels), len(env.action_low)))
-    learner = Learner(model, config)
+    learner = learner_of(config, model)
     update_s = []
     for seed in range(3):
         batch = replay.sample(np.random.default_rng(seed))

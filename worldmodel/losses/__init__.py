@@ -1,1 +1,73 @@
-"""What is made small: the bound of the world model, and the imagined returns with a minus."""
+"""Terms of the world model's objective: one file a term, and the setting is the term.
+
+``Objective`` names those that are added up; ``terms_of`` computes them for a batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from worldmodel.losses.discount import Discount
+from worldmodel.losses.image import Image
+from worldmodel.losses.kl import KL
+from worldmodel.losses.objective import Objective
+from worldmodel.losses.reward import Reward
+from worldmodel.losses.vectors import Vectors
+from worldmodel.models import WorldModel
+from worldmodel.models.world import Inference
+
+__all__ = [
+    "KL",
+    "Discount",
+    "Image",
+    "Objective",
+    "Reward",
+    "Term",
+    "Vectors",
+    "mean_over_valid",
+    "terms_in",
+    "terms_of",
+]
+
+
+@runtime_checkable
+class Term(Protocol):
+    """One part of the objective, as a frozen dataclass of its weights."""
+
+    needs: ClassVar[frozenset[str]]
+    """What the model must have: ``decoder``, ``distribution``, ``head:reward``, ..."""
+
+    def __call__(
+        self, model: WorldModel, seen: Inference, random: torch.Generator
+    ) -> dict[str, Tensor]:
+        """By name, [B, T], weighted, lower is better; {} where the batch has nothing for it."""
+
+
+def terms_in(objective: Any) -> dict[str, Term]:
+    """The terms of an objective (a dataclass of them) that are there, in the order of its fields.
+
+    An objective of your own is any frozen dataclass whose fields are terms, beside ``priority``.
+    """
+    found = {f.name: getattr(objective, f.name) for f in dataclasses.fields(objective)}
+    return {name: part for name, part in found.items() if isinstance(part, Term)}
+
+
+def terms_of(
+    objective: Any, model: WorldModel, seen: Inference, random: torch.Generator
+) -> dict[str, Tensor]:
+    """Every term of a batch: [B, T]. Random numbers are drawn in the order of the fields."""
+    terms: dict[str, Tensor] = {}
+    for name, term in terms_in(objective).items():
+        for part, value in term(model, seen, random).items():
+            assert value.shape == seen.batch.valid.shape, f"objective.{name}: {part} is not [B, T]"
+            terms[part] = value
+    return terms
+
+
+def mean_over_valid(term: Tensor, valid: Tensor) -> Tensor:
+    """[B, T] -> []; padding does not count."""
+    return (term * valid).sum() / valid.sum()

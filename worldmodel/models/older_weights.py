@@ -22,10 +22,10 @@ def with_todays_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return found
     context_size = weights["dynamics.prior.0.0.weight"].shape[1]
     of_context, of_embed = old["0.0.weight"].tensor_split([context_size], 1)
-    found["posterior.of_context"] = of_context.contiguous()
-    found["posterior.of_embed"] = of_embed.contiguous()
+    found["posterior.of_context.weight"] = of_context.contiguous()
+    found["posterior.of_embed.weight"] = of_embed.contiguous()
     if "0.0.bias" in old:
-        found["posterior.bias"] = old["0.0.bias"]
+        found["posterior.of_embed.bias"] = old["0.0.bias"]
     has_norm = "0.1.weight" in old
     last = 2 if has_norm else 1  # after the activation
     for kind in ("weight", "bias"):

@@ -2,7 +2,7 @@
 
 Both take standard normal noise [..., A] and follow their most likely action without it. ``draw``
 is differentiable in the parameters; its ``spread`` [..., A] is what ``entropy`` wants, its
-``strain`` [...] grows where the numbers behind an action lie so far out that no gradient comes
+``saturation`` [...] grows where the numbers behind an action lie so far out that no gradient comes
 back: a policy that is sure of itself could never again change its mind.
 """
 
@@ -23,7 +23,7 @@ from worldmodel.models.layers import Layer, mlp
 class Drawn(NamedTuple):
     action: Tensor  # [..., A]
     spread: Tensor  # [..., A]
-    strain: Tensor  # [...]
+    saturation: Tensor  # [...]
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Policy(nn.Module):
         raw_mean, raw_std = self._raw(features)
         mean, std = self._squash(raw_mean, raw_std)
         action = (mean + std * noise).clamp(-1.0, 1.0)
-        strain = beyond(raw_mean, self.mean_reach) + beyond(raw_std, self.std_reach)
-        return Drawn(action, std, strain)
+        saturation = beyond(raw_mean, self.mean_reach) + beyond(raw_std, self.std_reach)
+        return Drawn(action, std, saturation)
 
     def act(self, features: Tensor, noise: Tensor | None) -> Tensor:
         """[..., F], standard normal [..., A] or None for the mean -> [..., A]"""
@@ -118,8 +118,8 @@ class CategoricalPolicy(nn.Module):
         spread = self._mix(logits)
         probabilities = spread.exp()
         choices = choose(spread, noise) + (probabilities - probabilities.detach())
-        strain = beyond(logits - logits.mean(-1, keepdim=True), self.reach)
-        return Drawn(choices, spread, strain)
+        saturation = beyond(logits - logits.mean(-1, keepdim=True), self.reach)
+        return Drawn(choices, spread, saturation)
 
     def act(self, features: Tensor, noise: Tensor | None) -> Tensor:
         """[..., F], standard normal [..., A] or None for the likeliest -> one-hot [..., A]"""

@@ -40,3 +40,15 @@ class ModelConfig:
             f"{path}.policy.kind: value and policy are learned together; set both to none or"
             f" neither (value is {value}, policy is {policy})",
         )
+
+    def offers(self) -> dict[str, tuple[bool, str]]:
+        """By need of a term, a behaviour or a score: whether it is there, and what decides it."""
+        dynamics = f"model.dynamics.kind is {self.dynamics.kind}"
+        return {
+            "head:reward": (self.reward is not None, "model.reward is none"),
+            "head:discount": (self.discount is not None, "model.discount is none"),
+            "head:value": (self.value is not None, "model.value is none"),
+            "policy": (self.policy is not None, "model.policy is none"),
+            "decoder": (self.decoder is not None, "model.decoder is none"),
+            "distribution": ("distribution" in self.dynamics.offers, dynamics),
+        }

@@ -1,11 +1,12 @@
 """Latent dynamics: how the world goes on, one file a kind.
 
-``DynamicsSettings`` is the only list of kinds.
+``DynamicsSettings`` is the only list of kinds. Settings name the kind of their ``latent``, which a
+posterior must fit, and what they ``offer`` to terms that need it.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -25,9 +26,6 @@ class Dynamics(Protocol[Z]):
 
     Noise is handed in, never found: standard normal [..., noise_size], or None for the mean.
     """
-
-    latent: ClassVar[str]
-    """The kind of latent that it makes: what a posterior's ``fits`` names."""
 
     @property
     def feature_size(self) -> int: ...

@@ -16,6 +16,9 @@ from worldmodel.models.layers import CELLS, Layers, layer_of
 
 @dataclass(frozen=True)
 class RecurrentSettings:
+    latent: ClassVar[str] = "remembered"
+    offers: ClassVar[frozenset[str]] = frozenset({"distribution"})
+
     kind: Literal["recurrent"] = "recurrent"
     deter_size: Annotated[int, at_least(1)] = 256
     stoch_size: Annotated[int, at_least(1)] = 32
@@ -41,8 +44,6 @@ class Recurrent(nn.Module):
 
     ``remember`` makes h', ``imagine`` the prior and ``believe`` the posterior.
     """
-
-    latent: ClassVar[str] = "remembered"
 
     def __init__(self, settings: RecurrentSettings, action_size: int, layers: Layers) -> None:
         super().__init__()

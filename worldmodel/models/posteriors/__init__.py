@@ -1,11 +1,11 @@
 """Posteriors: what an image adds to what the past says, one file a kind.
 
-``PosteriorSettings`` is the only list of kinds.
+``PosteriorSettings`` is the only list of kinds. Settings say which kinds of latent they ``fit``.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
@@ -18,9 +18,6 @@ PosteriorSettings = FilterSettings
 
 class Posterior(Protocol):
     """Corrects what the past says of a row by that row's image."""
-
-    fits: ClassVar[frozenset[str]]
-    """The kinds of latent whose numbers it can give."""
 
     def evidence(self, embeds: Tensor, actions: Tensor) -> Tensor:
         """What images say by themselves, for all times at once.

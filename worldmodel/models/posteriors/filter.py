@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 from worldmodel.checks import at_least
-from worldmodel.models.fast.onednn import multiplied
+from worldmodel.models.fast.onednn import Linear
 from worldmodel.models.layers import Layer
 
 
 @dataclass(frozen=True)
 class FilterSettings:
+    fits: ClassVar[frozenset[str]] = frozenset({"gaussian", "remembered"})
+
     kind: Literal["filter"] = "filter"
     hidden_size: Annotated[int, at_least(1)] = 256
 
@@ -27,13 +28,11 @@ class FilterSettings:
 class Filter(nn.Module):
     """A small net of context and embedding together::
 
-        statistics = rest(W_context context + W_embed embed + b)
+        statistics = rest(of_context(context) + of_embed(embed))
 
     The embedding's product needs no past, so ``evidence`` computes it for all times at once;
     ``correct`` adds the context's.
     """
-
-    fits: ClassVar[frozenset[str]] = frozenset({"gaussian", "remembered"})
 
     def __init__(
         self,
@@ -48,20 +47,28 @@ class Filter(nn.Module):
         first, *rest = layer(context_size + embed_size, hidden_size).children()
         assert isinstance(first, nn.Linear)
         of_context, of_embed = first.weight.detach().tensor_split([context_size], 1)
-        self.of_context = nn.Parameter(of_context.clone())  # [H, C]
-        self.of_embed = nn.Parameter(of_embed.clone())  # [H, E]
-        self.bias = first.bias  # [H], None before a LayerNorm
+        self.of_context = _linear(of_context, None)
+        self.of_embed = _linear(of_embed, first.bias)  # no bias before a LayerNorm
         self.rest = nn.Sequential(*rest, nn.Linear(hidden_size, statistics_size))
 
     def evidence(self, embeds: Tensor, actions: Tensor) -> Tensor:
         """[..., E] -> [..., H]"""
-        return multiplied(embeds, self.of_embed, self.bias)
+        evidence: Tensor = self.of_embed(embeds)
+        return evidence
 
     def correct(self, context: Tensor, evidence: Tensor) -> Tensor:
-        """[M, C], [M, H] -> [M, P]"""
-        statistics: Tensor = self.rest(torch.addmm(evidence, context, self.of_context.t()))
+        """[..., C], [..., H] -> [..., P]"""
+        statistics: Tensor = self.rest(evidence + self.of_context(context))
         return statistics
 
     @property
     def acting(self) -> Filter:
         return self
+
+
+def _linear(weight: Tensor, bias: nn.Parameter | None) -> Linear:
+    """A layer of given parameters, for which no random number is drawn."""
+    linear = Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    linear.weight = nn.Parameter(weight.clone())
+    linear.bias = bias  # type: ignore[assignment]
+    return linear

@@ -1,0 +1,161 @@
+"""Actor and critic learned in imagination: returns imagined by the model teach value and policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from worldmodel.behaviours.behaviour import Loss, ParameterGroup
+from worldmodel.behaviours.returns import lambda_returns
+from worldmodel.checks import at_least, between, more_than
+from worldmodel.machine import Precision
+from worldmodel.models import WorldModel
+from worldmodel.models.policy import AnyPolicy
+from worldmodel.models.roll import imagined_rows
+from worldmodel.models.world import Inference
+from worldmodel.structs import Latent, at, flatten
+
+
+@dataclass(frozen=True)
+class Imagined:
+    """How value and policy are learned from imagined returns."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"policy", "head:value", "head:reward"})
+
+    kind: Literal["imagined"] = "imagined"
+    # Rows of the batch that imagination begins at.
+    imagined_states: Annotated[int, at_least(1)] = 96
+    horizon: Annotated[int, at_least(1)] = 5
+    return_lambda: Annotated[float, between(0, 1)] = 0.95
+    entropy: Annotated[float, at_least(0)] = 1e-3
+    # Weight of what keeps a policy from being too sure (models/policy.py).
+    saturation: Annotated[float, at_least(0)] = 0.1
+    target_rate: Annotated[float, more_than(0, at_most=1)] = 0.1  # how fast the slow value follows
+    value_rate: Annotated[float, more_than(0)] = 1e-3  # learning rate
+    policy_rate: Annotated[float, more_than(0)] = 3e-4  # learning rate
+
+    def build(self, model: WorldModel, discount_rate: float, precision: Precision) -> ActorCritic:
+        return ActorCritic(self, model, discount_rate, precision)
+
+
+class ActorCritic:
+    """Remembers the scale of imagined returns: the moving 5th and 95th percentile."""
+
+    def __init__(
+        self, settings: Imagined, model: WorldModel, discount_rate: float, precision: Precision
+    ) -> None:
+        assert model.policy is not None
+        self.settings, self.model, self.policy = settings, model, model.policy
+        self.discount_rate, self.precision = discount_rate, precision
+        self.return_range = torch.zeros(2, device=next(model.parameters()).device)
+
+    def groups(self) -> list[ParameterGroup]:
+        return [
+            ParameterGroup([*self.model.value.parameters()], self.settings.value_rate),
+            ParameterGroup([*self.policy.parameters()], self.settings.policy_rate),
+        ]
+
+    def losses(
+        self, seen: Inference, random: torch.Generator
+    ) -> tuple[list[Loss], dict[str, Tensor]]:
+        settings, policy, value = self.settings, self.policy, self.model.value
+        rows = seen.batch.valid.flatten().nonzero().squeeze(-1)
+        order = torch.randperm(len(rows), generator=random, device=rows.device)
+        starts = at(flatten(seen.posterior), rows[order[: settings.imagined_states]])
+        with self.precision():
+            dreamed = dream(
+                self.model,
+                policy,
+                starts,
+                horizon=settings.horizon,
+                return_lambda=settings.return_lambda,
+                discount_rate=self.discount_rate,
+                generator=random,
+            )
+        returns = dreamed.returns.detach()
+        scale = self._scale(returns)
+
+        entropy = policy.entropy(dreamed.spread)
+        gain = dreamed.returns / scale + settings.entropy * entropy
+        gain = gain - settings.saturation * dreamed.saturation
+        policy_loss = -(dreamed.weights * gain).mean()
+        with self.precision():
+            log_prob = value.log_prob(dreamed.features[:, :-1].detach(), returns)
+        value_loss = -(dreamed.weights * log_prob).mean()
+        # The policy's gradient goes through the world model's parameters, and never into them.
+        losses = [
+            Loss("policy", policy_loss, [*policy.parameters()]),
+            Loss("value", value_loss, [*value.parameters()]),
+        ]
+        figures = {
+            "entropy": entropy.detach().mean(),
+            "saturation": dreamed.saturation.detach().mean(),
+            "imagined_return": returns.mean(),
+            "return_scale": scale,
+        }
+        return losses, figures
+
+    def stepped(self) -> None:
+        self.model.follow_value(self.settings.target_rate)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"return_range": self.return_range}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.return_range.copy_(state["return_range"])
+
+    def _scale(self, returns: Tensor) -> Tensor:
+        """The spread of returns so far, at least 1: what a policy's gain is divided by."""
+        shares = torch.tensor([0.05, 0.95], device=returns.device)
+        is_first = bool((self.return_range == 0).all())
+        self.return_range.lerp_(torch.quantile(returns, shares), 1.0 if is_first else 0.01)
+        return (self.return_range[1] - self.return_range[0]).clamp(min=1.0)
+
+
+@dataclass(frozen=True)
+class Dream:
+    """What was imagined under the policy; time runs from the start (0) to the horizon (L)."""
+
+    features: Tensor  # [M, L + 1, F]
+    spread: Tensor  # [M, L, A] of the policy: what its entropy follows from
+    saturation: Tensor  # [M, L] of the policy
+    returns: Tensor  # [M, L] of each state before the last, differentiable in the actions
+    weights: Tensor  # [M, L] the probability of getting there
+
+
+def dream(
+    model: WorldModel,
+    policy: AnyPolicy,
+    starts: Latent,
+    *,
+    horizon: int,
+    return_lambda: float,
+    discount_rate: float,
+    generator: torch.Generator,
+) -> Dream:
+    """Let the policy act in imagination. Gradients flow through the dynamics to the actions."""
+    features, spreads, saturations = [starts.features], [], []
+    action_size = model.spec.action_size
+    shape = (horizon, starts.shape[0], action_size + model.dynamics.noise_size)
+    noise = torch.randn(shape, generator=generator, device=features[0].device).movedim(0, 1)
+    action_noise, latent_noise = noise.tensor_split([action_size], -1)  # [M, L, A], [M, L, S]
+
+    def act(latent: Latent, row: int) -> Tensor:
+        action, spread, saturation = policy.draw(features[-1].detach(), action_noise[:, row])
+        spreads.append(spread)
+        saturations.append(saturation)
+        return action
+
+    for _, latent in imagined_rows(model.dynamics, starts, act, horizon, latent_noise):
+        features.append(latent.features)
+    path = torch.stack(features, 1)  # [M, L + 1, F]
+    ahead = path[:, 1:]
+    discount = discount_rate * model.discount(ahead)
+    returns = lambda_returns(model.reward(ahead), discount, model.slow_value(ahead), return_lambda)
+    certain = torch.ones_like(discount[:, :1])
+    reached = torch.cat([certain, discount[:, :-1].detach()], 1).cumprod(1)
+    return Dream(path, torch.stack(spreads, 1), torch.stack(saturations, 1), returns, reached)

@@ -1,0 +1,40 @@
+"""The image's reconstruction error: half the squared distance, a unit Gaussian over pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from torch import Tensor
+
+from worldmodel.checks import at_least, more_than
+from worldmodel.models import WorldModel
+from worldmodel.models.fast.image_error import image_error
+from worldmodel.models.world import Inference
+from worldmodel.structs import at, flatten
+
+
+@dataclass(frozen=True)
+class Image:
+    needs: ClassVar[frozenset[str]] = frozenset({"decoder"})
+
+    weight: Annotated[float, at_least(0)] = 1.0
+    # Of the rows, drawn anew for each update: the same gradient on average, and the decoder's cost.
+    decoded_share: Annotated[float, more_than(0, at_most=1)] = 0.125
+
+    def __call__(
+        self, model: WorldModel, seen: Inference, random: torch.Generator
+    ) -> dict[str, Tensor]:
+        shape, device = seen.batch.valid.shape, seen.pixels.device
+        latents, target = flatten(seen.posterior), seen.pixels.flatten(0, 1)
+        rows = len(target)
+        count = max(1, round(self.decoded_share * rows))
+        chosen = torch.arange(rows, device=device)
+        if count < rows:
+            chosen = torch.randperm(rows, generator=random, device=device)[:count]
+            latents, target = at(latents, chosen), target[chosen]
+        error = image_error(model.draw(latents), target)  # [chosen]
+        image = torch.zeros(rows, device=device)
+        image = image.index_put((chosen,), error * (self.weight * rows / count))
+        return {"image": image.reshape(shape)}

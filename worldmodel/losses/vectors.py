@@ -1,0 +1,30 @@
+"""The error of the vectors that stand beside the image, as a robot's joints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from torch import Tensor
+
+from worldmodel.checks import at_least
+from worldmodel.models import WorldModel
+from worldmodel.models.world import Inference
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Absent where a body has no vectors."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    weight: Annotated[float, at_least(0)] = 10.0  # as the reward's; not studied
+
+    def __call__(
+        self, model: WorldModel, seen: Inference, random: torch.Generator
+    ) -> dict[str, Tensor]:
+        if model.vectors is None:
+            return {}
+        log_prob = model.vectors.log_prob(seen.posterior.features, seen.batch.vectors)
+        return {"vectors": -self.weight * log_prob}
