@@ -123,10 +123,10 @@ def test_a_filter_from_inside_the_dynamics_gets_todays_names(tiny: Config, layer
     model = build(replace(tiny.model, layers=layers), Spec((64, 64, 3), 2))
     weights = model.state_dict()
     older = {name: w for name, w in weights.items() if not name.startswith("posterior.")}
-    halves = [weights["posterior.of_context"], weights["posterior.of_embed"]]
+    halves = [weights["posterior.of_context.weight"], weights["posterior.of_embed.weight"]]
     older["dynamics.posterior.0.0.weight"] = torch.cat(halves, 1)
     if layers == "plain":
-        older["dynamics.posterior.0.0.bias"] = weights["posterior.bias"]
+        older["dynamics.posterior.0.0.bias"] = weights["posterior.of_embed.bias"]
     for kind in ("weight", "bias"):
         older[f"dynamics.posterior.1.{kind}"] = weights[
             f"posterior.rest.{2 if layers == 'normed' else 1}.{kind}"
