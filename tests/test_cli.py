@@ -30,7 +30,7 @@ from worldmodel.cli import main, renderer, train
 from worldmodel.cli.settings import choose_kinds, parse_train
 from worldmodel.config import Config
 from worldmodel.log import read_evaluations
-from worldmodel.loop import FINAL_EPISODES
+from worldmodel.loop import FINAL_EPISODES, online
 from worldmodel.planners import ICEM
 from worldmodel.presets import load_yaml
 
@@ -52,7 +52,7 @@ def _one_thread() -> Iterator[None]:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, and runs that stay inside this process."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(loop, "cores", lambda: 1)
+    monkeypatch.setattr(online, "cores", lambda: 1)
     return tmp_path
 
 
@@ -68,7 +68,7 @@ def run(preset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that reached its end; whoever changes it takes a copy."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "cores", lambda: 1)
+        patch.setattr(online, "cores", lambda: 1)
         report_quickly(patch)
         assert main(["train", preset, "--steps", str(STEPS), "--run", str(folder)]) == 0
     return folder
@@ -516,7 +516,7 @@ def test_an_end_without_a_final_score_gets_one(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", stop)
+        patch.setattr(online, "evaluate", stop)
         assert tell(capsys, *words).code == 130
     assert tell(capsys, *words).code == 0
     assert len(read_evaluations(here / "run" / "eval.csv")[-1].returns) == FINAL_EPISODES

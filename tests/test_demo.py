@@ -20,6 +20,7 @@ from worldmodel.cli import main
 from worldmodel.config import Config
 from worldmodel.envs import make_env
 from worldmodel.log import read_evaluations
+from worldmodel.loop import online
 from worldmodel.presets import load_preset
 
 
@@ -28,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "run"
     config = read(Config(), {**TINY, "env": {"image_size": 16, "action_repeat": 8}})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "FINAL_EPISODES", 2)
+        patch.setattr(online, "FINAL_EPISODES", 2)
         worldmodel.train(config, folder, env=make_env("toy", config.env), steps=320)
     return folder
 

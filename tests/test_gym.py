@@ -14,11 +14,12 @@ import yaml
 
 import worldmodel
 from tests.conftest import TINY
-from worldmodel import cli, loop
+from worldmodel import cli
 from worldmodel.checks import ConfigError
 from worldmodel.config import Config, EnvConfig
 from worldmodel.envs import adopt, check_env, make_env
 from worldmodel.envs.images import resize
+from worldmodel.loop import online
 from worldmodel.run_folder import default_run
 
 gymnasium = pytest.importorskip("gymnasium")
@@ -273,8 +274,8 @@ def test_the_classics_train_through_the_same_command(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("pygame")
-    monkeypatch.setattr(loop, "cores", lambda: 1)  # in this process: starting one takes longer
-    monkeypatch.setattr(loop, "FINAL_EPISODES", 1)
+    monkeypatch.setattr(online, "cores", lambda: 1)  # in this process: starting one takes longer
+    monkeypatch.setattr(online, "FINAL_EPISODES", 1)
     monkeypatch.setattr(cli.train, "_finish", lambda run: None)  # the report has its own tests
     preset, run = tmp_path / "tiny.yaml", tmp_path / "run"
     preset.write_text(yaml.safe_dump(TINY))

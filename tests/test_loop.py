@@ -21,14 +21,18 @@ import worldmodel
 from tests.conftest import TINY, Painter
 from tests.test_learner import spoil_gradient
 from tests.test_rollout import Broken
-from worldmodel import checkpoint, loop
+from worldmodel import checkpoint
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
 from worldmodel.config import UPDATES_PER_ROW, Config
 from worldmodel.envs import make_env
-from worldmodel.log import read_evaluations, read_metrics
-from worldmodel.loop import Outcome, Training
+from worldmodel.log import Journal, read_evaluations, read_metrics
+from worldmodel.loop import Outcome, online
+from worldmodel.loop.environments import Environments
+from worldmodel.loop.online import Online, open_run
+from worldmodel.loop.reporter import SHOWN, Reporter
+from worldmodel.loop.state import RunState
 from worldmodel.progress import Progress
 from worldmodel.replay import read_episode
 from worldmodel.run_folder import read_run
@@ -39,7 +43,7 @@ SETTINGS = {**TINY, "env": {"image_size": 16, "action_repeat": 8}}  # episodes o
 @pytest.fixture(autouse=True, scope="module")
 def _few_final_episodes() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "FINAL_EPISODES", 2)
+        patch.setattr(online, "FINAL_EPISODES", 2)
         yield
 
 
@@ -64,6 +68,11 @@ def go(config: Config, run: Path, **limits: float) -> Outcome:
     return worldmodel.train(config, run, env=make_env("toy", config.env), **limits)  # type: ignore[arg-type]
 
 
+def opened(config: Config, run: Path) -> Online:
+    """A run of the toy, which plays in this process."""
+    return open_run(config, run, Environments.of(config, make_env("toy", config.env)))
+
+
 def saved(run: Path) -> checkpoint.Checkpoint:
     found = checkpoint.load(run / "checkpoints")
     assert found is not None
@@ -85,11 +94,12 @@ def assert_same_run(one: Path, other: Path, config: Config) -> None:
     }
     next_steps = []
     for run in (one, other):
-        training = Training(config, run, make_env("toy", config.env), own_env=True, device="cpu")
+        rounds = opened(config, run)
+        training = rounds.training
         batch = training.replay.sample(training.data_random)
         plan = worldmodel.load(run).plan(training.model.dynamics.initial())
         next_steps.append((batch.image, batch.action, plan.actions))
-        training.close()
+        rounds.close()
     for left, right in zip(*next_steps, strict=True):
         assert torch.equal(left, right)
 
@@ -101,24 +111,24 @@ def test_a_run_that_stopped_goes_on_as_if_it_had_not(tiny: Config, tmp_path: Pat
     sittings = 0
     while True:
         sittings += 1
-        training = Training(
-            tiny, tmp_path / "parts", make_env("toy", tiny.env), own_env=True, device="cpu"
-        )
-        limit = training.updates + 2
+        rounds = opened(tiny, tmp_path / "parts")
+        training = rounds.training
+        limit = training.state.updates + 2
         learn = training.learner.update
 
         def update(batch, learn=learn, training=training, limit=limit):  # type: ignore[no-untyped-def]
             losses = learn(batch)
-            if training.updates + 1 == limit:
+            if training.state.updates + 1 == limit:
                 os.kill(os.getpid(), signal.SIGTERM)
             return losses
 
         training.learner.update = update  # type: ignore[method-assign]
         with Progress("stops often", steps=600, minutes=None) as progress:
-            training.go_on(700, None, progress)
-            training.finish(progress)
-        training.close()
-        if not training.interrupted:
+            reporter = Reporter(training.journal, progress)
+            rounds.go_on(700, None, reporter)
+            rounds.finish(reporter)
+        rounds.close()
+        if not rounds.interrupted:
             break
     assert sittings > 5
     assert_same_run(tmp_path / "whole", tmp_path / "parts", tiny)
@@ -136,8 +146,8 @@ from pathlib import Path
 import worldmodel
 from worldmodel.checks import read
 from worldmodel.config import Config
-import worldmodel.loop
-worldmodel.loop.CHECKPOINT_SECONDS = 0.0
+import worldmodel.loop.online
+worldmodel.loop.online.CHECKPOINT_SECONDS = 0.0
 if __name__ == "__main__":
     worldmodel.train(read(Config(), json.loads(sys.argv[1])), sys.argv[2], steps=1100)
 """
@@ -210,7 +220,7 @@ def test_updates_are_earned_by_rows_where_that_is_asked(
 def test_no_more_episodes_are_played_together_than_the_steps_that_are_left(
     tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "cores", lambda: 1)  # in this process: starting one takes longer
+    monkeypatch.setattr(online, "cores", lambda: 1)  # in this process: starting one takes longer
     seeds = tiny.loop.seed_episodes
     first = worldmodel.train(tiny, tmp_path / "first", steps=1)
     length = first.env_steps // seeds
@@ -244,8 +254,8 @@ def test_other_settings_are_refused_by_name(tiny: Config, copied: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files are locked on POSIX alone")
 def test_a_run_has_one_trainer_at_a_time(tiny: Config, tmp_path: Path) -> None:
-    run, env = tmp_path / "run", make_env("toy", tiny.env)
-    training = Training(tiny, run, env, own_env=True, device="cpu")
+    run = tmp_path / "run"
+    rounds = opened(tiny, run)
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     asked = [sys.executable, "-m", "worldmodel", "train", str(tmp_path / "tiny.yaml")]
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(dataclasses.asdict(tiny)))
@@ -255,8 +265,8 @@ def test_a_run_has_one_trainer_at_a_time(tiny: Config, tmp_path: Path) -> None:
     assert other.returncode == 2, other.stderr
     assert f"another process is training {run}" in other.stderr
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
-    training.close()
-    Training(tiny, run, env, own_env=True, device="cpu").close()
+    rounds.close()
+    opened(tiny, run).close()
 
 
 def test_a_run_whose_replay_is_gone_is_one_sentence(
@@ -385,31 +395,31 @@ def test_weights_that_are_not_finite_are_refused_by_the_tensors_name(
 def test_a_skipped_update_is_counted_told_once_and_kept(
     tiny: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, env = tmp_path / "run", make_env("toy", tiny.env)
-    training = Training(tiny, run, env, own_env=True, device="cpu")
-    spoil_gradient(next(training.model.encoder.parameters()), np.inf, updates=2)
+    run = tmp_path / "run"
+    rounds = opened(tiny, run)
+    spoil_gradient(next(rounds.training.model.encoder.parameters()), np.inf, updates=2)
     with Progress("skips", steps=300, minutes=None) as progress:
-        training.go_on(300, None, progress)
-    training.close()
+        rounds.go_on(300, None, Reporter(rounds.training.journal, progress))
+    rounds.close()
     assert capsys.readouterr().out.count("gradient was NaN or infinite") == 1
     rows = read_metrics(run / "metrics.jsonl")
     assert [row["skipped_updates"] for row in rows if "skipped_updates" in row][-1] == 2
-    again = Training(tiny, run, env, own_env=True, device="cpu")
-    assert again.skipped == 2
+    again = opened(tiny, run)
+    assert again.training.state.skipped == 2
     again.close()
 
 
 def test_weights_that_are_not_finite_are_not_saved(tiny: Config, tmp_path: Path) -> None:
-    run, env = tmp_path / "run", make_env("toy", tiny.env)
+    run = tmp_path / "run"
     go(tiny, run, steps=100)
-    training = Training(tiny, run, env, own_env=True, device="cpu")
+    rounds = opened(tiny, run)
     before = sorted(path.name for path in (run / "checkpoints").iterdir())
     with torch.no_grad():
-        next(training.learner.averaged.encoder.parameters()).view(-1)[0] = torch.nan
+        next(rounds.training.learner.averaged.encoder.parameters()).view(-1)[0] = torch.nan
     said = r"averaged: encoder\..*: 1 of \d+ are NaN or infinite, so no checkpoint was written"
     with pytest.raises(RuntimeError, match=said):
-        training.save()
-    training.close()
+        rounds.save()
+    rounds.close()
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == before
 
 
@@ -431,3 +441,40 @@ def test_a_run_goes_on_from_the_checkpoint_before_one_that_is_not_finite(
     assert f"{path}: {group}: {name}: " in caplog.text
     assert "trying the one before" in caplog.text
     worldmodel.load(run)
+
+
+def test_counters_survive_a_checkpoint_and_older_ones_lack_some() -> None:
+    state = RunState(updates=7, returns=[1.5, 2.0], wall_clock_s=3.25, skipped=1)
+    written = json.loads(json.dumps(dataclasses.asdict(state)))
+    assert RunState.restored({**written, "episodes": 4}) == state
+    del written["skipped"], written["replaced"]
+    assert RunState.restored(written) == dataclasses.replace(state, skipped=0)
+
+
+def test_numbers_go_to_the_files_and_to_the_screen_once(
+    tiny: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = Journal(tmp_path)
+    with Progress("twice", None, None, SHOWN) as progress:
+        Reporter(journal, progress).numbers({"env_steps": 4, "train_return": 2.0})
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"env_steps": 4, "train_return": 2.0}]
+    assert capsys.readouterr().out.count("training 2") == 1
+
+
+def test_nothing_is_written_when_a_batch_does_not_fit_the_memory(
+    tiny: Config, tmp_path: Path
+) -> None:
+    config = read(tiny, {"replay": {"memory_gb": 1e-6}})
+    with pytest.raises(ConfigError, match=r"replay.memory_gb: one batch alone needs"):
+        go(config, tmp_path / "run", steps=100)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_cannot_be_resumed_lets_go_of_its_folder(tiny: Config, tmp_path: Path) -> None:
+    go(tiny, tmp_path / "run", steps=200)
+    shutil.move(tmp_path / "run" / "replay", tmp_path / "aside")
+    with pytest.raises(ConfigError, match="missing or broken"):
+        opened(tiny, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "replay")
+    shutil.move(tmp_path / "aside", tmp_path / "run" / "replay")
+    opened(tiny, tmp_path / "run").close()

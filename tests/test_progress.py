@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from worldmodel.loop import SHOWN
+from worldmodel.loop.reporter import SHOWN
 from worldmodel.machine import resident_bytes
 from worldmodel.progress import Curve, Progress, sparkline
 from worldmodel.progress.curve import POINTS

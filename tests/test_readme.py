@@ -30,6 +30,7 @@ from worldmodel import cli
 from worldmodel.agent import Agent
 from worldmodel.checks import read
 from worldmodel.config import Config
+from worldmodel.loop import online
 from worldmodel.models import build
 from worldmodel.robot import Controller
 from worldmodel.robot.controller import LEVELS
@@ -93,7 +94,7 @@ class ArmTask:
 def run_of_an_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent that has learned a little, where the example looks for one."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(worldmodel.loop, "FINAL_EPISODES", 1)
+    monkeypatch.setattr(online, "FINAL_EPISODES", 1)
     config = read(Config(), {**TINY, "task": "arm"})
     run = "runs/default-ball_in_cup_catch-0"
     assert f'"{run}"' in controlling_example()

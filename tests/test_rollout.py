@@ -25,6 +25,7 @@ from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
 from worldmodel.envs import adopt, make_env
 from worldmodel.log import read_metrics
+from worldmodel.loop import online
 from worldmodel.models import WorldModel
 from worldmodel.replay import read_episode
 from worldmodel.rollout import (
@@ -412,13 +413,13 @@ def test_a_collecting_process_that_dies_or_hangs_changes_nothing_but_a_counter(
     The undisturbed one plays in this process: starting another takes longer.
     """
     tiny = read(tiny, {"env": {"action_repeat": 8}})
-    monkeypatch.setattr(loop, "cores", lambda: 1)
-    monkeypatch.setattr(loop, "FINAL_EPISODES", 1)
+    monkeypatch.setattr(online, "cores", lambda: 1)
+    monkeypatch.setattr(online, "FINAL_EPISODES", 1)
     loop.train(tiny, tmp_path / "whole", steps=500)
     whole = checkpoint.load(tmp_path / "whole" / "checkpoints", torch.device("cpu"))
     assert whole is not None
     assert whole.state["replaced"] == 0
-    monkeypatch.setattr(loop, "cores", lambda: 2)
+    monkeypatch.setattr(online, "cores", lambda: 2)
     for number in DISTURBANCES:
         with monkeypatch.context() as patches:
             disturb(patches, number, [1, 3])
@@ -453,8 +454,8 @@ def make_painter() -> Painter:
 def test_a_function_that_makes_ones_own_is_played_in_a_process(
     tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "cores", lambda: 2)
-    monkeypatch.setattr(loop, "FINAL_EPISODES", 1)
+    monkeypatch.setattr(online, "cores", lambda: 2)
+    monkeypatch.setattr(online, "FINAL_EPISODES", 1)
     loop.train(tiny, tmp_path / "inside", env=Painter(), steps=50)
     disturb(monkeypatch, signal.SIGKILL, [2])
     loop.train(tiny, tmp_path / "beside", env=make_painter, steps=50)

@@ -8,10 +8,10 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from types import FrameType
 
 import torch
 
+from worldmodel import signals
 from worldmodel.cli.screen import say
 
 
@@ -25,18 +25,12 @@ def surroundings(quiet: bool) -> Iterator[None]:
     logger = logging.getLogger("worldmodel")
     logger.addHandler(screen)
     try:
-        before = signal.signal(signal.SIGTERM, _interrupt)
-    except ValueError:  # not the main thread: whoever runs it there handles signals
-        before = None
-    try:
-        with warnings.catch_warnings():
+        with signals.handled([signal.SIGTERM], signals.interrupt), warnings.catch_warnings():
             if quiet and not sys.warnoptions:
                 warnings.simplefilter("ignore")
             yield
     finally:
         logger.removeHandler(screen)
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
 
 
 class _Screen(logging.Handler):
@@ -44,10 +38,6 @@ class _Screen(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         say(self.format(record))
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -137,6 +137,10 @@ class WorldModel(nn.Module):
         """[...] -> [..., H, W, C] uint8"""
         return self.pixels.to_bytes(self.draw(latent))
 
+    def fit(self, images: Tensor) -> None:
+        """Learn from [M, H, W, C] bytes what gradients do not: the pixels' mean and scale."""
+        self.pixels.fit(images)
+
     @torch.no_grad()
     def follow_value(self, rate: float) -> None:
         """Move the slow value towards the value."""

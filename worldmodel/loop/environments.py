@@ -1,0 +1,53 @@
+"""Where a run's environments come from: its task, or an environment of the user's own."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from worldmodel.checks import ConfigError
+from worldmodel.config import Config, EnvConfig
+from worldmodel.envs import Environment, adopt, check_env, make_env
+from worldmodel.rollout import IN_STEP, Fleet
+
+
+@dataclass(frozen=True)
+class Environments:
+    """A function that makes one, or one object of the user's that nobody can make again."""
+
+    make: Callable[[], Environment]
+    own: Environment | None = None
+
+    @classmethod
+    def of(cls, config: Config, given: Any = None) -> Environments:
+        """``given`` is what a user handed to ``train`` in place of the task, if anything."""
+        if given is None:
+            return cls(functools.partial(make_env, config.task, config.env, config.seed))
+        if callable(given) and not hasattr(given, "step"):
+            return cls(functools.partial(_make_own, _importable(given), config.env))
+        own = _checked(given, config.env)
+        return cls(lambda: own, own)
+
+    def fleet(self) -> Fleet:
+        return Fleet(self.make, IN_STEP) if self.own is None else Fleet.of(self.own)
+
+
+def _make_own(make: Callable[[], Any], config: EnvConfig) -> Environment:
+    return _checked(make(), config)
+
+
+def _checked(env: Any, config: EnvConfig) -> Environment:
+    check_env(env)
+    return adopt(env, config)
+
+
+def _importable(make: Callable[[], Any]) -> Callable[[], Any]:
+    name = getattr(make, "__qualname__", "")
+    if "<" in name:
+        raise ConfigError(
+            "env: a function that makes an environment is called in a process of its own, so it"
+            f" must stand at the top of a module; got {name}"
+        )
+    return make

@@ -1,0 +1,361 @@
+"""Learning online: seed episodes, then learn and collect, round after round, until told to stop.
+
+In one round the planner plays an episode with the weights from before the round, while the learner
+makes the updates that the steps so far have earned; then both join. A checkpoint holds the whole
+round, the acting weights included, so a run may stop between any two updates and go on as if it
+had not.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from worldmodel import signals
+from worldmodel.agent import Agent
+from worldmodel.checks import ConfigError, require
+from worldmodel.config import UPDATES_PER_ROW, Config
+from worldmodel.loop.environments import Environments
+from worldmodel.loop.reporter import SHOWN, Reporter
+from worldmodel.loop.training import Training
+from worldmodel.machine import cores, keep_memory
+from worldmodel.models import WorldModel, build
+from worldmodel.progress import Progress
+from worldmodel.replay import Replay, bytes_per_row
+from worldmodel.rollout import (
+    EVALUATION_SEED,
+    Collector,
+    Evaluated,
+    InlineCollector,
+    Job,
+    JobDone,
+    Played,
+    ProcessCollector,
+    evaluate,
+)
+from worldmodel.run_folder import (
+    claim,
+    create,
+    default_run,
+    keep_heldout,
+    refuse_other_settings,
+)
+from worldmodel.structs import Spec
+
+FINAL_EPISODES = 10  # of the evaluation at the end
+CHECKPOINT_SECONDS = 60.0  # at the end of a round, if the last one is older
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of ``train`` ended."""
+
+    run: Path
+    env_steps: int
+    updates: int
+    wall_clock_s: float
+    returns: Sequence[float]  # of the last evaluation; empty before the first
+    interrupted: bool
+
+
+def train(
+    config: Config,
+    run: Path | str | None = None,
+    *,
+    steps: int | None = None,
+    minutes: float | None = None,
+    device: str = "cpu",
+    env: Any = None,
+) -> Outcome:
+    """Begin a run, or go on with it: the same call again resumes.
+
+    ``steps`` and ``minutes`` are totals over all sittings; where one is reached, the final weights
+    are evaluated over FINAL_EPISODES. ``env``: an object of your own in place of ``config.task``,
+    which plays in this process; or a function that makes one, which then plays in a process of
+    its own and is replaced where it dies or hangs. SIGINT and SIGTERM write a checkpoint and
+    return.
+    """
+    run = Path(run) if run is not None else default_run("default", config)
+    refuse_other_settings(run, config)
+    environments = Environments.of(config, env)
+    keep_memory()
+    online = open_run(config, run, environments, device=device)
+    try:
+        title = f"{config.task} seed {config.seed} -> {run}"
+        with Progress(title, steps, minutes, SHOWN) as progress:
+            reporter = Reporter(online.training.journal, progress)
+            online.go_on(steps, minutes, reporter)
+            return online.finish(reporter)
+    finally:
+        online.close()
+
+
+def open_run(
+    config: Config, run: Path, environments: Environments, *, device: str = "cpu"
+) -> Online:
+    """A run that stands where its newest checkpoint left it, or at its beginning.
+
+    All that can be wrong with settings and environment is found before a file is written.
+    """
+    env = environments.make()
+    torch.manual_seed(config.seed)
+    spec = Spec.of(env, env.reset(0))
+    complaint = config.wrong_image_size(spec.image[0])
+    require(not complaint, f"image: {complaint}; type: image = worldmodel.envs.resize(image, 64)")
+    model = build(config.model, spec).to(device)
+    acting = copy.deepcopy(model).to("cpu").requires_grad_(False)
+    Agent(acting, config)  # a planner that does not fit complains
+    row_bytes = bytes_per_row(spec.image, spec.action_size, sum(spec.vectors.values()))
+    refuse_little_memory(config, row_bytes)
+
+    create(run, config, env, spec)
+    claimed = claim(run)
+    try:
+        replay = Replay(
+            run / "replay",
+            batch=config.replay.batch,
+            length=config.replay.length,
+            memory_bytes=int(config.replay.memory_gb * 1e9),
+            disk_share=config.replay.disk_share,
+            draws=config.replay.draws,
+        )
+        training = Training(config, run, model, replay)
+        resume(training, acting, config.loop.seed_episodes)
+        if environments.own is None:
+            env.close()
+        collector = start_collector(config, environments, acting)
+    except BaseException:
+        claimed.close()
+        raise
+    if device == "cpu" and isinstance(collector, ProcessCollector):
+        torch.set_num_threads(max(1, cores() // 2))  # two gradients are found side by side
+    return Online(config, training, acting, environments, collector, row_bytes, claimed)
+
+
+def refuse_little_memory(config: Config, row_bytes: int) -> None:
+    """Raise if the memory of the replay does not hold one batch."""
+    batch = config.replay.batch * config.replay.length * row_bytes
+    require(
+        batch <= config.replay.memory_gb * 1e9,
+        f"replay.memory_gb: one batch alone needs {batch / 1e9:.3f} GB,"
+        f" got {config.replay.memory_gb}",
+    )
+
+
+def resume(training: Training, acting: WorldModel, seed_episodes: int) -> None:
+    """Put everything where the newest checkpoint says; what came after it is dropped."""
+    replay, saved = training.replay, training.newest()
+    if saved is None:
+        # nothing was learned yet; the seed episodes that are there follow from their numbers
+        replay.keep_first(min(replay.episodes, seed_episodes))
+        training.journal.rewind({})
+        return
+    refuse_lost_replay(replay, saved.state["episodes"])
+    replay.keep_first(saved.state["episodes"])
+    refuse_lost_replay(replay, saved.state["episodes"])  # those it kept may be the missing ones
+    training.restore(saved)
+    acting.load_state_dict(saved.tensors["acting"])
+
+
+def refuse_lost_replay(replay: Replay, episodes: int) -> None:
+    """Raise if the run has collected episodes and none of them can be read."""
+    if episodes and not replay.rows:
+        raise ConfigError(
+            f"replay: all {episodes} episodes of {replay.folder} are missing or broken;"
+            " restore them, or begin anew with --run and another folder"
+        )
+
+
+def start_collector(config: Config, environments: Environments, acting: WorldModel) -> Collector:
+    """In a process of its own where there is a core for it and the environment can be made anew."""
+    if environments.own is not None or cores() < 2:
+        return InlineCollector(environments.fleet(), acting, config)
+    return ProcessCollector(acting, config, environments.make)
+
+
+class Online:
+    """The rounds of one run: a collector acts while the training learns."""
+
+    def __init__(
+        self,
+        config: Config,
+        training: Training,
+        acting: WorldModel,
+        environments: Environments,
+        collector: Collector,
+        row_bytes: int,
+        claimed: IO[bytes],
+    ) -> None:
+        self.config = config
+        self.training = training
+        self.acting = acting  # plays the episode under way; the learner does not change it
+        self.environments = environments
+        self.collector = collector
+        self.row_bytes = row_bytes
+        self.interrupted = False
+        self._claimed = claimed
+
+    def go_on(self, steps: int | None, minutes: float | None, reporter: Reporter) -> None:
+        """Round after round, until a limit or a signal."""
+        training, replay = self.training, self.training.replay
+        need = self.row_bytes * (steps or 100_000)
+        reporter.event(
+            f"replay needs {need / 1e9:.2f} GB for {steps or 100_000:,} rows at most; memory holds"
+            f" {self.config.replay.memory_gb:g} GB of it, the disk"
+            f" {shutil.disk_usage(training.run).free / 1e9:.0f} GB"
+        )
+        with signals.noted() as came:
+
+            def ended() -> bool:
+                late = minutes is not None and training.wall_clock_s >= minutes * 60
+                return bool(came) or late
+
+            self._seed(ended, reporter)
+            while not ended() and (steps is None or replay.env_steps < steps):
+                self._round(self._affordable(steps), ended, reporter)
+            if replay.episodes >= self.config.loop.seed_episodes:
+                self.save()
+                reporter.event(f"checkpoint at {replay.env_steps:,} env steps")
+        self.interrupted = bool(came)
+
+    def finish(self, reporter: Reporter) -> Outcome:
+        """Evaluate the weights as they are, unless somebody asked to leave."""
+        training, state = self.training, self.training.state
+        if not self.interrupted and state.updates and state.evaluated_at != state.updates:
+            fleet = self.environments.fleet()
+            agent = Agent(training.learner.averaged, self.config)
+            reporter.event(f"playing {FINAL_EPISODES} episodes to evaluate the final weights")
+            dropped: list[str] = []
+            envs = fleet.several(FINAL_EPISODES)
+            evaluated = evaluate(agent, envs, FINAL_EPISODES, EVALUATION_SEED, dropped=dropped)
+            self._record(evaluated, reporter)
+            self._tell_dropped(dropped, reporter)
+            if self.environments.own is None:
+                fleet.close()
+            training.count(evaluated_at=state.updates)
+            self.save()
+        return Outcome(
+            training.run,
+            training.replay.env_steps,
+            training.state.updates,
+            training.wall_clock_s,
+            training.state.returns,
+            self.interrupted,
+        )
+
+    def save(self) -> None:
+        """Everything, the acting weights included."""
+        self.training.save({"acting": self.acting.state_dict()})
+
+    def close(self) -> None:
+        self.collector.close()
+        self._claimed.close()
+
+    def _seed(self, ended: Callable[[], bool], reporter: Reporter) -> None:
+        """Random episodes, and the first updates on them, before anything is planned."""
+        loop, training, replay = self.config.loop, self.training, self.training.replay
+        while replay.episodes < loop.seed_episodes and not ended():
+            self.collector.begin(Job(replay.episodes, random=True))
+            self._keep(self.collector.end(), reporter)
+        if replay.episodes < loop.seed_episodes or training.state.updates >= loop.seed_updates:
+            return
+        if training.state.updates == 0:
+            training.count(seed_env_steps=replay.env_steps)
+            if self.config.model.mean_image:
+                training.model.fit(replay.images(limit=2000))
+        training.learn(loop.seed_updates, ended, reporter)
+        if training.state.updates >= loop.seed_updates:
+            self._act_with_learned()
+
+    def _affordable(self, steps: int | None) -> int:
+        """Episodes of the next round: as set, or as few as take the steps that are left."""
+        most, replay = self.config.loop.together, self.training.replay
+        if steps is None:
+            return most
+        per_episode = replay.env_steps / replay.episodes
+        return min(most, math.ceil((steps - replay.env_steps) / per_episode))
+
+    def _round(self, count: int, ended: Callable[[], bool], reporter: Reporter) -> None:
+        loop, training = self.config.loop, self.training
+        steps = training.replay.env_steps
+        evaluate = steps >= training.state.next_evaluation
+        self.collector.begin(
+            Job(
+                training.replay.episodes,
+                count=count,
+                evaluation_episodes=loop.evaluate_episodes if evaluate else 0,
+            )
+        )
+        training.learn(self._earned(), ended, reporter)
+        if ended():
+            return  # the episode under way is played again, from the acting weights
+        done = self.collector.end()
+        if done.evaluated is not None:
+            self._record(done.evaluated, reporter)
+            every = loop.evaluate_every
+            training.count(next_evaluation=steps - steps % every + every)
+        self._keep(done, reporter)
+        self._act_with_learned()
+        if time.monotonic() - training.saved_at > CHECKPOINT_SECONDS:
+            self.save()
+            reporter.show({"checkpoint_env_steps": training.replay.env_steps})
+
+    def _earned(self) -> int:
+        """Updates that the collected steps have earned so far."""
+        loop, replay = self.config.loop, self.training.replay
+        collected = replay.env_steps - self.training.state.seed_env_steps
+        rate = loop.updates
+        if rate is None:
+            actions = replay.rows - replay.episodes  # the first row of an episode follows none
+            rate = 1000 * UPDATES_PER_ROW / (replay.env_steps / actions)
+        return loop.seed_updates + int(rate * collected / 1000)
+
+    def _keep(self, done: JobDone, reporter: Reporter) -> None:
+        """Collected episodes become experience."""
+        self._tell_dropped(done.dropped, reporter)
+        for reason in done.replaced:
+            replaced = self.training.state.replaced + 1
+            self.training.count(replaced=replaced)
+            reporter.event(f"{reason}; a new one began the episode again ({replaced} so far)")
+        for played in done.played:
+            self._add(played, reporter)
+
+    def _add(self, played: Played, reporter: Reporter) -> None:
+        training = self.training
+        training.replay.add(played.episode)
+        row: dict[str, float | int] = {
+            **training.where(),
+            "episodes": training.replay.episodes,
+            "train_return": played.episode.total_reward,
+            "dropped_episodes": training.state.dropped,
+            "replaced_processes": training.state.replaced,
+            "frames_per_s": len(played.episode) / played.seconds,
+        }
+        if len(played.plan_milliseconds):
+            row["plan_ms"] = float(np.median(played.plan_milliseconds))
+        reporter.numbers(row)
+
+    def _tell_dropped(self, reasons: Sequence[str], reporter: Reporter) -> None:
+        for reason in reasons:
+            dropped = self.training.state.dropped + 1
+            self.training.count(dropped=dropped)
+            reporter.event(f"episode dropped ({dropped} so far): {reason}")
+
+    def _record(self, evaluated: Evaluated, reporter: Reporter) -> None:
+        """Scores to the files, episodes to the held-out folder: they are never trained on."""
+        training = self.training
+        training.count(returns=evaluated.returns.tolist())
+        keep_heldout(training.run, evaluated)
+        reporter.evaluation(training.replay.env_steps, training.wall_clock_s, evaluated)
+
+    def _act_with_learned(self) -> None:
+        self.acting.load_state_dict(self.training.learner.averaged.state_dict())
