@@ -47,7 +47,8 @@ SETTINGS = {
     "env": {"image_size": 32},
     "replay": {"batch": 12, "length": 16},
     # Fresh noise in each row: of noise that lasts, the action before tells nearly as much.
-    "loop": {"seed_episodes": 10, "updates": 150, "noise_memory": 0.0, "evaluate_every": 10_000},
+    "loop": {"seed_episodes": 10, "updates": 150, "evaluate_every": 10_000},
+    "exploration": {"memory": 0.0},
 }
 # Simulator steps. Until the defaults became smaller nets, fewer starts and two draws it was 3,600;
 # then seeds 0 and 3 stood at 40 and 37 there, 1 and 2 at 56; at 4,440 they are at 56 too.

@@ -165,7 +165,8 @@ def test_what_yaml_writes_is_what_was_meant() -> None:
 
 def test_planet_has_nothing_that_came_after_it() -> None:
     config = load_preset("planet")
-    assert (config.replay.draws, config.learner.settle, config.learner.averaging) == (1, None, 1.0)
+    learner = config.learner
+    assert (config.replay.tournament, learner.decay_after, learner.average_rate) == (1, None, 1.0)
     assert (config.model.value, config.planning.warm_start) == (None, False)
 
 
@@ -207,6 +208,7 @@ def test_planet_has_nothing_that_came_after_it() -> None:
             {"planner": {"kept_share": 0.5}},
             ["planner.kept_share: renamed; write planner.elites_kept"],
         ),
+        ({"objective": {"image": 1.0}}, ["objective.image: renamed; write objective.image.weight"]),
         ({"planner": {"proposals": 3}}, ["planner.proposals: renamed; write planning.proposals"]),
         ({"env": {"image_size": 50}}, ["env.image_size", "multiple of 16", "50"]),
         ({"model": {"encoder": {"kind": "planet"}}, "env": {"image_size": 128}}, ["64", "128"]),

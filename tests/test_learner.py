@@ -45,11 +45,11 @@ def test_an_update_is_the_same_for_the_same_seed_and_batch(tiny: Config) -> None
     assert not torch.equal(learned(1), learned(2))
 
 
-@pytest.mark.parametrize("settle", [2, None])
+@pytest.mark.parametrize("decay_after", [2, None])
 def test_rates_fall_with_the_root_of_the_updates(
-    model: WorldModel, tiny: Config, settle: int | None
+    model: WorldModel, tiny: Config, decay_after: int | None
 ) -> None:
-    config = read(tiny, {"learner": {"settle": settle}})
+    config = read(tiny, {"learner": {"decay_after": decay_after}})
     learner, seen = learner_of(config, model), []
 
     def update(learner: Learner) -> None:
@@ -65,14 +65,14 @@ def test_rates_fall_with_the_root_of_the_updates(
     behaviour = config.behaviour
     assert behaviour is not None
     rates = config.learner.model_rate, behaviour.value_rate, behaviour.policy_rate
-    left = [1, 1, (2 / 3) ** 0.5, 0.5**0.5, (2 / 5) ** 0.5] if settle else [1] * 5
+    left = [1, 1, (2 / 3) ** 0.5, 0.5**0.5, (2 / 5) ** 0.5] if decay_after else [1] * 5
     assert seen == [pytest.approx([rate * share for rate in rates]) for share in left]
 
 
 def test_the_average_is_a_mean_of_the_first_steps_then_moves(
     model: WorldModel, tiny: Config
 ) -> None:
-    learner = learner_of(read(tiny, {"learner": {"averaging": 0.5}}), model)
+    learner = learner_of(read(tiny, {"learner": {"average_rate": 0.5}}), model)
     seen = []
     for _ in range(3):
         learner.update(make_batch(3, 5))
@@ -84,7 +84,7 @@ def test_the_average_is_a_mean_of_the_first_steps_then_moves(
 
 
 def test_without_averaging_what_acts_is_what_learned(model: WorldModel, tiny: Config) -> None:
-    learner = learner_of(read(tiny, {"learner": {"averaging": 1.0}}), model)
+    learner = learner_of(read(tiny, {"learner": {"average_rate": 1.0}}), model)
     model.pixels.fit(torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8))
     for _ in range(2):
         learner.update(make_batch(3, 5))

@@ -106,7 +106,7 @@ def assert_same_run(one: Path, other: Path, config: Config) -> None:
 
 def test_a_run_that_stopped_goes_on_as_if_it_had_not(tiny: Config, tmp_path: Path) -> None:
     """Stopped between any two updates, several times; then compared bit for bit."""
-    tiny = read(tiny, {"loop": {"updates": 40}, "replay": {"draws": 2}})
+    tiny = read(tiny, {"loop": {"updates": 40}, "replay": {"tournament": 2}})
     go(tiny, tmp_path / "whole", steps=700)
     sittings = 0
     while True:
@@ -161,8 +161,8 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not(tiny: Config, tmp_path: 
     script = tmp_path / "train.py"
     script.write_text(KILLED)
     in_step = {
-        "loop": {**TINY["loop"], "together": 2},
-        "replay": {**TINY.get("replay", {}), "draws": 2},
+        "loop": {**TINY["loop"], "episodes_at_once": 2},
+        "replay": {**TINY.get("replay", {}), "tournament": 2},
     }
     tiny = read(tiny, in_step)
     command = [sys.executable, str(script), json.dumps({**SETTINGS, **in_step})]
@@ -224,7 +224,7 @@ def test_no_more_episodes_are_played_together_than_the_steps_that_are_left(
     seeds = tiny.loop.seed_episodes
     first = worldmodel.train(tiny, tmp_path / "first", steps=1)
     length = first.env_steps // seeds
-    config = read(tiny, {"loop": {"together": 3}})
+    config = read(tiny, {"loop": {"episodes_at_once": 3}})
     outcome = worldmodel.train(config, tmp_path / "run", steps=(seeds + 4) * length)
     assert outcome.env_steps == (seeds + 4) * length  # in rounds of three and one
 

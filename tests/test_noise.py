@@ -64,7 +64,7 @@ def test_the_noise_follows_from_the_seed_alone() -> None:
 def test_the_settings_say_what_the_noise_is(
     model: WorldModel, tiny: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop = {"noise": 0.1, "noise_memory": 0.2, "noise_swell": 0.7}
+    exploration = {"size": 0.1, "memory": 0.2, "swell": 0.7}
     disturbance, used = Noise.disturbance, list[Noise]()
 
     def kept(self: Noise, env: Environment, seed: int) -> Disturb:
@@ -72,7 +72,8 @@ def test_the_settings_say_what_the_noise_is(
         return disturbance(self, env, seed)
 
     monkeypatch.setattr(Noise, "disturbance", kept)
-    collector = InlineCollector(Fleet.of(adopt(Painter())), model, read(tiny, {"loop": loop}))
+    config = read(tiny, {"exploration": exploration})
+    collector = InlineCollector(Fleet.of(adopt(Painter())), model, config)
     collector.begin(Job(0))
     assert used == [Noise(size=0.1, memory=0.2, swell=0.7)]
 

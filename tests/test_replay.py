@@ -377,7 +377,7 @@ def know(replay: Replay, number: int, nats: list[float]) -> None:
 
 def test_of_a_few_windows_the_one_of_the_highest_priority_leaves(folder):
     """A window of four rows is judged by its last: the first three had an empty memory."""
-    replay = open_replay(folder, draws=3)
+    replay = open_replay(folder, tournament=3)
     replay.add(paint(0, 40))
     replay.add(paint(1, 30))
     nats = [np.random.default_rng(n).permutation(rows) + 0.0 for n, rows in enumerate((40, 30))]
@@ -394,7 +394,7 @@ def test_of_a_few_windows_the_one_of_the_highest_priority_leaves(folder):
 
 
 def test_one_draw_is_uniform_whatever_the_priorities(folder):
-    one, other = open_replay(None, draws=1), open_replay(folder)
+    one, other = open_replay(None, tournament=1), open_replay(folder)
     for replay in (one, other):
         replay.add(paint(0, 40))
     know(one, 0, [float(row) for row in range(40)])
@@ -402,7 +402,7 @@ def test_one_draw_is_uniform_whatever_the_priorities(folder):
 
 
 def test_what_nobody_learned_from_comes_first(folder):
-    replay = open_replay(folder, draws=2)
+    replay = open_replay(folder, tournament=2)
     replay.add(paint(0, 40))
     know(replay, 0, [1e9] * 40)
     replay.add(paint(1, 4))  # one window among 38
@@ -413,13 +413,13 @@ def test_what_nobody_learned_from_comes_first(folder):
 
 def test_priorities_go_on_with_what_they_knew(folder):
     """Also with less memory than before, and where an episode has left since it was drawn."""
-    whole = open_replay(folder, draws=2)
+    whole = open_replay(folder, tournament=2)
     for number in range(3):
         whole.add(paint(number, 10))
         know(whole, number, [float(number + row) for row in range(10)])
     state = {name: tensor.clone() for name, tensor in whole.state().items()}
     for rows_in_memory, first in ((1000, 0), (20, 1)):
-        again = open_replay(None, rows_in_memory, draws=2)
+        again = open_replay(None, rows_in_memory, tournament=2)
         for number in range(3):
             again.add(paint(number, 10))
         again.restore(state)
@@ -438,7 +438,7 @@ def test_priorities_go_on_with_what_they_knew(folder):
 
 
 def test_a_short_episode_has_the_priority_of_the_rows_it_has(folder):
-    replay = open_replay(folder, draws=2)
+    replay = open_replay(folder, tournament=2)
     replay.add(paint(0, 2))
     replay.learned_from(torch.tensor([[0, 0]]), torch.ones(1, 4))
     assert replay.priorities.of_window(0, 0, 2) == 1.0

@@ -56,6 +56,13 @@ RENAMED: dict[str, str] = {
     "planner.warm_start": "planning.warm_start",
     "planner.sampled": "planning.sampled",
     "planner.precision": "planning.precision",
+    "replay.draws": "replay.tournament",
+    "learner.settle": "learner.decay_after",
+    "learner.averaging": "learner.average_rate",
+    "loop.together": "loop.episodes_at_once",
+    "loop.noise": "exploration.size",
+    "loop.noise_memory": "exploration.memory",
+    "loop.noise_swell": "exploration.swell",
 }
 
 

@@ -46,7 +46,7 @@ class ReplayConfig:
     batch: Annotated[int, at_least(1)] = 24  # windows in a batch
     length: Annotated[int, at_least(2)] = 12  # rows in a window
     # Windows drawn for each in a batch: the one of the highest priority is learned from.
-    draws: Annotated[int, at_least(1)] = 2
+    tournament: Annotated[int, at_least(1)] = 2
     # The oldest episodes leave memory (never the disk) beyond this.
     memory_gb: Annotated[float, more_than(0)] = 4.0
     # A run stops rather than take more of the free disk than this.
@@ -65,22 +65,29 @@ class LoopConfig:
     # last two steps learns twice as often as one where they last four.
     updates: Annotated[float | None, more_than(0)] = None
     # Episodes collected in step, planned for at once, with the same weights.
-    together: Annotated[int, at_least(1)] = 1
+    episodes_at_once: Annotated[int, at_least(1)] = 1
     seed_actions: Literal["wander", "uniform"] = "wander"  # that noise alone, or fresh at each row
-    # Standard deviation added to the planned action while collecting; where the action is one of
-    # several choices, the probability that it is drawn at random instead.
-    noise: Annotated[float, at_least(0)] = 0.3
-    # How much of the noise survives a row. White noise averages out before anything moves: over 25
-    # random episodes of ball_in_cup_catch it scored 21, this 102; on finger_spin 1 against 7.
-    noise_memory: Annotated[float, at_least(0, below=1)] = 0.8
-    # How far its size wanders: a standard deviation of the logarithm. Around a policy that has
-    # settled small noise finds nothing new: walker_stand sat (assets/walker_stand_noise.csv).
-    noise_swell: Annotated[float, at_least(0)] = 1.0
     evaluate_every: Annotated[int, at_least(1)] = 10_000  # simulator steps
     evaluate_episodes: Annotated[int, at_least(1)] = 5
     # The collecting process hangs if it gives no row for so long, and is replaced. A first start
     # that compiles a renderer takes a minute on a slow machine.
     patience_s: Annotated[float, more_than(0)] = 300.0
+
+
+@dataclass(frozen=True)
+class ExplorationConfig:
+    """Noise on the planned actions while collecting."""
+
+    # Its standard deviation; where the action is one of several choices, the probability that it
+    # is drawn at random instead.
+    size: Annotated[float, at_least(0)] = 0.3
+    # How much of the noise survives a row. White noise averages out before anything moves: over 25
+    # random episodes of ball_in_cup_catch it scored 21, this 102; on finger_spin 1 against 7.
+    memory: Annotated[float, at_least(0, below=1)] = 0.8
+    # How far its size wanders: a standard deviation of the logarithm. Around a policy that has
+    # settled small noise finds nothing new: walker_stand did not learn to stand
+    # (assets/walker_stand_noise.csv).
+    swell: Annotated[float, at_least(0)] = 1.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,7 @@ class Config:
     learner: LearnerConfig = LearnerConfig()
     planner: PlannerSettings = MPPI()
     planning: Planning = Planning()
+    exploration: ExplorationConfig = ExplorationConfig()
     loop: LoopConfig = LoopConfig()
 
     def __post_init__(self) -> None:

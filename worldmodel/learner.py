@@ -26,12 +26,12 @@ MOST_SKIPS = 10  # updates in a row without a finite gradient: more will not bri
 class LearnerConfig:
     model_rate: Annotated[float, more_than(0)] = 8e-4
     # From here on the rates fall, as one over the root of the number of updates; None: never.
-    settle: Annotated[int | None, at_least(1)] = 1500
+    decay_after: Annotated[int | None, at_least(1)] = 1500
     epsilon: Annotated[float, more_than(0)] = 1e-5
     # Of the gradient's norm, for the model and each part of the behaviour separately.
     clip: Annotated[float, more_than(0)] = 100.0
     # How fast the weights that act follow the learned ones; 1: the same.
-    averaging: Annotated[float, more_than(0, at_most=1)] = 0.01
+    average_rate: Annotated[float, more_than(0, at_most=1)] = 0.01
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
@@ -167,14 +167,14 @@ class Learner:
 
     def _share_of_rates(self) -> float:
         """What is left of the learning rates at the next update."""
-        settle = self.settings.settle
-        return 1.0 if settle is None else min(1.0, (settle / (float(self.updates) + 1)) ** 0.5)
+        after = self.settings.decay_after
+        return 1.0 if after is None else min(1.0, (after / (float(self.updates) + 1)) ** 0.5)
 
     @torch.no_grad()
     def _average(self) -> None:
         """A plain mean of the first steps, then a moving one."""
         self.updates += 1
-        rate = max(self.settings.averaging, 1 / float(self.updates))
+        rate = max(self.settings.average_rate, 1 / float(self.updates))
         torch._foreach_lerp_(*self.pairs, rate)  # type: ignore[arg-type]
         for buffer, fitted in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
             buffer.copy_(fitted)

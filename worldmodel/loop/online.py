@@ -126,7 +126,7 @@ def open_run(
             length=config.replay.length,
             memory_bytes=int(config.replay.memory_gb * 1e9),
             disk_share=config.replay.disk_share,
-            draws=config.replay.draws,
+            tournament=config.replay.tournament,
         )
         training = Training(config, run, model, replay)
         resume(training, acting, config.loop.seed_episodes)
@@ -278,7 +278,7 @@ class Online:
 
     def _affordable(self, steps: int | None) -> int:
         """Episodes of the next round: as set, or as few as take the steps that are left."""
-        most, replay = self.config.loop.together, self.training.replay
+        most, replay = self.config.loop.episodes_at_once, self.training.replay
         if steps is None:
             return most
         per_episode = replay.env_steps / replay.episodes

@@ -1,7 +1,7 @@
 """Replay: episodes on disk and in memory, and the batches of windows that are learned from.
 
 The newest episodes stand in memory as well, as many as the budget holds, and batches are drawn
-from these. What is drawn depends on the episodes, the generator and, with several draws, on the
+from these. What is drawn depends on the episodes, the generator and, with a tournament, on the
 priorities, so a folder that is opened again goes on exactly as if it had never been closed::
 
     replay = Replay(run / "replay", batch=16, length=32, memory_bytes=4 * 10**9)
@@ -63,7 +63,7 @@ class Replay:
     ``batch``, ``length``: windows in a batch, rows in a window.
     ``memory_bytes``: the oldest episodes leave memory, never the disk, beyond this.
     ``disk_share``: of the disk space that was free to the run, what it may take.
-    ``draws``: windows drawn for each one of a batch, which is the one of the highest priority.
+    ``tournament``: windows drawn for each in a batch, which is the one of the highest priority.
     ``read_only``: nothing in the folder is made, changed or removed.
 
     The images of a batch lie in a reused buffer (``windows.Buffers``).
@@ -77,14 +77,14 @@ class Replay:
         length: int,
         memory_bytes: int,
         disk_share: float = 1.0,
-        draws: int = 1,
+        tournament: int = 1,
         read_only: bool = False,
     ) -> None:
         self.folder = folder
         self.batch = batch
         self.length = length
         self.disk_share = disk_share
-        self.draws = draws
+        self.tournament = tournament
         self.read_only = read_only
         self.priorities = Priorities()
         self.broken: list[str] = []  # one message for each file that was skipped
@@ -108,7 +108,7 @@ class Replay:
         batch: int = 1,
         length: int = 1,
         memory_bytes: int = sys.maxsize,
-        draws: int = 1,
+        tournament: int = 1,
     ) -> Replay:
         """Open a folder that holds episodes already."""
         if not folder.is_dir() or not numbers_in(folder):
@@ -118,7 +118,7 @@ class Replay:
             batch=batch,
             length=length,
             memory_bytes=memory_bytes,
-            draws=draws,
+            tournament=tournament,
             read_only=read_only,
         )
 
@@ -165,7 +165,7 @@ class Replay:
         """
         self._refuse_if_empty()
         memory = self._memory
-        drawn = generator.integers(memory.ends[-1], size=(self.draws, self.batch))
+        drawn = generator.integers(memory.ends[-1], size=(self.tournament, self.batch))
         which, begins = memory.find(drawn)  # [D, B] episodes, [D, B] rows
         best = self.priorities.best(memory.numbers[which], begins, memory.lengths[which])[None]
         which, begins = (np.take_along_axis(each, best, 0)[0] for each in (which, begins))  # [B]

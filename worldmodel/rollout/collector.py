@@ -83,8 +83,8 @@ def do(job: Job, fleet: Fleet, agent: Agent, config: Config) -> JobDone:
     if job.random:
         played = [_play_random(fleet.first, attempts, config, dropped) for attempts in seeds]
     else:
-        loop, envs = config.loop, fleet.several(job.count)
-        noise = Noise(loop.noise, loop.noise_memory, loop.noise_swell)
+        exploration, envs = config.exploration, fleet.several(job.count)
+        noise = Noise(exploration.size, exploration.memory, exploration.swell)
         played = list(collect(envs, agent, seeds, noise, dropped))
     evaluated = None
     if job.evaluation_episodes:
@@ -104,7 +104,7 @@ def _play_random(
         try:
             if config.loop.seed_actions == "uniform":
                 return play_random(env, seeds[attempt])
-            return play_wandering(env, seeds[attempt], config.loop.noise_memory)
+            return play_wandering(env, seeds[attempt], config.exploration.memory)
         except Exception as error:  # whatever a user's environment does
             return error
 
