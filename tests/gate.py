@@ -16,11 +16,13 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import multiprocessing
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +37,7 @@ from worldmodel.checks import read
 from worldmodel.compare_settings import settings_hash
 from worldmodel.config import Config
 from worldmodel.envs import adopt
+from worldmodel.machine import cores
 from worldmodel.models import WorldModel
 from worldmodel.models.dynamics.recurrent import Recurrent
 from worldmodel.planners.mppi import MPPI
@@ -242,15 +245,19 @@ def main() -> int:
     if asked.all:
         plan = [(seed, None) for seed in SEEDS] + [(0, defect) for defect in DEFECTS]
     wrong, rows = 0, []
-    for seed, defect in plan:
-        row = play(seed, defect, asked.steps)
-        rows.append(row)
-        right = (row["passes"] == "yes") == (defect is None)
-        wrong += not right
-        words = ", ".join(f"{name} {value}" for name, value in row.items())
-        print(f"gate: {'as it should be' if right else 'WRONG'}: {words}", flush=True)
-        if asked.csv:
-            write(asked.csv, rows)
+    with ProcessPoolExecutor(
+        min(len(plan), cores()), multiprocessing.get_context("spawn"), max_tasks_per_child=1
+    ) as processes:  # each trains in one process of one thread, so the scores stay the same
+        begun = [processes.submit(play, seed, defect, asked.steps) for seed, defect in plan]
+        for (_, defect), played in zip(plan, begun, strict=True):
+            row = played.result()
+            rows.append(row)
+            right = (row["passes"] == "yes") == (defect is None)
+            wrong += not right
+            words = ", ".join(f"{name} {value}" for name, value in row.items())
+            print(f"gate: {'as it should be' if right else 'WRONG'}: {words}", flush=True)
+            if asked.csv:
+                write(asked.csv, rows)
     return 1 if wrong else 0
 
 
