@@ -97,7 +97,7 @@ def adding(actions, start: int = 0, channels: int = 3) -> Episode:
 STAIRS = adding([51] * 5)  # levels of 0, 0.2, 0.4, 0.6, 0.8, 1 of the full scale
 
 
-# ------------------------------------------------------------------------------------ sensors
+# ------------------------------------------------------------------------------------ vectors
 
 
 class Knowing(Adder):
@@ -111,7 +111,7 @@ class Knowing(Adder):
         )
 
 
-def felt(episode: Episode) -> Episode:
+def with_vector(episode: Episode) -> Episode:
     return dataclasses.replace(episode, vectors={"height": 1000 * episode.reward[:, None]})
 
 

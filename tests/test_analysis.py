@@ -18,7 +18,7 @@ from tests.adder import (
     adding,
     agent_of,
     beliefs_of,
-    felt,
+    with_vector,
 )
 from tests.conftest import Answer
 from worldmodel.agent import Agent
@@ -196,14 +196,14 @@ def test_a_world_model_sees_its_context_alone():
     assert (as_it_was != last_of_context).any()
 
 
-def test_sensors_stand_beside_the_images_of_their_rows():
-    windows = cut([felt(STAIRS), felt(adding([7] * 3))], [(0, 1), (1, 0)], rows=5)
+def test_vectors_stand_beside_the_images_of_their_rows():
+    windows = cut([with_vector(STAIRS), with_vector(adding([7] * 3))], [(0, 1), (1, 0)], rows=5)
     prediction = predict(agent_of(Knowing()), windows, context=2)
-    truth, model = prediction.felt["height"]
+    truth, model = prediction.vectors["height"]
     np.testing.assert_array_equal(truth[0, :, 0], 1000 * STAIRS.reward[1:])
     valid = prediction.valid
     np.testing.assert_array_equal(truth[valid], model[valid])
-    assert predict(agent_of(Adder()), windows, context=2).felt == {}
+    assert predict(agent_of(Adder()), windows, context=2).vectors == {}
 
 
 class Praising(Adder):

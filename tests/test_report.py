@@ -24,7 +24,7 @@ from tests.adder import (
     adding,
     agent_of,
     beliefs_of,
-    felt,
+    with_vector,
 )
 from tests.conftest import report_quickly
 from tests.test_analysis import play_toy, rings
@@ -48,7 +48,7 @@ from worldmodel.report import (
     plot_curves,
     plot_errors,
     plot_map,
-    plot_sensors,
+    plot_vectors,
     visualize,
     visualize_run,
     write_page,
@@ -207,23 +207,25 @@ def test_episodes_of_another_camera_are_refused(tmp_path):
         visualize(agent_of(Adder()), [adding([1] * 9, channels=6)], tmp_path)
 
 
-def test_sensors_are_drawn_as_they_came_and_as_they_were_foreseen():
-    windows = cut([felt(adding([7] * 3))], [(0, 0)], rows=6)  # it ends before the window does
+def test_vectors_are_drawn_as_they_came_and_as_they_were_predicted():
+    windows = cut(
+        [with_vector(adding([7] * 3))], [(0, 0)], rows=6
+    )  # it ends before the window does
     prediction = predict(agent_of(Knowing()), windows, context=2)
-    height = tuple(part[..., 0] for part in prediction.felt["height"])
-    (axes,) = plot_sensors(prediction, {"height": height}).axes
+    height = tuple(part[..., 0] for part in prediction.vectors["height"])
+    (axes,) = plot_vectors(prediction, {"height": height}).axes
     truth, model = axes.lines
     for line in (truth, model):
         np.testing.assert_array_equal(line.get_xydata(), [[n, 7000 * n] for n in range(4)])
 
 
 @pytest.mark.usefixtures("quickly")
-def test_the_report_tells_how_far_sensors_are_foreseen(tmp_path):
-    visualize(agent_of(Knowing()), [felt(adding([1] * 9))], tmp_path)
+def test_the_report_tells_how_well_vectors_are_predicted(tmp_path):
+    visualize(agent_of(Knowing()), [with_vector(adding([1] * 9))], tmp_path)
     page = (tmp_path / "report.html").read_text()
     held = 1000 * math.sqrt(np.square(range(1, 6)).mean())
     assert f"<tr><td>height</td><td>0</td><td>{held:.3g}</td></tr>" in page
-    visualize(agent_of(Adder()), [felt(adding([1] * 9))], tmp_path)
+    visualize(agent_of(Adder()), [with_vector(adding([1] * 9))], tmp_path)
     assert "<td>height</td>" not in (tmp_path / "report.html").read_text()
 
 
@@ -237,7 +239,7 @@ def test_episodes_without_what_the_model_feels_are_refused(tmp_path, vectors, go
 
 
 @pytest.mark.usefixtures("quickly")
-def test_a_model_of_images_and_sensors_is_reported(tmp_path, tiny):
+def test_a_model_of_images_and_vectors_is_reported(tmp_path, tiny):
     config = read(tiny, {"env": {"vectors": True, "action_repeat": 8}})
     env = make_env("toy", config.env)
     episode = play_constant(env, np.array([0.3, -0.1], np.float32), seed=3).episode
@@ -266,8 +268,8 @@ def test_a_model_of_choices_is_reported(tmp_path, tiny):
     played = evaluate(agent, Levers(14), 1, seed=7)
     visualize(agent, played.episodes, tmp_path)
     page = (tmp_path / "report.html").read_text()
-    assert "What it weighs up" in page
-    assert "another choice comes first at" in page  # planned from seeds that nobody told
+    assert "What the planner compares" in page
+    assert "begins with another choice at" in page  # planned from seeds that nobody told
     beliefs = at(beliefs_of(agent, played.episodes), 0)
     moment = look_into(agent, played.episodes[0], beliefs, 2)
     for actions in (moment.plan_actions, moment.first_actions, moment.last_actions):
@@ -418,9 +420,9 @@ READABLE = 6  # pixels on the screen
 SEEN = """async () => ({
   pictures: [...document.images].map(i => [i.complete, i.naturalWidth, i.width / i.naturalWidth]),
   light: [...document.images].map(i => i.currentSrc === i.src),
-  films: await Promise.all([...document.querySelectorAll('video')].map(async film => {
-    const poster = new Image(); poster.src = film.poster; await poster.decode();
-    return [film.videoWidth, poster.naturalWidth]; })),
+  videos: await Promise.all([...document.querySelectorAll('video')].map(async video => {
+    const poster = new Image(); poster.src = video.poster; await poster.decode();
+    return [video.videoWidth, poster.naturalWidth]; })),
   paper: getComputedStyle(document.body).backgroundColor,
   across: document.documentElement.scrollWidth,
   cut_off: [...document.querySelectorAll('p, h1, h2, dd, nav a, video')]
@@ -466,8 +468,8 @@ def test_a_browser_shows_all_of_the_page_without_a_word_or_a_request(seen, brows
     assert all(complete and size > 0 for complete, size, _ in found["pictures"])
     assert min(scale for *_, scale in found["pictures"]) * SMALLEST_WORDS > READABLE
     assert set(found["light"]) == {scheme == "light"}
-    ((film, poster),) = found["films"]
-    assert film == poster > 0  # something is seen before it is played
+    ((video, poster),) = found["videos"]
+    assert video == poster > 0  # something is seen before it is played
     assert found["paper"] == {"light": "rgb(246, 246, 244)", "dark": "rgb(15, 17, 21)"}[scheme]
     assert found["across"] <= width  # nothing makes the page itself scroll sideways
     assert found["cut_off"] == []

@@ -29,16 +29,16 @@ from worldmodel.report.page import POLICY
 from worldmodel.report.templates import render
 
 LOOK_S = 2.0  # between two looks at the run
-REST = 3.0  # times as long as it was drawn, a report stands: training beside it needs the cores
+REST = 3.0  # times as long as drawing took, it waits: training needs the cores
 HTML = "text/html; charset=utf-8"
 
 Draw = Callable[[Path], Path]
-"""Writes the run's report into a folder; the path of its page. Raises where there is none yet."""
+"""Writes the run's report into a folder and returns the path of its page; raises if it cannot."""
 
 
 @dataclass(frozen=True)
 class Now:
-    """What the page is told, and shows above the report."""
+    """What the page shows above the report."""
 
     where: str = ""
     state: str = "looking at the run"
@@ -47,7 +47,7 @@ class Now:
 
 
 class Watch:
-    """A server on this computer, and the drawing for it, which the caller's thread waits for::
+    """Serves the report on this computer; ``follow`` draws it in the caller's thread::
 
     with Watch(run, port, in_another_process(draw)) as watch:
         print(watch.address)
@@ -84,14 +84,14 @@ class Watch:
         self._page.__exit__(kind, error, trace)
 
     def follow(self, is_over: Callable[[], bool] = lambda: False) -> None:
-        """Look, and draw, again and again."""
+        """Look at the run again and again, and draw what is new."""
         while not is_over():
             begun = time.monotonic()
             self.look()
             time.sleep(LOOK_S + REST * (time.monotonic() - begun))
 
     def look(self) -> None:
-        """Once; draws where there is something new."""
+        """Look at the run once; draw a report if there is a newer checkpoint."""
         newest = newest_checkpoint(self._run)
         if newest is None:
             self.now = replace(self.now, state="no checkpoint yet; the first one brings a report")
@@ -104,7 +104,7 @@ class Watch:
             with tempfile.TemporaryDirectory(prefix="worldmodel-watch-") as folder:
                 self._report = self._draw(Path(folder)).read_bytes()
         except (OSError, RuntimeError, ValueError) as error:
-            # a run at work replaces its files while they are read; the next look finds them whole
+            # training replaces files while they are read; the next look finds them complete
             self.now = replace(self.now, state=f"no report of checkpoint {newest} yet: {error}")
             return
         self._seen, self._took_s = newest, time.monotonic() - begun
@@ -112,7 +112,7 @@ class Watch:
         self.now = replace(self.now, state=state, drawn=self.now.drawn + 1)
 
     def _take_what_is_there(self) -> None:
-        """The run's own report; it is of the newest checkpoint if it was written after that."""
+        """Serve the run's own report. It needs no drawing if it is newer than every checkpoint."""
         newest = newest_checkpoint(self._run)
         try:
             page = self._run / "report" / "report.html"
@@ -121,7 +121,7 @@ class Watch:
             written = page.stat().st_mtime
             self._report = page.read_bytes()
             saved = (self._run / "checkpoints" / (newest or "")).stat().st_mtime
-        except OSError:  # no report yet, or a run at work has just deleted a checkpoint
+        except OSError:  # no report yet, or training has just deleted a checkpoint
             return
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(written))
         self.now = replace(self.now, state=f"the run's own report, written on {at}")
@@ -129,11 +129,11 @@ class Watch:
             self._seen = newest
 
     def _told(self) -> Now:
-        """With what the run says at this moment, also while a report is being drawn."""
+        """``now`` with the run's steps and score of this moment, also while a report is drawn."""
         return replace(self.now, where=self._where(), video=self._video())
 
     def _where(self) -> str:
-        """Steps, time and score, as far as the run has told."""
+        """Steps, time and score, as far as the run has written them."""
         words = []
         with contextlib.suppress(OSError, LookupError, ValueError):  # nothing is written yet
             rows = read_metrics(self._run / METRICS)
@@ -171,9 +171,10 @@ class Watch:
 
 
 def in_another_process(draw: Callable[[Path], None]) -> Draw:
-    """``draw``, a function of a module, writes report.html into a folder; its errors come back.
+    """Call ``draw``, which writes report.html into a folder, in a process of its own.
 
-    Where the caller is interrupted, the process and all that it started are killed.
+    Its errors are raised here. When the caller is interrupted, the process and everything that it
+    started are killed.
     """
 
     def draw_there(folder: Path) -> Path:
@@ -215,7 +216,7 @@ def _kill(pid: int) -> None:
 
 
 def newest_checkpoint(run: Path) -> str | None:
-    """Its name: the step."""
+    """The name of its folder, which is the step."""
     with contextlib.suppress(OSError):
         names = [path.name for path in (run / "checkpoints").iterdir() if path.name.isdecimal()]
         return max(names, key=int, default=None)

@@ -1,4 +1,4 @@
-"""What a model sees, predicts, plans and gets wrong, as numbers: no picture is drawn here.
+"""Measure a model: its predictions, errors, plans and latent states, as numbers. Draws nothing.
 
 ::
 
@@ -25,7 +25,7 @@ from worldmodel.analysis.predictions import (
     AHEAD,
     CONTEXT,
     Prediction,
-    Sensor,
+    TruthAndModel,
     check_fit,
     decode,
     newest,
@@ -49,9 +49,9 @@ __all__ = [
     "Prediction",
     "Probe",
     "RewardFit",
-    "Sensor",
     "Source",
     "States",
+    "TruthAndModel",
     "angles",
     "check_fit",
     "compare_returns",

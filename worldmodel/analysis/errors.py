@@ -1,4 +1,4 @@
-"""How wrong the model is, beside what needs no model."""
+"""Errors of the model's predictions, compared with guesses that need no model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worldmodel.analysis.predictions import (
 from worldmodel.replay import cut
 from worldmodel.structs import Batch, Episode, Latent
 
-WINDOWS = 100  # over all episodes; of 50 rows each they take some twenty seconds on one core
+WINDOWS = 100  # over all episodes; with 50 rows each they take about twenty seconds on one core
 CHUNK = 16  # windows imagined at once
 
 Curve = NDArray[np.float64]
@@ -46,14 +46,14 @@ class HorizonErrors:
     reward_mean: Curve
 
     def at(self, ahead: int) -> HorizonErrors:
-        """This distance alone, or the furthest that there is: every field [1]"""
+        """The errors ``ahead`` rows ahead, or at the furthest distance measured: every field [1]"""
         index = min(ahead, len(self.ahead)) - 1
         return replace(self, **{f.name: getattr(self, f.name)[[index]] for f in fields(self)})
 
 
 @dataclass(frozen=True)
 class RewardFit:
-    """Rewards that the model reads from what it has just seen, beside the true ones."""
+    """Rewards that the model reads from its beliefs, and the true ones."""
 
     true: NDArray[np.float32]  # [M]
     model: NDArray[np.float32]  # [M]
@@ -64,21 +64,21 @@ class RewardFit:
 
 
 def r_squared(true: Curve, read: NDArray[np.floating]) -> float:
-    """1: every one right. 0: no better than their mean. NaN: they are all the same."""
+    """1: every number is right. 0: no better than their mean. NaN: the truth is constant."""
     total = float(((true - true.mean()) ** 2).sum())
     wrong = float(((true - read) ** 2).sum())
     return 1 - wrong / total if total > 0 else float("nan")
 
 
 def psnr(squared_error: Curve) -> Curve:
-    """Decibels below the largest possible error; higher is better, no error at all is infinite."""
+    """Peak signal-to-noise ratio in decibels: higher is better, infinite without error."""
     with np.errstate(divide="ignore"):
         decibels: Curve = -10 * np.log10(squared_error)
     return decibels
 
 
 def long_enough(episodes: Sequence[Episode], context: int) -> list[Episode]:
-    """Those with a row to predict after the context; at least one, or a complaint."""
+    """The episodes with a row to predict after the context; ValueError if there is none."""
     kept = [episode for episode in episodes if len(episode) > context]
     if not kept:
         lengths = ", ".join(str(len(episode)) for episode in episodes)
@@ -124,14 +124,14 @@ def measure(
 
 
 def fit_reward(agent: Agent, windows: Batch, beliefs: Latent) -> RewardFit:
-    """Over whole episodes [B, T], at every row but the first, which no action led to."""
+    """Over whole episodes [B, T], without the first row, which follows no action."""
     counts = windows.valid.numpy()[:, 1:]
     predicted = predict_reward(agent, beliefs.features)[:, 1:]
     return RewardFit(windows.reward.numpy()[:, 1:][counts], predicted[counts])
 
 
 def mean_of(episodes: Sequence[Episode], frames: int) -> Curve:
-    """[H, W, 3] in [0, 1]: the mean of all their images."""
+    """[H, W, 3] in [0, 1]: the mean of all images of the episodes."""
     sums = np.stack([newest(e.image, frames).sum(0, dtype=np.float64) for e in episodes])
     mean: Curve = sums.sum(0) / (255 * sum(len(episode) for episode in episodes))
     return mean
@@ -140,7 +140,7 @@ def mean_of(episodes: Sequence[Episode], frames: int) -> Curve:
 def _squared_errors(
     agent: Agent, windows: Batch, mean_image: NDArray[np.floating], context: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Of each imagined row: [B, L]"""
+    """Squared errors of each imagined row: [B, L]"""
     images = newest(windows.image.numpy(), agent.config.env.frames) / np.float32(255)
     truth, seen = images[:, context:], images[:, context - 1 : context]  # [B, L or 1, H, W, 3]
     model, model_reward = expect(agent, windows, context, FUTURES)

@@ -1,4 +1,4 @@
-"""The shape of what the model believes, and what can be read from it.
+"""Maps of latent states, and probes that read true quantities from them.
 
 A *map* is the principal components of the beliefs along episodes that were never trained on. A
 *probe* is a ridge regression from the belief to one true quantity. Each episode is judged by a
@@ -26,7 +26,7 @@ Rows = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Map:
-    """Beliefs in a few dimensions."""
+    """Beliefs in three dimensions."""
 
     points: Rows  # [M, 3] the first principal components, the largest first
     shares: Rows  # [3] of the variance
@@ -36,7 +36,7 @@ class Map:
 
 @dataclass(frozen=True)
 class Probe:
-    """One true quantity, and what was read of it from beliefs of unseen episodes."""
+    """One true quantity, and the probe's reading of it from episodes it was not fitted on."""
 
     name: str
     true: Rows  # [M]
@@ -54,7 +54,8 @@ def map_latents(features: Sequence[Rows]) -> Map:
     kept = min(3, len(axes))
     points[:, :kept] = centred @ axes[:kept].T
     largest = np.abs(points).argmax(0)
-    points *= np.where(points[largest, range(3)] < 0, -1, 1)  # a sign that does not depend on luck
+    # the sign of a component is arbitrary: make its largest coordinate positive
+    points *= np.where(points[largest, range(3)] < 0, -1, 1)
     power = np.zeros(3)
     power[:kept] = sizes[:kept] ** 2 / max(float((sizes**2).sum()), np.finfo(float).tiny)
     return Map(
@@ -66,7 +67,7 @@ def map_latents(features: Sequence[Rows]) -> Map:
 
 
 def probe(features: Sequence[Rows], states: Sequence[States]) -> list[Probe]:
-    """Of each true quantity that varies, from features [T, F] of each episode."""
+    """A probe of each true quantity that varies, from features [T, F] of each episode."""
     if len(features) < FEWEST_EPISODES:
         raise ValueError(
             f"probe: expected at least {FEWEST_EPISODES} episodes (one to judge, the others to fit"
@@ -93,7 +94,7 @@ def probe(features: Sequence[Rows], states: Sequence[States]) -> list[Probe]:
 
 
 def _judge(rows: list[Rows], true: list[Rows], judged: int) -> Rows:
-    """[T, Q]: read from the judged episode by a probe of the others, each with its best ridge."""
+    """[T, Q]: readings of one episode by probes fitted on the others, each with its best ridge."""
     others = [n for n in range(len(rows)) if n != judged]
     wrong = np.zeros((len(RIDGES), true[0].shape[1]))
     for left_out in others:
@@ -106,7 +107,7 @@ def _judge(rows: list[Rows], true: list[Rows], judged: int) -> Rows:
 
 
 def _fit(rows: list[Rows], true: list[Rows], fitted_on: list[int], asked: Rows) -> Rows:
-    """[ridges, T, Q] with a constant term that no ridge holds down."""
+    """[ridges, T, Q]: ridge regressions; the constant term is not penalised."""
     x = np.concatenate([rows[n] for n in fitted_on])
     y = np.concatenate([true[n] for n in fitted_on])
     x_mean, y_mean = x.mean(0), y.mean(0)

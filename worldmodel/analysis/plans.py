@@ -1,4 +1,4 @@
-"""What the planner hoped for, and what came: is it the planner or the model?
+"""Returns that plans promised, compared with what came: is it the planner or the model?
 
 Three returns over the same look-ahead, from the belief at one row of an episode::
 
@@ -37,14 +37,14 @@ Returns = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PlanReturns:
-    """Of every row of the episodes with a whole look-ahead of rows behind it."""
+    """Returns at every row that a whole look-ahead of rows follows."""
 
     promised: Returns  # [M]
     imagined: Returns  # [M]
     obtained: Returns  # [M]
     row: NDArray[np.int64]  # [M]
     horizon: int
-    # [M] how far the plan's first action is from the one that was done; 0: nothing has changed
+    # [M] distance of the plan's first action from the one that was done; 0: planned the same again
     apart: Returns
 
     @property
@@ -64,7 +64,7 @@ class PlanReturns:
 
 @dataclass(frozen=True)
 class Moment:
-    """One decision: what was considered, what was chosen, what happened."""
+    """One decision: the candidates, the plan, and what came."""
 
     row: int
     actions: list[NDArray[np.float32]]  # of each iteration [N, L, A]
@@ -85,7 +85,7 @@ class Moment:
 
 
 class Watched:
-    """A planner that remembers what it judged."""
+    """A planner that records the candidates that it evaluated and their returns."""
 
     def __init__(self, planner: Planner) -> None:
         self.planner = planner
@@ -104,7 +104,7 @@ class Watched:
 def compare_returns(
     agent: Agent, episodes: Sequence[Episode], seeds: Sequence[int], beliefs: Latent
 ) -> PlanReturns:
-    """Plan again along the first episodes that outlast a look-ahead, as they were planned.
+    """Plan again at every row of the first episodes that are longer than a look-ahead.
 
     ``seeds``: of their starts, from which the seeds of their plans follow. ``beliefs``: [B, T] of
     whole episodes. A row counts where the episode goes on for a whole look-ahead.
@@ -197,7 +197,7 @@ def _imagine(agent: Agent, belief: Latent, actions: Tensor) -> NDArray[np.uint8]
 
 @torch.inference_mode()
 def _imagined_return(agent: Agent, belief: Latent, actions: Tensor) -> Returns:
-    """[B], [B, L, A] -> [B]: what a search would say of these actions."""
+    """[B], [B, L, A] -> [B]: the return that a search would give these actions."""
     begin = repeat(belief, 1)
     features = agent.model.imagine(begin, actions[:, None], None).features  # [B, 1, L, F]
     return _numbers(agent.reward(features, actions[:, None]).sum(-1)[:, 0])
@@ -205,7 +205,7 @@ def _imagined_return(agent: Agent, belief: Latent, actions: Tensor) -> Returns:
 
 @torch.inference_mode()
 def _value(agent: Agent, beliefs: Latent) -> Returns:
-    """[B, T]: what a plan adds at the end of its look-ahead."""
+    """[B, T]: the value that a plan adds at the end of its look-ahead."""
     return _numbers(agent.model.slow_value(beliefs.features))
 
 

@@ -1,7 +1,7 @@
-"""What the model makes of episodes that it never learned from, as arrays.
+"""Predictions of the model on episodes that it was not trained on, as arrays.
 
 A window is some rows of an episode. The model sees the images of its first rows, the *context*,
-and nothing before them; from there it imagines, told only the actions that were really taken::
+and nothing before them; from there it imagines, given only the actions that were really taken::
 
     windows = cut(episodes, spread(episodes, rows=50, most=200), rows=50)
     prediction = predict(agent, windows, context=5)
@@ -29,16 +29,16 @@ from worldmodel.structs import Batch, Episode, Latent, at, flatten, stack
 CONTEXT = 5  # images that the model sees
 FUTURES = 32  # drawn for each window whose error is measured
 AHEAD = 45  # rows that it imagines after them; with the context, PlaNet's windows of 50
-DECODED = 512  # images drawn at once: 128x128 ones take about a gigabyte on the way
+DECODED = 512  # images decoded at once: 128x128 ones take about a gigabyte meanwhile
 
 Number = TypeVar("Number", bound=np.generic)
-Sensor = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""What was felt, and what the model makes of it."""
+TruthAndModel = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""True numbers [B, T, V], and the model's."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What came, and what the model made of it: at first it sees, then it imagines."""
+    """Windows as they were and as the model predicts them: first it sees, then it imagines."""
 
     truth: NDArray[np.uint8]  # [B, T, H, W, 3] the newest image of each row
     model: NDArray[np.uint8]  # [B, T, H, W, 3] reconstructed in the context, imagined after it
@@ -46,12 +46,12 @@ class Prediction:
     model_reward: NDArray[np.float32]  # [B, T]
     valid: NDArray[np.bool_]  # [B, T] False where the episode was over
     context: int  # rows seen
-    # beside the image, by name: [B, T, V] twice; none if the model learned from images alone
-    felt: Mapping[str, Sensor] = field(default_factory=dict)
+    # by name; none if the model learned from images alone
+    vectors: Mapping[str, TruthAndModel] = field(default_factory=dict)
 
 
 def check_fit(agent: Agent, episodes: Sequence[Episode]) -> None:
-    """Were these episodes seen by such an agent's camera, and acted by its motors?"""
+    """Raise if the episodes' images, actions or vectors do not fit the agent's model."""
     if not episodes:
         raise ValueError("episodes: expected at least one, got none")
     for number, episode in enumerate(episodes):
@@ -66,9 +66,9 @@ def check_fit(agent: Agent, episodes: Sequence[Episode]) -> None:
                     f" episode {number}"
                 )
         for name, size in agent.model.spec.vectors.items():
-            felt = episode.vectors.get(name)
-            if felt is None or felt.shape[1:] != (size,):
-                got = "none" if felt is None else str(list(felt.shape[1:]))
+            vector = episode.vectors.get(name)
+            if vector is None or vector.shape[1:] != (size,):
+                got = "none" if vector is None else str(list(vector.shape[1:]))
                 raise ValueError(
                     f"{name}: the agent's model takes this vector [{size}] beside the image, got"
                     f" {got} in episode {number}"
@@ -76,7 +76,7 @@ def check_fit(agent: Agent, episodes: Sequence[Episode]) -> None:
 
 
 def spread(episodes: Sequence[Episode], rows: int, most: int) -> list[tuple[int, int]]:
-    """Where windows of so many rows begin, evenly over all episodes: (episode, row).
+    """Where windows begin, spread evenly over all episodes: (episode, row).
 
     Every episode has its share of the ``most`` windows. One that is shorter than a window has a
     single one, from its first row as far as it goes.
@@ -97,15 +97,15 @@ def observe(agent: Agent, windows: Batch, rows: int) -> Latent:
     beliefs = []
     for t in range(rows):
         action, image = windows.action[:, t].to(agent.device), windows.image[:, t].to(agent.device)
-        felt = {name: vector[:, t].to(agent.device) for name, vector in windows.vectors.items()}
-        belief = agent.model.observe_step(belief, action, image, None, felt)
+        vectors = {name: vector[:, t].to(agent.device) for name, vector in windows.vectors.items()}
+        belief = agent.model.observe_step(belief, action, image, None, vectors)
         beliefs.append(belief)
     return stack(beliefs, 1)
 
 
 @torch.inference_mode()
 def predict(agent: Agent, windows: Batch, context: int = CONTEXT) -> Prediction:
-    """See ``context`` rows, imagine the others."""
+    """Predict windows: see ``context`` rows, imagine the others."""
     beliefs = observe(agent, windows, context)  # [B, context]
     actions = windows.action[:, context:].to(agent.device)  # [B, L, A]
     last = at(beliefs, (slice(None), -1))
@@ -119,11 +119,11 @@ def predict(agent: Agent, windows: Batch, context: int = CONTEXT) -> Prediction:
         model_reward=predict_reward(agent, features),
         valid=windows.valid.numpy(),
         context=context,
-        felt=_feel(agent, windows, features),
+        vectors=_vectors(agent, windows, features),
     )
 
 
-def _feel(agent: Agent, windows: Batch, features: Tensor) -> dict[str, Sensor]:
+def _vectors(agent: Agent, windows: Batch, features: Tensor) -> dict[str, TruthAndModel]:
     """name -> [B, T, V] twice"""
     if agent.model.vectors is None:
         return {}

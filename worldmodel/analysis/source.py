@@ -1,4 +1,4 @@
-"""What a report reads of a run's folder, which may still be growing."""
+"""Read what a run's folder holds for an analysis: held-out episodes, scores, losses, settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRAINING_EPISODES = 20  # read for the mean image, evenly over the run
 
 @dataclass(frozen=True)
 class Source:
-    """A run's folder."""
+    """A run's folder, which training may still be writing."""
 
     run: Path
     heldout: dict[int, Episode] = field(default_factory=dict)  # by number in the last evaluation
@@ -42,7 +42,7 @@ class Source:
         return path.read_text() if path.exists() else ""
 
     def seeds(self) -> list[int] | None:
-        """Of the held-out episodes' starts; None where the run does not say."""
+        """The seeds of the held-out episodes; None where the run does not say."""
         last = self.evaluations()[-1:]
         if not last or max(self.heldout, default=0) >= len(last[0].seeds):
             return None
@@ -50,7 +50,7 @@ class Source:
 
 
 def read_source(run: Path) -> Source:
-    """The run and its held-out episodes; at least one, or a complaint."""
+    """The run and its held-out episodes; ConfigError if there is none."""
     paths = [path for path in sorted((run / "heldout").glob("*.npz")) if path.stem.isdecimal()]
     found, broken = _read_episodes(paths)
     if not found:
@@ -65,7 +65,7 @@ def read_source(run: Path) -> Source:
 
 
 def mean_image(agent: Agent, episodes: Sequence[Episode], run: Path | None) -> NDArray[np.floating]:
-    """[H, W, 3] in [0, 1]: of the run's training images, or the closest thing to it that is here.
+    """[H, W, 3] in [0, 1]: the mean of the run's training images, or the nearest thing available.
 
     That is the mean the model was fitted with, or, where there is none, that of ``episodes``.
     """
@@ -82,7 +82,7 @@ def mean_image(agent: Agent, episodes: Sequence[Episode], run: Path | None) -> N
 
 
 def _read_episodes(paths: Sequence[Path]) -> tuple[dict[Path, Episode], list[str]]:
-    """The whole ones, and a sentence on each of the others."""
+    """The episodes that can be read, and a sentence on each of the others."""
     episodes, broken = {}, []
     for path in paths:
         try:

@@ -1,4 +1,4 @@
-"""The true state behind every image of an episode, where a simulator can play it again.
+"""True states of an episode's rows, from a simulator that plays the episode again.
 
 An episode follows from the seed of its start and from its actions. It is played again, and believed
 only if every image comes out as it is stored, byte for byte.
@@ -16,7 +16,7 @@ from worldmodel.envs import Environment, make_env_of_file
 from worldmodel.structs import Episode
 
 ANGLE = "angle of "  # begins the name of a raw angle, which is probed by its sine and cosine
-# What dm_control's observations hold, in their order. What is not named here gets a number.
+# Names for the numbers of dm_control's observations, in their order. Others are numbered.
 NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "cartpole": {
         "position": ("cart position", "cos of pole", "sin of pole"),
@@ -51,7 +51,7 @@ States = dict[str, NDArray[np.float64]]
 
 
 class NoTruthError(RuntimeError):
-    """The true states cannot be had; the message says why, in one sentence."""
+    """There are no true states; the message says why in one sentence."""
 
 
 def true_states(
@@ -75,7 +75,7 @@ def true_states(
 
 
 def replay(env: Environment, episode: Episode, seed: int, task: str) -> States:
-    """The same actions from the same start, with a look behind each image."""
+    """Play the same actions from the same start, and read the state at each image."""
     row = env.reset(seed)
     rows = [name_state(task, env.state())]
     same = np.array_equal(row.image, episode.image[0])
@@ -96,7 +96,7 @@ def replay(env: Environment, episode: Episode, seed: int, task: str) -> States:
 
 
 def name_state(task: str, state: dict[str, NDArray[np.float32]]) -> dict[str, float]:
-    """Quantity -> number; a raw angle becomes its sine and cosine."""
+    """Name -> number; an angle becomes its sine and cosine."""
     named: dict[str, float] = {}
     for key, values in state.items():
         flat = np.ravel(values).tolist()
@@ -110,7 +110,7 @@ def name_state(task: str, state: dict[str, NDArray[np.float32]]) -> dict[str, fl
 
 
 def name_parts(task: str, key: str, count: int) -> tuple[str, ...]:
-    """What the numbers of one observation are called."""
+    """The names of the numbers of one observation."""
     names = NAMES.get(task.split("_")[0], {}).get(key, ())
     if len(names) == count:
         return names
@@ -118,7 +118,7 @@ def name_parts(task: str, key: str, count: int) -> tuple[str, ...]:
 
 
 def angles(states: States) -> States:
-    """Radians, of everything that is known by its sine and its cosine."""
+    """Angles in radians, from each pair of sine and cosine."""
     return {
         f"angle of {name.removeprefix('cos of ')}": np.arctan2(
             states[name.replace("cos of ", "sin of ", 1)], cosine

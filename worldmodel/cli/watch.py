@@ -1,4 +1,4 @@
-"""``worldmodel watch``: a run's report follows its training."""
+"""``worldmodel watch``: serve a run's report and draw it again while it trains."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from worldmodel.watch import Watch, in_another_process
 
 
 def command(typed: list[str]) -> int:
-    """Serve the growing report of a run, on this computer alone, until Ctrl-C.
+    """Serve the report of a run on this computer, until Ctrl-C.
 
     It is drawn again whenever the run has a newer checkpoint; the page follows by itself.
 

@@ -19,7 +19,7 @@ from worldmodel.report.figures import (
     plot_returns,
     plot_reward,
     plot_search,
-    plot_sensors,
+    plot_vectors,
 )
 from worldmodel.report.page import write_page
 from worldmodel.report.strips import (
@@ -43,7 +43,7 @@ __all__ = [
     "plot_returns",
     "plot_reward",
     "plot_search",
-    "plot_sensors",
+    "plot_vectors",
     "visualize",
     "visualize_run",
     "write_page",

@@ -1,4 +1,4 @@
-"""The report: everything that can be seen of a model, as a page, pictures, a video and numbers."""
+"""Compose a report: measure a model, draw its sections, and write them as files and a page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from worldmodel.replay import cut
 from worldmodel.report.folder import Folder
 from worldmodel.report.page import Fact, Section, write_page
 from worldmodel.report.sections import (
-    TOLD_AHEAD,
+    SUMMARY_AHEAD,
     foresee,
     show_horizon,
     show_latents,
@@ -39,26 +39,26 @@ from worldmodel.report.sections import (
     show_plans,
     show_reconstruction,
     show_reward,
-    show_sensors,
+    show_vectors,
 )
 from worldmodel.structs import Episode
 
-WINDOWS_OF_ONE = 10  # of one episode: more of them overlap and tell the same again
+WINDOWS_OF_ONE = 10  # of one episode: more would overlap
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What was found and what was written; as text, the one line that matters most."""
+    """The measurements and the files of a report. As text: the open-loop error in one line."""
 
     errors: HorizonErrors
     reward: RewardFit
-    returns: PlanReturns | None = None  # None: no episode is as long as a look-ahead
-    probes: list[Probe] = field(default_factory=list)  # none where no simulator tells the truth
+    returns: PlanReturns | None = None  # None: no episode is longer than a plan's horizon
+    probes: list[Probe] = field(default_factory=list)  # none without a simulator of the true states
     files: list[Path] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # what is missing, and how to have it
+    notes: list[str] = field(default_factory=list)  # what is missing, and how to get it
 
     def __str__(self) -> str:
-        errors = self.errors.at(TOLD_AHEAD)
+        errors = self.errors.at(SUMMARY_AHEAD)
         return (
             f"open-loop at {errors.ahead[0]} steps: model {errors.model[0]:.4g},"
             f" hold-last {errors.hold_last[0]:.4g}, mean image {errors.mean_image[0]:.4g}"
@@ -69,7 +69,7 @@ class Summary:
 def visualize_run(
     agent: Agent, run: Path, out: Path | None = None, *, trust: bool = False
 ) -> Summary:
-    """The run's held-out episodes, seen by its agent; to ``RUN/report`` unless told otherwise.
+    """The run's held-out episodes, seen by its agent; to ``RUN/report`` unless ``out`` is given.
 
     ``trust``: a module that the run's task names may be imported, to play the episodes again.
     """
@@ -86,7 +86,7 @@ def visualize(
     *,
     trust: bool = False,
 ) -> Summary:
-    """Write everything that can be seen of the model on episodes it was never trained on.
+    """Write the report of a model on episodes that it was not trained on.
 
     ``source``: where its curves, its training images and the episodes' seeds are found.
     ``trust``: a module that the task names may be imported.
@@ -100,7 +100,7 @@ def visualize(
     beliefs = observe(agent, whole, whole.reward.shape[1])
     reward = fit_reward(agent, whole, beliefs)
     prediction = foresee(agent, long)
-    with second_thread() as beside:  # products there, drawing here: both cores are busy
+    with second_thread() as beside:  # it measures while this one draws: two cores are busy
         measured = beside.submit(
             measure,
             agent,
@@ -110,7 +110,7 @@ def visualize(
         )
         seen = [
             show_open_loop(folder, prediction),
-            *show_sensors(folder, prediction, agent.config.task),
+            *show_vectors(folder, prediction, agent.config.task),
             show_reconstruction(folder, agent, episodes[0], beliefs),
         ]
         learned = [show_reward(folder, reward)]
@@ -129,9 +129,9 @@ def _page(
     agent: Agent, summary: Summary, sections: Sequence[Section], source: Source | None
 ) -> str:
     config = agent.config
-    at = summary.errors.at(TOLD_AHEAD)
+    at = summary.errors.at(SUMMARY_AHEAD)
     facts = []
-    lead = "What a learned world model sees, foresees and plans, on episodes that it never saw."
+    lead = "What a world model sees, predicts and plans, on episodes that it was not trained on."
     evaluations = source.evaluations() if source else []
     if evaluations:
         last = evaluations[-1]
@@ -178,5 +178,5 @@ def _page(
 
 
 def _hardness(one: Probe) -> tuple[bool, bool]:
-    """Velocities first, those of angles before: no single image shows them."""
+    """Angular velocities sort first, then other velocities: no single image shows them."""
     return "angular velocity" not in one.name, "velocity" not in one.name

@@ -1,4 +1,4 @@
-"""Curves, as matplotlib figures that belong to nobody: a notebook shows them, a file keeps them."""
+"""Charts as matplotlib figures, made without pyplot: no window and no global state."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from worldmodel.analysis import (
     Prediction,
     Probe,
     RewardFit,
-    Sensor,
+    TruthAndModel,
     psnr,
 )
 from worldmodel.log import Evaluation
 from worldmodel.published import Scores, shown
 from worldmodel.report.palette import DARK, LIGHT, in_the_dark
 
-if TYPE_CHECKING:  # plotting is no part of an import
+if TYPE_CHECKING:  # a robot does without plotting
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -39,15 +39,15 @@ STYLE: dict[Any, Any] = {
     "grid.color": LIGHT.line,
 }
 PROBES_SHOWN = 6
-SENSORS_SHOWN = 6
-CYCLE = "hsv"  # angles meet themselves, and no part of the ring fades into a page
+VECTORS_SHOWN = 6
+CYCLE = "hsv"  # -π and π have one colour, and none of the ring is as light or dark as a page
 QUARTERS = ["-π", "-π/2", "0", "π/2", "π"]
 SCALE = "viridis"
 ABOVE = 50  # degrees over the plane of the first two components
 
 
 def plot_errors(errors: HorizonErrors) -> Figure:
-    """Three panels over the distance: of images the error and the PSNR, of rewards the error."""
+    """Three panels over the rows ahead: image error, PSNR of images, reward error."""
     figure, (image, decibels, reward) = panels([[0, 1, 2]], width=17, height=5)
     marker = "o" if len(errors.ahead) == 1 else None
     for label, of_image, of_reward, colour, style in (
@@ -76,12 +76,12 @@ def plot_errors(errors: HorizonErrors) -> Figure:
     return figure
 
 
-def plot_sensors(prediction: Prediction, sensors: Mapping[str, Sensor]) -> Figure:
-    """What is felt beside the image in the first window, as it came and as the model has it."""
-    figure, drawn = _grid(min(SENSORS_SHOWN, len(sensors)), height=4.4)
+def plot_vectors(prediction: Prediction, vectors: Mapping[str, TruthAndModel]) -> Figure:
+    """Numbers that come with the image, in the first window: the truth and the model's."""
+    figure, drawn = _grid(min(VECTORS_SHOWN, len(vectors)), height=4.4)
     shown = prediction.valid[0]
     rows = np.flatnonzero(shown)
-    for axes, (name, (truth, model)) in zip(drawn, sensors.items(), strict=False):
+    for axes, (name, (truth, model)) in zip(drawn, vectors.items(), strict=False):
         axes.axvspan(
             -0.5, prediction.context - 0.5, color=LIGHT.neutral, alpha=0.2, lw=0, label="seen"
         )
@@ -93,21 +93,21 @@ def plot_sensors(prediction: Prediction, sensors: Mapping[str, Sensor]) -> Figur
 
 
 def plot_reward(fit: RewardFit) -> Figure:
-    """Rewards that the model reads from what it sees, against the true ones."""
+    """Rewards that the model reads from its beliefs, over the true rewards."""
     figure, (axes,) = panels([[0]], width=6.5, height=6)
     low = min(fit.true.min(initial=0.0), fit.model.min(initial=0.0))
     high = max(fit.true.max(initial=0.0), fit.model.max(initial=0.0))
     axes.plot([low, high], [low, high], color=LIGHT.neutral, lw=1.5, ls="--", label="exactly right")
     axes.scatter(fit.true, fit.model, s=18, color=LIGHT.model, alpha=0.3, lw=0, label="one row")
     score = fit.r_squared
-    told = "all alike" if math.isnan(score) else f"R² = {score:.3g}"
-    name_axes(axes, f"Reward read from the belief: {told}", "true reward", "the model's reward")
+    quality = "all alike" if math.isnan(score) else f"R² = {score:.3g}"
+    name_axes(axes, f"Reward read from the belief: {quality}", "true reward", "the model's reward")
     axes.legend(frameon=False, fontsize=13)
     return figure
 
 
 def plot_returns(returns: PlanReturns) -> Figure:
-    """What plans promised and what the model imagined, against what was obtained."""
+    """Returns that plans promised and that the model imagined, over those that were obtained."""
     figure, (model, plan, over_time) = panels([[0, 1, 2]], width=17, height=5.4)
     every = np.concatenate([returns.promised, returns.imagined, returns.obtained])
     ends = [every.min(), every.max()]
@@ -128,15 +128,14 @@ def plot_returns(returns: PlanReturns) -> Figure:
     ):
         means = [values[returns.row == row].mean() for row in rows]
         over_time.plot(rows, means, color=colour, ls=style, lw=2.2, label=label)
-    told = f"{returns.horizon} rows and the value after them"
-    name_axes(over_time, "Along the episode, mean of episodes", "row", f"return over {told}")
+    unit = f"return over {returns.horizon} rows and the value after them"
+    name_axes(over_time, "Along the episode, mean of episodes", "row", unit)
     over_time.legend(frameon=False, fontsize=13)
     return figure
 
 
 def plot_search(moments: Sequence[Moment]) -> Figure:
-    """Of each moment: every candidate's return by iteration, and how far the elites' actions lie
-    apart."""
+    """For each decision: the candidates' returns and the spread of the elites' actions."""
     count = len(moments)
     places = [list(range(count)), list(range(count, 2 * count))]
     figure, drawn = panels(places, width=5.7 * count, height=8.6)
@@ -175,7 +174,7 @@ def plot_search(moments: Sequence[Moment]) -> Figure:
 
 
 def how_far_apart(elites: NDArray[np.float32], has_choices: bool) -> NDArray[np.float32]:
-    """[K, L, A] -> [L]; of choices: how many are not the commonest."""
+    """[K, L, A] -> [L]: standard deviation; of choices the share that is not the commonest."""
     apart: NDArray[np.float32] = (
         1 - elites.mean(0).max(-1) if has_choices else elites.std(0).mean(-1)
     )
@@ -195,14 +194,14 @@ def plot_map(found: Map, colours: Mapping[str, NDArray[np.float64]], *, solid: b
         axes.tick_params(labelsize=10)
         is_angle = name.startswith("angle")
         ends = (-np.pi, np.pi) if is_angle else (None, None)
-        # a colour is a number here: what is far away must not fade
+        # colours stand for numbers, so distant points must not fade
         shade = {"depthshade": False} if solid else {}
         points = axes.scatter(
             *found.points[:, : 3 if solid else 2].T, c=values, s=9, lw=0, alpha=0.8, **shade,
             cmap=CYCLE if is_angle else SCALE, vmin=ends[0], vmax=ends[1],
         )  # fmt: skip
         axes.set_title(name, loc="left", fontsize=16, pad=8)
-        if solid:  # nothing is stretched, and what is widest is seen from above
+        if solid:  # equal scales; the two widest components are seen from above
             axes.set_aspect("equal")
             axes.view_init(elev=ABOVE)
             axes.locator_params(axis="z", nbins=3)
@@ -210,8 +209,8 @@ def plot_map(found: Map, colours: Mapping[str, NDArray[np.float64]], *, solid: b
             axes.set_aspect("equal", adjustable="datalim")
         for axis, share in zip("xyz", found.shares, strict=True):
             if axis != "z" or solid:
-                told = f"component {'xyz'.index(axis) + 1}, {share:.0%}"
-                getattr(axes, f"set_{axis}label")(told, fontsize=11)
+                label = f"component {'xyz'.index(axis) + 1}, {share:.0%}"
+                getattr(axes, f"set_{axis}label")(label, fontsize=11)
         bar = figure.colorbar(points, ax=axes, shrink=0.75, pad=0.13 if solid else 0.02)
         if is_angle:
             bar.set_ticks([-np.pi, -np.pi / 2, 0, np.pi / 2, np.pi], labels=QUARTERS)
@@ -221,7 +220,7 @@ def plot_map(found: Map, colours: Mapping[str, NDArray[np.float64]], *, solid: b
 
 
 def plot_probes(probes: Sequence[Probe]) -> Figure:
-    """What a linear probe reads from the beliefs of unseen episodes, against the truth."""
+    """Quantities that a linear probe reads from beliefs of other episodes, over the truth."""
     figure, drawn = _grid(min(PROBES_SHOWN, len(probes)), height=5.2)
     for axes, one in zip(drawn, probes, strict=False):
         ends = [one.true.min(), one.true.max()]
@@ -236,7 +235,7 @@ def plot_curves(
     metrics: Sequence[Mapping[str, Any]],
     others: Mapping[int, Scores] | None = None,
 ) -> Figure:
-    """The run as it learned: scores above, every loss below.
+    """Learning curves: scores above, every loss below.
 
     ``others``: published scores by steps, of which those are drawn that the run has reached, and
     the next.
@@ -266,9 +265,9 @@ def plot_curves(
     draw_published(score, others or {}, max((e.env_steps for e in evaluations), default=0))
     score.legend(frameon=False, fontsize=13)
     for axes, name in zip(rest, losses, strict=False):
-        told = [row for row in metrics if name in row]
-        marker = "o" if len(told) == 1 else None
-        steps, values = [row["env_steps"] for row in told], [row[name] for row in told]
+        rows = [row for row in metrics if name in row]
+        marker = "o" if len(rows) == 1 else None
+        steps, values = [row["env_steps"] for row in rows], [row[name] for row in rows]
         axes.plot(steps, values, color=LIGHT.model, lw=1.8, marker=marker)
         name_axes(axes, name, "", "")
     for axes in rest[len(losses) :]:
@@ -280,7 +279,7 @@ def plot_curves(
 
 
 def draw_published(axes: Axes, others: Mapping[int, Scores], reached: int) -> None:
-    """Published scores at the budgets that were passed, and at the next one; names to their right.
+    """Draw published scores at the budgets that were passed, and at the next one, with names.
 
     Before it, what they are compared to is drawn: the names keep apart by the axes' height then.
     """
@@ -303,7 +302,7 @@ def draw_published(axes: Axes, others: Mapping[int, Scores], reached: int) -> No
 
 
 def darken(figure: Figure) -> Figure:
-    """The same figure for a dark page: nothing but colours changes."""
+    """Change a figure's colours, and nothing else, for a dark page."""
     from matplotlib.colors import to_hex
     from matplotlib.lines import Line2D
     from matplotlib.text import Text
@@ -336,7 +335,7 @@ def name_axes(axes: Axes, title: str, x: str, y: str) -> None:
 
 
 def _grid(count: int, height: float) -> tuple[Figure, list[Axes]]:
-    """So many panels, at most three beside each other."""
+    """A figure with so many panels, at most three in a row."""
     columns = min(3, count)
     places = [list(range(first, first + columns)) for first in range(0, count, columns)]
     figure, drawn = panels(places, width=5.7 * columns, height=height * len(places))
@@ -348,8 +347,8 @@ def _grid(count: int, height: float) -> tuple[Figure, list[Axes]]:
 def panels(
     places: list[list[int]], width: float, height: float, **kind: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A calm figure with a panel for each number in ``places``, in their order."""
-    # plotting is no part of an import; without pyplot no window and no global state
+    """A figure with a panel for each number in ``places``, in their order."""
+    # imported here, because a robot does without plotting
     import matplotlib
     from matplotlib.figure import Figure
 

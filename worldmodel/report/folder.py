@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from worldmodel import files
 from worldmodel.checks import ConfigError
 from worldmodel.report.figures import darken
-from worldmodel.report.page import Film, Picture
+from worldmodel.report.page import Picture, Video
 from worldmodel.report.palette import DARK, LIGHT, Palette
 from worldmodel.report.strips import Images
 
@@ -22,10 +22,13 @@ FRAMES_PER_SECOND = 8  # slow enough to compare three pictures
 
 
 class Folder:
-    """Remembers what it wrote, and what it could not; what a page can show comes back for it."""
+    """Writes a report's files, and remembers them and what could not be written.
+
+    Pictures and videos come back as parts of a page.
+    """
 
     def __init__(self, path: Path, notes: Sequence[str] = ()) -> None:
-        try:  # pictures are no part of an import
+        try:  # a robot does without pictures
             import imageio.v3
         except ImportError as error:
             raise ConfigError("visualize: it draws with imageio: pip install imageio") from error
@@ -33,7 +36,7 @@ class Folder:
         self.path = path
         self.files: list[Path] = []
         self.notes: list[str] = list(notes)
-        try:  # before the minutes of imagining, not after
+        try:  # fail now, and not after minutes of imagining
             files.try_writing(path)
         except OSError as error:
             raise ConfigError(f"out: cannot write {path}: {error.strerror}") from error
@@ -53,7 +56,7 @@ class Folder:
         self.write(name, text.getvalue().encode())
 
     def picture(self, name: str, draw: Callable[[Palette], Images]) -> Picture:
-        """The file is the light one."""
+        """Draw a picture twice; the file is the light one."""
         light, dark = (
             self.imageio.imwrite("<bytes>", draw(palette), extension=".png")
             for palette in (LIGHT, DARK)
@@ -61,8 +64,8 @@ class Folder:
         self.write(name, light)
         return Picture(name, light, dark, name.removesuffix(".png").replace("_", " "))
 
-    def video(self, name: str, frames: Sequence[Images]) -> Film:
-        """An mp4, or a GIF where ffmpeg is missing."""
+    def video(self, name: str, frames: Sequence[Images]) -> Video:
+        """Write an mp4, or a GIF where ffmpeg is missing."""
         try:
             import imageio_ffmpeg
 
@@ -87,19 +90,19 @@ class Folder:
                     frames,
                     plugin="FFMPEG",
                     fps=FRAMES_PER_SECOND,
-                    macro_block_size=2,  # the frames' sides are even already
-                    output_params=["-crf", "16"],  # hard edges of large pixels
+                    macro_block_size=2,  # the sides of the frames are even
+                    output_params=["-crf", "16"],  # keeps the edges of large pixels sharp
                 ),
             )
         content = (self.path / name).read_bytes()
         poster = self.imageio.imwrite("<bytes>", frames[len(frames) // 2], extension=".png")
-        told = "truth, model and error of several episodes, side by side"
-        return Film(name, content, poster, told)
+        alt = "truth, model and error of several episodes, side by side"
+        return Video(name, content, poster, alt)
 
     def figure(
         self, name: str, plot: Callable[[], Figure], *, is_wide: bool = True
     ) -> list[Picture]:
-        """The file is the light one; nothing where there is no matplotlib."""
+        """Draw a chart twice; the file is the light one. No picture without matplotlib."""
         try:
             drawn = plot()
         except ImportError:
@@ -108,8 +111,8 @@ class Folder:
             return []
         light = _png(drawn)
         self.write(name, light)
-        told = name.removesuffix(".png").replace("_", " ")
-        return [Picture(name, light, _png(darken(drawn)), told, is_wide)]
+        alt = name.removesuffix(".png").replace("_", " ")
+        return [Picture(name, light, _png(darken(drawn)), alt, is_wide)]
 
     def _keep(self, name: str, write: Callable[[Path], object]) -> None:
         try:
@@ -121,7 +124,7 @@ class Folder:
 
 
 def _png(figure: Figure) -> bytes:
-    """In 256 colours, which a chart does not exceed by much: a third of the bytes."""
+    """A PNG in 256 colours, which are enough for a chart: a third of the bytes."""
     from PIL import Image  # comes with imageio, which a robot does without
 
     drawn, small = io.BytesIO(), io.BytesIO()

@@ -1,4 +1,4 @@
-"""One page that holds everything: pictures, video and numbers in a single file.
+"""The page of a report: one HTML file that holds its pictures, video and numbers.
 
 It asks nobody for anything (its own security policy forbids it), needs no script, fits a phone, and
 follows the reader's choice of light or dark.
@@ -23,7 +23,7 @@ class Picture:
     name: str
     light: bytes
     dark: bytes
-    told: str  # for those who do not see it
+    alt: str  # a description for those who do not see it
     is_wide: bool = True  # on a small screen it is scrolled sideways rather than shrunk to it
     kind: ClassVar = "picture"
 
@@ -35,11 +35,11 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Film:
+class Video:
     name: str
     content: bytes  # mp4 or GIF, by its name's ending
-    poster: bytes  # a PNG: phones show nothing of a film before it is played
-    told: str
+    poster: bytes  # a PNG: phones show nothing of a video before it is played
+    alt: str
 
     @property
     def kind(self) -> str:
@@ -55,11 +55,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, how to read what stands below it, and that."""
+    """A heading, a text on how to read the parts, and the parts."""
 
     title: str
     text: str
-    parts: Sequence[Picture | Film | Table]
+    parts: Sequence[Picture | Video | Table]
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class Fact:
 
     name: str
     value: str
-    beside: str = ""  # what it is to be compared with
+    beside: str = ""  # what to compare it with
 
 
-# Nothing may be fetched: what is not in the file does not exist for it
+# The browser may load nothing from outside the file, and runs no script
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
 
@@ -83,7 +83,7 @@ def write_page(
     notes: Sequence[str] = (),
     settings: str = "",
 ) -> str:
-    """The page, as text. ``notes``: what is missing, and how to have it."""
+    """The page as text. ``notes``: what is missing, and how to get it."""
     return render(
         "page.html",
         title=title,

@@ -1,4 +1,4 @@
-"""What is drawn of a model, and the words on how to read it: a section of the report each."""
+"""The sections of the report: each draws its pictures and says how to read them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from worldmodel.report.figures import (
     plot_returns,
     plot_reward,
     plot_search,
-    plot_sensors,
+    plot_vectors,
 )
 from worldmodel.report.folder import Folder
 from worldmodel.report.page import Section, Table
@@ -59,7 +59,7 @@ from worldmodel.report.strips import (
 )
 from worldmodel.structs import Episode, Latent, at
 
-TOLD_AHEAD = 10  # the distance of the one line
+SUMMARY_AHEAD = 10  # rows ahead, of the errors in the summary
 DECISIONS = (0.1, 0.4, 0.7)  # where in the episode the planner's candidates are drawn
 COLOURS = 4  # of the map
 
@@ -71,19 +71,19 @@ ERRORS_HEADER = """\
 RETURNS_HEADER = """\
 # returns over the next {horizon} rows and the value after them, by row of a held-out episode
 # promised: by the plan; imagined: by the model, for the actions that were then done;
-# obtained: the rewards that came, discounted, and the value of the belief that they led to
-# apart: how far the plan's first action is from the one that was done, in [-1, 1]; of choices, 1
-#   where it is another
+# obtained: the discounted rewards that came, plus the value of the belief after them
+# apart: distance of the plan's first action, in [-1, 1], from the action that was done; with
+#   choices it is 1 where the plan chose another
 """
 PROBES_HEADER = """\
 # a linear probe from the belief to each true quantity, over {episodes} held-out episodes
-# r_squared: over all rows, each read by a probe that never saw its episode
-# lowest, highest: of the single episodes
+# r_squared: over all rows, each read by a probe that was not fitted on its episode
+# lowest, highest: r_squared of single episodes
 """
 
 
 def foresee(agent: Agent, long: Sequence[Episode]) -> Prediction:
-    """From the first rows of the first episodes."""
+    """Predict the first episodes from their first rows."""
     begins = [(number, 0) for number in range(min(EPISODES_SHOWN, len(long)))]
     rows = min(CONTEXT + AHEAD, max(len(long[number]) for number, _ in begins))
     return predict(agent, cut(long, begins, rows))
@@ -91,43 +91,43 @@ def foresee(agent: Agent, long: Sequence[Episode]) -> Prediction:
 
 def show_open_loop(folder: Folder, prediction: Prediction) -> Section:
     strip = folder.picture("open_loop.png", lambda palette: draw_open_loop(prediction, palette))
-    film = folder.video("open_loop", draw_video(prediction, DARK))
+    video = folder.video("open_loop", draw_video(prediction, DARK))
     return Section(
-        "What it foresees",
-        f"The model sees {CONTEXT} images of an episode that it never trained on, then none: from"
-        " there it imagines, told only the actions. Above the truth, below it the model and the"
-        " error. Where the two part, the model has lost the thread, and so has any plan that looks"
-        " as far.",
-        [film, strip],
+        "What it predicts",
+        f"The model sees {CONTEXT} images of an episode that it was not trained on. From there it"
+        " imagines, and is given only the actions. Above is the truth, below it the model's"
+        " prediction and the error. Where prediction and truth differ, a plan that looks as far"
+        " ahead cannot be trusted.",
+        [video, strip],
     )
 
 
-def show_sensors(folder: Folder, prediction: Prediction, task: str) -> list[Section]:
-    """Nothing where the model learned from images alone."""
-    if not prediction.felt:
+def show_vectors(folder: Folder, prediction: Prediction, task: str) -> list[Section]:
+    """No section where the model learned from images alone."""
+    if not prediction.vectors:
         return []
-    sensors = {
+    vectors = {
         name: (truth[..., part], model[..., part])
-        for key, (truth, model) in prediction.felt.items()
+        for key, (truth, model) in prediction.vectors.items()
         for part, name in enumerate(name_parts(task, key, truth.shape[-1]))
     }
     valid = prediction.valid[:, prediction.context :]
     rows = []
-    for name, (truth, model) in sensors.items():
+    for name, (truth, model) in vectors.items():
         came = truth[:, prediction.context :]
         held = truth[:, [prediction.context - 1]]
         errors = (model[:, prediction.context :] - came, held - came)
         rows.append((name, *(f"{np.sqrt((e[valid] ** 2).mean()):.3g}" for e in errors)))
     return [
         Section(
-            "What it foresees of its sensors",
-            "The numbers that it feels beside the image, in the same episodes: told for as long as"
-            " images were seen (grey), then imagined. Drawn is the first episode; the table holds"
-            " the root mean square error over all that was imagined, beside that of the last"
-            " number felt.",
+            "What it predicts of the vectors",
+            "The numbers that come with each image, in the same episodes: given as long as images"
+            " are (grey), then imagined. The picture shows the first episode. The table holds the"
+            " root mean square error over all imagined rows; hold-last repeats the last number"
+            " that was given.",
             [
-                *folder.figure("sensors.png", lambda: plot_sensors(prediction, sensors)),
-                Table(["sensor", "model", "hold-last"], rows),
+                *folder.figure("vectors.png", lambda: plot_vectors(prediction, vectors)),
+                Table(["number", "model", "hold-last"], rows),
             ],
         )
     ]
@@ -144,14 +144,14 @@ def show_reconstruction(folder: Folder, agent: Agent, episode: Episode, beliefs:
     )
     return Section(
         "What it sees",
-        "The model draws each image again from its belief, having seen it. What is missing here"
-        " never reached the belief, and no plan can take it into account.",
+        "The model sees each image and draws it again from its belief. What is missing here is"
+        " not in the belief, so no plan can take it into account.",
         [strip],
     )
 
 
 def show_horizon(folder: Folder, errors: HorizonErrors) -> Section:
-    """Error over distance, as numbers too."""
+    """Errors by distance, as a picture and as errors.csv."""
     columns: dict[str, NDArray[np.floating] | NDArray[np.int64]] = {
         f.name: getattr(errors, f.name) for f in fields(errors)
     }
@@ -159,30 +159,30 @@ def show_horizon(folder: Folder, errors: HorizonErrors) -> Section:
         columns[f"psnr_{name}"] = psnr(getattr(errors, name))
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     folder.table("errors.csv", ERRORS_HEADER, list(columns), rows)
-    at, end = errors.at(TOLD_AHEAD), errors.at(int(errors.ahead[-1]))
+    at, end = errors.at(SUMMARY_AHEAD), errors.at(int(errors.ahead[-1]))
     best = min(("hold-last", at.hold_last[0]), ("mean image", at.mean_image[0]), key=lambda b: b[1])
     ahead = errors.model < np.minimum(errors.hold_last, errors.mean_image)
     lead = int(ahead.argmin()) if not ahead.all() else len(ahead)
     name, least = best
-    share = f"{at.model[0] / least:.2f} times that of" if least > 0 else "not to be measured by"
+    share = f"{at.model[0] / least:.2f} times that of" if least > 0 else "not comparable with"
     return Section(
         "How far it can be trusted",
-        "Error by distance, beside two guesses that need no model: the last image seen, and the"
-        f" mean of all images. {at.ahead[0]} rows ahead the model's squared error is"
-        f" {share} the better of the two ({name}); it leads both for the first {lead} of"
-        f" {end.ahead[0]} rows. For rewards the guesses are the last reward and the mean one.",
+        "The error by rows ahead, compared with two guesses that need no model: the last image"
+        f" seen, and the mean of all images. {at.ahead[0]} rows ahead the model's squared error is"
+        f" {share} the better guess ({name}). The model is better than both for the first {lead} of"
+        f" {end.ahead[0]} rows. For rewards the guesses are the last reward and the mean reward.",
         folder.figure("errors.png", lambda: plot_errors(errors)),
     )
 
 
 def show_reward(folder: Folder, reward: RewardFit) -> Section:
     score = reward.r_squared
-    told = f"R² = {score:.3f}" if np.isfinite(score) else "all that came are alike"
+    fit = f"R² = {score:.3f}" if np.isfinite(score) else "all true rewards are the same"
     return Section(
-        "What it takes for good",
-        "The reward that the model reads from its belief, against the one that came. On the dashed"
-        f" line it is exactly right ({told}). Points above it tempt the planner, points below it"
-        " hide what is good.",
+        "Which rewards it predicts",
+        "The reward that the model reads from its belief, over the reward that came. On the dashed"
+        f" line it is exactly right ({fit}). Where points lie above the line, the model promises"
+        " the planner too much; where they lie below, too little.",
         folder.figure("reward.png", lambda: plot_reward(reward), is_wide=False),
     )
 
@@ -207,14 +207,15 @@ def show_plans(
     folder.table("plans.csv", RETURNS_HEADER.format(horizon=ahead), names, columns)
     compared = Section(
         "Is it the planner or the model?",
-        f"At {len(returns.row)} decisions, returns over the next {ahead} rows and the value after"
-        " them. Left: the same actions, imagined and done; any distance from the dashed line is the"
-        f" model's own error (here {returns.model_error:.3g} root mean square,"
-        f" {returns.model_bias:+.3g} on average). Middle: what the plan promised, on average"
-        f" {returns.hope:+.3g} beyond what the model says of the actions that were then done, for"
-        " the planner thinks again at every row. A model at fault scatters on the left; a search"
-        " that is fooled stands too high in the middle alone. The value is the model's own guess,"
-        " on both sides." + _said_of_weights(returns, agent.model.spec.has_choices),
+        f"Returns at {len(returns.row)} decisions: the next {ahead} rewards, plus the value after"
+        " them, which is the model's own estimate on both axes. Left: the return that the model"
+        " imagines for the actions that were then done. Points far from the dashed line are the"
+        f" model's error (root mean square {returns.model_error:.3g}, mean"
+        f" {returns.model_bias:+.3g}). Middle: the return that the plan promised, on average"
+        f" {returns.hope:+.3g} more than the model imagines for the actions that were done; these"
+        " differ because the planner plans again at every row. If only the middle points lie above"
+        " the line, the search is at fault and not the model."
+        + _compare_weights(returns, agent.model.spec.has_choices),
         folder.figure("returns.png", lambda: plot_returns(returns)),
     )
     number = int(np.argmax([len(episode) for episode in episodes]))
@@ -227,27 +228,28 @@ def show_plans(
         for place, moment in enumerate(moments)
     ]
     imagined = Section(
-        "What it weighs up",
-        "Three decisions of one episode. Each line of images is a future that the model draws for"
-        " one candidate: some as they were before the search, and the best after it. Above them"
-        " what really came, though with later plans. Below: every candidate's imagined return as"
-        " the search goes on, and how far the elites' actions still lie apart. A search that has"
-        " found something ends high and narrow; one whose elites stay wide sees no difference.",
+        "What the planner compares",
+        "Three decisions of one episode. At the top of each picture is what really came, with"
+        " later plans. Each line of images below it is a future that the model imagines for one"
+        " candidate: the best after the search, and some from before it. The charts show every"
+        " candidate's imagined return by iteration, and how much the elites' actions differ. A"
+        " search that found a better plan ends with high returns and a small spread. A spread that"
+        " stays wide means that the candidates make no difference.",
         [*strips, *folder.figure("search.png", lambda: plot_search(moments))],
     )
     return returns, [compared, imagined]
 
 
-def _said_of_weights(returns: PlanReturns, has_choices: bool) -> str:
+def _compare_weights(returns: PlanReturns, has_choices: bool) -> str:
     apart = float(returns.apart.mean())
     if apart < 1e-3:
-        return " The weights are those that played: the same plans came out again."
+        return " The weights are those that played: planning again gave the same actions."
     change = (
-        f"another choice comes first at {apart:.0%} of the decisions"
+        f"the plan begins with another choice at {apart:.0%} of the decisions"
         if has_choices
-        else f"the first action is {apart:.2g} from the one done on average (actions span 2)"
+        else f"the plan's first action differs by {apart:.2g} on average (actions span 2)"
     )
-    return f" Planned again today, {change}: the weights, or the noise, are not those that played."
+    return f" When planned again, {change}: these weights, or this noise, did not play."
 
 
 def show_latents(
@@ -259,9 +261,8 @@ def show_latents(
     *,
     trust: bool,
 ) -> tuple[list[Probe], list[Section]]:
-    lengths = [len(episode) for episode in episodes]
     every = beliefs.features.double().cpu().numpy()
-    features = [every[number, :length] for number, length in enumerate(lengths)]
+    features = [every[number, : len(episode)] for number, episode in enumerate(episodes)]
     states: list[States] = []
     try:
         if seeds is None:
@@ -269,6 +270,23 @@ def show_latents(
         states = true_states(agent.config, episodes, seeds, trust=trust)
     except NoTruthError as error:
         folder.notes.append(f"no true states beside the latent ones: {error}")
+    mapped = _show_map(folder, features, episodes, states)
+    if states and len(episodes) < FEWEST_EPISODES:
+        folder.notes.append(
+            f"no probe: it takes {FEWEST_EPISODES} held-out episodes to judge one fairly, got"
+            f" {len(episodes)}; evaluate more (loop.evaluate_episodes)"
+        )
+        return [], [mapped]
+    probes = probe(features, states) if states else []
+    return probes, [mapped, *_show_probes(folder, probes, len(episodes))]
+
+
+def _show_map(
+    folder: Folder,
+    features: Sequence[NDArray[np.float64]],
+    episodes: Sequence[Episode],
+    states: Sequence[States],
+) -> Section:
     found = map_latents(features)
     colours: dict[str, NDArray[np.float64]] = {
         **(_true_colours(states) if states else {}),
@@ -277,54 +295,45 @@ def show_latents(
     }
     flat = folder.figure("map_2d.png", lambda: plot_map(found, colours, solid=False))
     solid = folder.figure("map_3d.png", lambda: plot_map(found, colours, solid=True))
-    sections = [
+    return Section(
+        "How its latent states are arranged",
+        f"Each point is the belief at one row of {len(episodes)} held-out episodes, placed by"
+        f" its principal components ({found.shares[:2].sum():.0%} of the variance in two"
+        f" dimensions, {found.shares.sum():.0%} in three). A quantity whose colour changes"
+        " smoothly along the shape is encoded in the latent state; an angle should form a"
+        " ring.",
+        [*flat, *solid],
+    )
+
+
+def _show_probes(folder: Folder, probes: Sequence[Probe], episodes: int) -> list[Section]:
+    """No section where no true quantity varies, or none is known."""
+    if not probes:
+        return []
+    found = [(each.name, each.r_squared, *each.spread) for each in probes]
+    header = PROBES_HEADER.format(episodes=episodes)
+    folder.table("probe.csv", header, ["quantity", "r_squared", "lowest", "highest"], found)
+    rows = [
+        (name, *("-" if np.isnan(number) else f"{number:.3f}" for number in numbers))
+        for name, *numbers in found
+    ]
+    return [
         Section(
-            "How its world is laid out",
-            f"Each point is the belief at one row of {len(episodes)} held-out episodes, laid down"
-            " by its principal components (the eye sees"
-            f" {found.shares[:2].sum():.0%} of the variance in two dimensions,"
-            f" {found.shares.sum():.0%} in three). Colours that change smoothly along the shape are"
-            " things that the latent state is organised by; an angle should close into a ring.",
-            [*flat, *solid],
+            "What it knows of the true state",
+            "The simulator's own numbers, read from the belief by a linear probe. R² is 1 if"
+            " every row is right, and 0 if the probe is no better than the mean. Each episode"
+            " is judged by a probe that was fitted on the others. A single image does not show"
+            " a velocity: only a belief that remembers can hold it.",
+            [
+                *folder.figure("probe.png", lambda: plot_probes(probes)),
+                Table(["true quantity", "R²", "lowest episode", "highest"], rows),
+            ],
         )
     ]
-    probes: list[Probe] = []
-    if states and len(episodes) >= FEWEST_EPISODES:
-        probes = probe(features, states)
-        folder.table(
-            "probe.csv",
-            PROBES_HEADER.format(episodes=len(episodes)),
-            ["quantity", "r_squared", "lowest", "highest"],
-            [(one.name, one.r_squared, *one.spread) for one in probes],
-        )
-    elif states:
-        folder.notes.append(
-            f"no probe: it takes {FEWEST_EPISODES} held-out episodes to judge one fairly, got"
-            f" {len(episodes)}; evaluate more (loop.evaluate_episodes)"
-        )
-    if probes:
-        rows = [
-            (one.name, *("-" if np.isnan(r) else f"{r:.3f}" for r in (one.r_squared, *one.spread)))
-            for one in probes
-        ]
-        sections.append(
-            Section(
-                "What it knows of the true state",
-                "The simulator's own numbers, which no image spells out, read from the belief by a"
-                " linear probe. R² is 1 where it reads every row right, 0 where it does no better"
-                " than the mean; each episode is judged by a probe that never saw it. Velocities"
-                " are in no single image: reading them takes memory.",
-                [
-                    *folder.figure("probe.png", lambda: plot_probes(probes)),
-                    Table(["true quantity", "R²", "lowest episode", "highest"], rows),
-                ],
-            )
-        )
-    return probes, sections
 
 
 def _true_colours(states: Sequence[States]) -> dict[str, NDArray[np.float64]]:
-    """Angles first, then velocities, then what there is; as many as there is room for."""
+    """The quantities that colour the map: angles first, then velocities, then any other."""
     every = {name: np.concatenate([s[name] for s in states]) for name in states[0]}
     circles = angles(every)
     order = [*circles, *(n for n in every if "velocity" in n and "angular" in n)]
@@ -339,9 +348,8 @@ def show_learning(folder: Folder, source: Source, task: str) -> list[Section]:
         return []
     others = published(task)
     beside = (
-        " Diamonds: what others published for this task from images, at the steps written below"
-        " them; their machines, their seeds and often their action repeat differ, and some report"
-        " training returns."
+        " Diamonds are published scores from images for this task, at the steps below them. Their"
+        " seeds and often their action repeat differ, and some are training returns."
         if others
         else ""
     )

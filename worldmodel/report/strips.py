@@ -1,4 +1,4 @@
-"""Images beside images, enlarged and labelled: pictures and video frames as arrays.
+"""Strips: rows of enlarged, labelled images, as arrays for pictures and video frames.
 
 Drawn with Pillow, which comes with imageio, so that a place without matplotlib has them too.
 """
@@ -20,7 +20,7 @@ GAP, MARGIN = 10, 22
 LABELS = 150  # width of the row labels, at least
 TITLE_SIZE, LABEL_SIZE = 26, 20
 FULL_ERROR = 0.5  # the difference, of at most 1, that is drawn brightest
-# from black over vermilion to pale yellow: its lightness only rises, so every eye can order it
+# from black over vermilion to pale yellow: lightness only rises, so colour-blind eyes order it too
 ERROR_STOPS = ((0, 0, 0), (120, 32, 10), (213, 94, 0), (246, 180, 70), (255, 250, 215))
 STRIP_AHEAD = (1, 5, 10, 15, 20, 30, 45)  # rows after the context in a strip
 STRIP_MOMENTS = 8  # of an episode that is reconstructed
@@ -45,7 +45,7 @@ class Row:
 
 
 def paint_error(truth: Images, model: Images) -> Images:
-    """[..., H, W, 3] twice -> [..., H, W, 3]: the largest difference of a pixel's colours"""
+    """[..., H, W, 3] twice -> [..., H, W, 3]: a colour for each pixel's largest difference"""
     apart = np.abs(truth.astype(np.int16) - model).max(-1) / (255 * FULL_ERROR)
     stops = np.linspace(0, 1, len(ERROR_STOPS))
     colours = np.array(ERROR_STOPS, float)
@@ -60,7 +60,7 @@ def draw_strip(
     foot: str = "",
     palette: Palette = LIGHT,
 ) -> Images:
-    """[H, W, 3], both even, as video wants them"""
+    """[H, W, 3] with H and W even, which video needs"""
     from PIL import Image, ImageDraw  # comes with imageio, which a robot does without
 
     count, height, width = rows[0].images.shape[:3]
@@ -108,7 +108,7 @@ def draw_strip(
 def draw_reconstructions(
     truth: Images, model: Images, moments: Sequence[int], palette: Palette = LIGHT
 ) -> Images:
-    """Chosen moments of one episode: truth and model [N, H, W, 3], of the rows ``moments``."""
+    """The rows ``moments`` of one episode; ``truth`` and ``model``: [N, H, W, 3]."""
     everything = np.ones(len(truth), np.bool_)
     return draw_strip(
         "Reconstruction: the model sees the true image and draws it again from its belief",
@@ -120,7 +120,7 @@ def draw_reconstructions(
 
 
 def draw_open_loop(prediction: Prediction, palette: Palette = LIGHT) -> Images:
-    """Every few rows of some windows, one under the other."""
+    """Some rows of some windows, the windows one under the other."""
     seen = prediction.context - 1
     length = prediction.truth.shape[1]
     picks = [0, seen] if seen else [seen]
@@ -147,7 +147,7 @@ def draw_open_loop(prediction: Prediction, palette: Palette = LIGHT) -> Images:
 
 
 def draw_plans(moment: Moment, palette: Palette = LIGHT) -> Images:
-    """One decision: what then came, the plan, the best candidates, and some from before."""
+    """One decision: what then came, the plan, the best candidates, and some before the search."""
     length = len(moment.truth)
     picks = np.unique(np.linspace(0, length - 1, min(PLAN_STEPS, length)).round().astype(int))
     valid, plain = np.ones(len(picks) + 1, np.bool_), np.zeros(len(picks) + 1, np.bool_)
@@ -187,7 +187,7 @@ def draw_plans(moment: Moment, palette: Palette = LIGHT) -> Images:
 
 
 def draw_video(prediction: Prediction, palette: Palette = LIGHT) -> list[Images]:
-    """The windows side by side, a frame for each row."""
+    """A frame for each row, the windows side by side."""
     shown = slice(0, EPISODES_SHOWN)
     columns = [f"episode {number}" for number in range(len(prediction.truth[shown]))]
     frames = []
@@ -195,7 +195,7 @@ def draw_video(prediction: Prediction, palette: Palette = LIGHT) -> list[Images]
         ahead = row + 1 - prediction.context
         frames.append(
             draw_strip(
-                "Open loop: seen first, then imagined",  # the same for all: it makes room
+                "Open loop: seen first, then imagined",  # in all, so that they have one size
                 columns,
                 _three(
                     prediction.truth[shown, row],
@@ -213,7 +213,7 @@ def draw_video(prediction: Prediction, palette: Palette = LIGHT) -> list[Images]
 
 
 def say_action(action: NDArray[np.floating], has_choices: bool) -> str:
-    """An action in a few characters, or nothing where it has many numbers."""
+    """An action in a few characters; empty where it has too many numbers."""
     if has_choices:
         return f"choice {action.argmax()}"
     return " ".join(f"{number:+.1f}" for number in action) if len(action) <= NUMBERS_SAID else ""
@@ -227,7 +227,7 @@ def _three(
     seen: NDArray[np.bool_],
     name: str = "",
 ) -> list[Row]:
-    """One under the other; only a true image can have been seen."""
+    """Three rows: truth, model, error. Only true images can have been seen."""
     return [
         Row(f"{name}\ntruth" if name else "truth", truth, valid, seen),
         Row("model", model, valid, np.zeros_like(seen)),
