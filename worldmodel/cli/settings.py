@@ -92,12 +92,13 @@ def settings_fields() -> list[dataclasses.Field[Any]]:
     return [f for f in dataclasses.fields(Config) if f.name not in ("task", "seed")]
 
 
-def choose_kinds(base: Config, typed: Sequence[str]) -> tuple[Config, list[str]]:
-    """``base`` with the kinds that were typed, and the words that say everything else.
+def choose_kinds(base: Config, typed: Sequence[str]) -> tuple[Any, list[str]]:
+    """The sections of ``base`` with the kinds that were typed, and the words that say the rest.
 
     Which options there are follows from the kinds, so these are read first, like a preset:
     ``--planner.kind cem``, ``--model.value none``. A part that is absent in ``base`` is present
-    once a setting of it is typed.
+    once a setting of it is typed. The sections come as a record that is no ``Config``, because
+    whether they fit each other is known only once the other words are read.
     """
     said: dict[str, Any] = {}
     left: list[str] = []
@@ -110,15 +111,16 @@ def choose_kinds(base: Config, typed: Sequence[str]) -> tuple[Config, list[str]]
             left.append(word)
             options += [path] if word.startswith("--") else []
             continue
-        chosen = value if equals else next(words, None)
-        if chosen is None:
+        kind = value if equals else next(words, None)
+        if kind is None:
             left.append(word)  # the parser says that its value is missing
         else:
-            _put(said, path, "none" if chosen.lower() == "none" else chosen)
-    base = read(base, said)
+            _put(said, path, "none" if kind.lower() == "none" else kind)
+    sections_of = dataclasses.make_dataclass("Sections", list(hints(Config).items()), frozen=True)
+    chosen = read(sections_of(**vars(base)), said)
     for path in options:
-        base = _with_part(base, path)
-    return base, left
+        chosen = _with_part(chosen, path)
+    return chosen, left
 
 
 def _chooses(path: Sequence[str]) -> bool:
@@ -148,7 +150,7 @@ def _put(said: dict[str, Any], path: Sequence[str], value: Any) -> None:
     said[path[-1]] = value
 
 
-def _with_part(base: Config, path: Sequence[str]) -> Config:
+def _with_part(base: Any, path: Sequence[str]) -> Any:
     """``base`` with the part that a typed option is of; what has another place is refused."""
     if _declared(path) is None and (name := ".".join(path)) in RENAMED:
         raise ConfigError(f"{name}: renamed; write {RENAMED[name]}")
@@ -184,7 +186,7 @@ def _kinds(part: Any, path: str = "") -> list[str]:
     return lines
 
 
-def parse_train(command: Callable[[list[str]], int], base: Config, typed: list[str]) -> Any:
+def parse_train(command: Callable[[list[str]], int], base: Any, typed: list[str]) -> Any:
     """``_Options`` and every section, with the preset's values where nothing is typed."""
     declared = typing.get_type_hints(_Options, include_extras=True)
     defaults = dataclasses.asdict(_Options(task=base.task, seed=str(base.seed)))

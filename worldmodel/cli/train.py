@@ -38,8 +38,7 @@ def command(typed: list[str]) -> int:
     """
     word = first_word(typed) or "default"
     preset, base = starting_point(word)
-    base, words = choose_kinds(base, typed)
-    parsed = parse_train(command, base, words)
+    parsed = parse_train(command, *choose_kinds(base, typed))
     if word == base.task != preset and parsed.task != word:
         raise ConfigError(f"task: two are given, {word} and --task {parsed.task}")
     if module_of(parsed.task):
