@@ -490,7 +490,7 @@ def test_the_same_command_again_changes_nothing(
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take seconds, and other tests draw them."""
-    monkeypatch.setattr(train, "report", lambda *_: None)
+    monkeypatch.setattr(train, "report", lambda *_, **__: None)
 
 
 @pytest.mark.usefixtures("no_report")
