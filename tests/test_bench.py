@@ -270,6 +270,7 @@ def test_every_deadline_is_measured_from_outside(tiny: Config) -> None:
     assert 0 < float(all_of_them["ms"]) <= float(all_of_them["worst ms"])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_quality_is_measured_in_the_true_simulator(tiny: Config) -> None:
     from worldmodel.envs import make_env
 
@@ -285,6 +286,7 @@ def test_quality_is_measured_in_the_true_simulator(tiny: Config) -> None:
 
 
 @pytest.mark.mujoco
+@pytest.mark.usefixtures("undrawn")
 def test_quality_is_measured_of_an_agent_with_vectors(tiny: Config) -> None:
     from worldmodel.envs import make_env
 

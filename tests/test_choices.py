@@ -18,6 +18,7 @@ from worldmodel.behaviours.imagined import dream
 from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
 from worldmodel.envs import adopt, check_env
+from worldmodel.loop import online
 from worldmodel.models import WorldModel, build
 from worldmodel.models.layers import normed
 from worldmodel.models.policy import CategoricalPolicy
@@ -251,7 +252,7 @@ def test_a_planner_without_a_counterpart_is_refused_before_there_are_files(
 def test_an_environment_of_choices_trains_is_loaded_and_goes_on(
     tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worldmodel.loop, "FINAL_EPISODES", 2)
+    monkeypatch.setattr(online, "FINAL_EPISODES", 2)
     for name, sittings in (("whole", [60]), ("parts", [35, 60])):
         for steps in sittings:
             worldmodel.train(tiny, tmp_path / name, env=Levers(), steps=steps)

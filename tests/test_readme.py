@@ -182,7 +182,7 @@ def test_the_arm_sees_a_command_that_breaks_a_promise() -> None:
 
 def test_a_task_of_ones_own_is_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The class as it stands, checked, and trained for a few episodes of a tiny model."""
-    monkeypatch.setattr(worldmodel.loop, "FINAL_EPISODES", 1)
+    monkeypatch.setattr(online, "FINAL_EPISODES", 1)
     code = next(block for block in blocks("python") if "class Corridor" in block)
     names: dict[str, object] = {"__name__": "corridor"}
     exec(code, names)
