@@ -32,6 +32,7 @@ FLOORS = [
         "model_file",
         "analysis",
         "robot",
+        "older_settings",
         "presets",
         "compare_settings",
     },

@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from worldmodel import checks, files
+from worldmodel import checks, files, older_settings
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError
 from worldmodel.config import Config
@@ -76,7 +76,7 @@ def read(path: Path) -> ModelFile:
             f"{path}: its content is not what {path.with_suffix('.json').name} says (sha256);"
             " install the package again"
         )
-    config = checks.read(Config(), about["settings"])
+    config = checks.read(Config(), older_settings.with_todays_names(about["settings"]))
     model = build(config.model, Spec.described(about))
     weights = with_todays_names(_larger(safetensors.torch.load(content)))
     slow = {name: tensor for name, tensor in weights.items() if name.startswith(SLOW)}

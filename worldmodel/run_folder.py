@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import yaml
 
-from worldmodel import checkpoint, files
+from worldmodel import checkpoint, files, older_settings
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError, read
 from worldmodel.compare_settings import differences, settings_hash, unsaid
@@ -20,6 +20,7 @@ from worldmodel.envs import Environment
 from worldmodel.log import EVALUATIONS, METRICS
 from worldmodel.machine import cores
 from worldmodel.models import build, refuse_infinite_weights
+from worldmodel.models.older_weights import with_todays_names
 from worldmodel.replay import write_episode
 from worldmodel.rollout import Evaluated
 from worldmodel.structs import Spec
@@ -55,6 +56,12 @@ def refuse_other_settings(run: Path, config: Config) -> None:
         if run.exists() and (not run.is_dir() or any(run.iterdir())):
             raise ConfigError(f"run: {run} exists and is not a run; choose another with --run")
         return
+    if older_settings.is_older(read_about(run)["settings"]):
+        raise ConfigError(
+            f"run: {run} was made when settings had other names: it can be evaluated, looked at and"
+            " exported, and goes on learning only with the version that made it; choose another"
+            " folder with --run"
+        )
     made_with = read_run(run)
     younger = unsaid(made_with, read_about(run)["settings"])
     if younger:
@@ -127,8 +134,8 @@ def refuse_links(run: Path) -> None:
 
 
 def read_run(run: Path) -> Config:
-    """Read the settings of a run, as they were used."""
-    return read(Config(), read_about(run)["settings"])
+    """Read the settings of a run, as they were used; those of an older version in today's names."""
+    return read(Config(), older_settings.with_todays_names(read_about(run)["settings"]))
 
 
 def read_about(run: Path) -> dict[str, Any]:
@@ -160,7 +167,7 @@ def load(run: Path | str, device: str = "cpu") -> Agent:
     if weights is None:
         raise ConfigError(f"run: {run} has no checkpoint yet; train it a little longer")
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(with_todays_names(weights))
     except RuntimeError as error:
         raise ConfigError(
             f"run: the weights of {run} do not fit its settings in this version of worldmodel"

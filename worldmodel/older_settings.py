@@ -1,0 +1,63 @@
+"""Settings that an earlier version wrote, in today's names: a run from then can still be opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from worldmodel.checks import RENAMED, hints, kinds, sections
+from worldmodel.config import Config
+
+HEADS = ("discount", "value", "policy")  # those that a model may lack
+
+
+def is_older(written: Mapping[str, Any]) -> bool:
+    """Whether a setting bears a name that it has no longer."""
+    return any(path in RENAMED for path, _ in _leaves(written))
+
+
+def with_todays_names(written: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings in today's places; those that are today's already stay as they are."""
+    if not is_older(written):
+        return dict(written)
+    old = dict(_leaves(written))
+    new = {RENAMED.get(path, path): value for path, value in old.items()}
+    if "model.dynamics.hidden_size" in old:  # one size for both, while they were one part
+        new["model.posterior.hidden_size"] = old["model.dynamics.hidden_size"]
+    for head in HEADS:
+        if old.get(f"model.{head}.kind") == "none":
+            new = {**_without(new, f"model.{head}."), f"model.{head}": None}
+    if new.get("model.discount", "learned") is None:
+        new = {**_without(new, "objective.discount."), "objective.discount": None}
+    if new.get("model.policy", "learned") is None:
+        new = {**_without(new, "behaviour."), "behaviour": None}
+
+    # Every planner's numbers stood in one section: those of the other kinds are left out.
+    planners = sections(hints(Config)["planner"])
+    chosen = {name for p in planners if new.get("planner.kind") in kinds(p) for name in hints(p)}
+    others = {f"planner.{name}" for p in planners for name in hints(p) if name not in chosen}
+    return _nested({path: value for path, value in new.items() if path not in others})
+
+
+def _leaves(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+def _without(settings: Mapping[str, Any], section: str) -> dict[str, Any]:
+    return {path: value for path, value in settings.items() if not path.startswith(section)}
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"a.b": 1}`` -> ``{"a": {"b": 1}}``"""
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        *above, name = path.split(".")
+        part = tree
+        for section in above:
+            part = part.setdefault(section, {})
+        part[name] = value
+    return tree
