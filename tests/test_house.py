@@ -24,7 +24,7 @@ FLOORS = [
     {"losses", "behaviours"},
     {"learner"},
     {"config"},
-    {"envs", "replay", "log", "progress", "published", "local_page"},
+    {"envs", "replay", "log", "progress", "published", "local_page", "older_settings"},
     {"agent", "assembly"},
     {"rollout"},
     {
@@ -32,7 +32,6 @@ FLOORS = [
         "model_file",
         "analysis",
         "robot",
-        "older_settings",
         "presets",
         "compare_settings",
     },
