@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import hashlib
 import importlib.util
 import json
 import shutil
@@ -20,16 +21,18 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from tests.conftest import TINY
+from tests.conftest import TINY, Painter
 from worldmodel import checkpoint, run_folder
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
 from worldmodel.config import Config
 from worldmodel.models import build
+from worldmodel.models.latents import Point, Remembered
 from worldmodel.quantise import quantised
 from worldmodel.replay import write_episode
-from worldmodel.structs import Episode, Spec
+from worldmodel.rollout import evaluate
+from worldmodel.structs import Episode, Spec, Step, leaves
 
 pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
@@ -40,17 +43,23 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from worldmodel import export
-from worldmodel.export import compression, folder, graphs, pruning, runner
+from worldmodel.export import comparison, compression, folder, graphs, pruning, runner
 
 TOLERANCE = 1e-4
+SPEC = Spec((16, 16, 3), 2)
 SHORT = {"horizon": 2, "iterations": 2, "candidates": 8, "elites": 3}
 
 
-def make_agent(*, planning: Mapping[str, Any] = MappingProxyType({}), **planner: Any) -> Agent:
+def make_agent(
+    *,
+    planning: Mapping[str, Any] = MappingProxyType({}),
+    spec: Spec = SPEC,
+    **planner: Any,
+) -> Agent:
     """Every head disagrees with every other, so that there is something to search for."""
     torch.manual_seed(0)
     config = read(read(Config(), TINY), {"planner": {**SHORT, **planner}, "planning": planning})
-    model = build(config.model, Spec((16, 16, 3), 2))
+    model = build(config.model, spec)
     assert model.policy is not None
     for part in (model.reward, model.slow_value, model.discount, model.policy):
         for parameter in part.parameters():
@@ -180,7 +189,7 @@ for step, action in enumerate(walked["action"]):
     noises = walked["observe"][step], walked["plan"][step]
     belief = agent.observe(belief, action, walked["image"][step], noise=noises[0])
     plan = agent.plan(belief, previous=plan, noise=noises[1])
-    parts = [belief[name] for name in ("deter", "stoch.mean", "stoch.std", "stoch.sample")]
+    parts = [part.ravel() for part in belief.values()]
     answers.append(np.concatenate([*parts, plan.actions.ravel(), plan.elites.ravel()]))
 np.save(sys.argv[3], answers)
 """
@@ -203,7 +212,7 @@ def test_an_environment_of_numpy_and_onnxruntime_answers_as_the_original(
         noises = to_observe.noise.numpy(), to_plan.noise.numpy()
         for name, value in zip(walked, (done, image, *noises), strict=True):
             walked[name].append(value)
-        parts = [getattr(belief, name) for name in graphs.PARTS]
+        parts = [part.flatten() for part in leaves(belief).values()]
         expected.append(torch.cat([*parts, plan.actions.flatten(), plan.elites.flatten()]))
         done = plan.first
     np.savez(tmp_path / "walked.npz", **walked)
@@ -282,6 +291,162 @@ def make_run(at: Path, agent: Agent) -> Path:
     return at
 
 
+# ---------------------------------------------------------------------------- any belief, any row
+
+
+@dataclasses.dataclass(frozen=True)
+class Board:
+    """A latent of one part with two axes, under a name that an input of the graph has too."""
+
+    image: torch.Tensor  # [..., 2, 5]
+
+    @property
+    def features(self) -> torch.Tensor:
+        return self.image.flatten(-2)
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.image.shape[:-2]
+
+    distribution = None
+
+
+class Folded(torch.nn.Module):
+    """Recurrent dynamics whose latent is written on a board."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+        self.noise_size = inner.noise_size
+
+    def initial(self, *batch: int) -> Board:
+        return Board(torch.zeros(*batch, 2, 5))
+
+    def remember(self, latent: Board, action: torch.Tensor) -> torch.Tensor:
+        deter, stoch = latent.features.split([7, 3], -1)
+        context: torch.Tensor = self.inner.remember(Remembered(deter, Point(stoch)), action)
+        return context
+
+    def imagine(self, context: torch.Tensor, noise: torch.Tensor | None) -> Board:
+        return Board(self.inner.imagine(context, noise).features.unflatten(-1, (2, 5)))
+
+    def believe(
+        self, context: torch.Tensor, statistics: torch.Tensor, noise: torch.Tensor | None
+    ) -> Board:
+        believed = self.inner.believe(context, statistics, noise)
+        return Board(believed.features.unflatten(-1, (2, 5)))
+
+
+def test_parts_of_a_belief_may_have_any_shape_and_any_name(tmp_path: Path) -> None:
+    agent = make_agent(horizon=1, iterations=1)
+    agent.model.dynamics = Folded(agent.model.dynamics)  # type: ignore[assignment]
+    agent = Agent(agent.model, agent.config)
+    out = tmp_path / "export"
+    export.write(export.record(agent), out, made_from={})
+    runner = export.Runner(out)
+    assert runner.about["belief"] == {"image": {"shape": [2, 5], "initial": 0.0}}
+    assert runner.initial()["image"].shape == (2, 5)
+    assert export.difference(agent, runner, steps=3) <= TOLERANCE
+
+
+SENSES = {"joints": 3, "image size": 1}
+
+
+def test_vectors_are_inputs_as_the_image_is(tmp_path: Path) -> None:
+    agent = make_agent(spec=Spec((16, 16, 3), 2, vectors=SENSES), horizon=1, iterations=1)
+    out = tmp_path / "export"
+    export.write(export.record(agent), out, made_from={})
+    runner = export.Runner(out)
+    assert export.difference(agent, runner, steps=3) <= TOLERANCE
+    belief, still, image = runner.initial(), runner.no_action(), np.zeros((16, 16, 3), np.uint8)
+    row = {"image": image, "joints": np.zeros(3), "image size": np.zeros(1)}
+    rested = (
+        runner.observe(belief, still, row)["deter"],
+        runner.observe(belief, still, row)["deter"],
+    )
+    moved = runner.observe(belief, still, {**row, "joints": np.ones(3)})["stoch.mean"]
+    assert np.array_equal(*rested)
+    assert not np.array_equal(moved, runner.observe(belief, still, row)["stoch.mean"])
+    for wrong, sentence in (
+        (image, "image: expected image, joints, image size; got image"),
+        ({**row, "torque": np.zeros(1)}, "image: expected image, joints, image size; got"),
+        ({**row, "joints": np.zeros(2)}, r"joints: expected float32 \[3\], got \[2\]"),
+        ({**row, "joints": np.full(3, np.nan)}, "joints: expected finite numbers"),
+        ({**row, "image": image[:8]}, "image: expected uint8"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            runner.observe(belief, still, wrong)
+
+
+def make_graph(path: Path, inputs: Mapping[str, int], outputs: Mapping[str, str]) -> dict[str, Any]:
+    """A graph that adds the named inputs, each of so many numbers, and its line in the JSON."""
+    kinds = {"in.image": onnx.TensorProto.UINT8}
+    shapes = {"in.image": [16, 16, 3], "in.previous": [2, 2]}
+
+    def told(name: str, size: int) -> Any:
+        kind = kinds.get(name, onnx.TensorProto.FLOAT)
+        return helper.make_tensor_value_info(name, kind, shapes.get(name, [size]))
+
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceSum", of.split(), [name], keepdims=0)
+            if name == "out.value"
+            else helper.make_node("Sum", of.split(), [name])
+            for name, of in outputs.items()
+        ],
+        path.stem,
+        [told(name, size) for name, size in inputs.items()],
+        [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in outputs],
+    )
+    opsets = [helper.make_opsetid("", 18)]
+    content = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+    path.write_bytes(content)
+    return {
+        "file": path.name,
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def test_a_folder_of_format_1_is_read(tmp_path: Path) -> None:
+    parts = {"in.deter": 4, "in.mean": 2}
+    observe = make_graph(
+        tmp_path / "observe.onnx",
+        {**parts, "in.action": 2, "in.image": 0, "in.noise": 0},
+        {"out.deter": "in.deter", "out.mean": "in.mean in.action"},
+    )
+    plan = make_graph(
+        tmp_path / "plan.onnx",
+        {**parts, "in.previous": 0, "in.noise": 1},
+        {
+            "out.actions": "in.previous in.mean",
+            "out.value": "in.noise",
+            "out.elites": "in.previous",
+        },
+    )
+    about = {
+        "format": 1,
+        "image": [16, 16, 3],
+        "action_size": 2,
+        "belief": {"deter": {"size": 4, "initial": 0.0}, "mean": {"size": 2, "initial": 0.5}},
+        "noise": {"observe": 0, "plan": 1},
+        "planner": {"horizon": 2, "iterations": 3},
+        "graphs": {"observe": observe, "plan": plan},
+    }
+    (tmp_path / "export.json").write_text(json.dumps(about))
+    runner = export.Runner(tmp_path)
+    belief, image = runner.initial(), np.zeros((16, 16, 3), np.uint8)
+    assert {name: part.tolist() for name, part in belief.items()} == {
+        "deter": [0.0] * 4,
+        "mean": [0.5] * 2,
+    }
+    seen = runner.observe(belief, np.array([0.25, 1.0]), image)
+    assert seen["mean"].tolist() == [0.75, 1.5]
+    made = runner.plan(seen, noise=np.ones(1, np.float32))
+    assert made.actions.tolist() == [[0.75, 1.5]] * 2
+    assert (made.value, made.iterations) == (1.0, 3)
+
+
 # ---------------------------------------------------------------------------- what is refused
 
 
@@ -337,13 +502,13 @@ def test_what_breaks_leaves_the_older_export(
 
     out = tmp_path / "export"
     with monkeypatch.context() as patch:
-        patch.setattr(folder.shutil, "copyfile", full)
+        patch.setattr(folder.files, "write_new", full)
         with pytest.raises(OSError, match="no space"):
             export.write(recorded[1], out, made_from={})
     assert not list(tmp_path.iterdir())
     export.write(recorded[1], out, made_from={"first": 1})
     with monkeypatch.context() as patch:
-        patch.setattr(folder.shutil, "copyfile", full)
+        patch.setattr(folder.files, "write_new", full)
         with pytest.raises(OSError, match="no space"):
             export.write(recorded[1], out, made_from={"second": 2})
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
@@ -550,6 +715,47 @@ def test_the_command_writes_a_folder_that_runs(
     assert (runner.about["bits"], runner.about["pruned"]) == (8, 0.5)
     assert runner.about["made_from"]["task"] == "toy"
     assert runner.plan(runner.initial()).actions.shape == (2, 2)
+
+
+class Joints(Painter):
+    """The painter, with joints."""
+
+    def reset(self, seed: int | None = None) -> Step:
+        return dataclasses.replace(super().reset(seed), vectors={"joints": np.zeros(3, np.float32)})
+
+    def step(self, action: NDArray[np.float32]) -> Step:
+        row = super().step(action)
+        return dataclasses.replace(row, vectors={"joints": np.full(3, self.time, np.float32)})
+
+
+@pytest.mark.parametrize("env", [Painter, Joints])
+def test_a_runner_plays_whole_episodes(env: type[Painter]) -> None:
+    """Without graphs: what playing asks of an agent is what the runner is asked for."""
+    spec = Spec((16, 16, 3), 2, vectors={"joints": 3} if env is Joints else {})
+    asked: list[Any] = []
+
+    class Robot:
+        def initial(self) -> runner.Belief:
+            return {"deter": np.zeros(1, np.float32)}
+
+        def observe(self, belief: Any, action: Any, image: Any, seed: int) -> runner.Belief:
+            assert action.shape == (2,)
+            asked.append(
+                {name: part.shape for name, part in image.items()} if env is Joints else image.shape
+            )
+            return {"deter": belief["deter"] + 1}
+
+        def plan(self, belief: Any, previous: Any, seed: int) -> runner.Plan:
+            assert (previous is None) == (belief["deter"] == 1)
+            actions = np.full((3, 2), 0.5, np.float32)
+            return runner.Plan(actions, 0.0, actions[None], 1, 2.0)
+
+    actor = comparison.OneAtATime(Robot(), spec)  # type: ignore[arg-type]
+    played = evaluate(actor, env(), 2)  # type: ignore[arg-type]
+    assert played.returns.tolist() == [4.0, 4.0]
+    assert set(played.plan_milliseconds) == {2.0}
+    row = (16, 16, 3)
+    assert asked == [{"image": row, "joints": (3,)} if env is Joints else row] * 16
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What an export costs and scores, beside the agent that it was made from."""
+"""What an export costs and scores, compared with the agent that it was made from."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from worldmodel.export.check import difference
 from worldmodel.export.folder import write
 from worldmodel.export.graphs import record
 from worldmodel.export.pruning import pruned
-from worldmodel.export.runner import Runner
+from worldmodel.export.runner import Belief, Observation, Runner
+from worldmodel.export.runner import Plan as RunnersPlan
 from worldmodel.planners import of_kind
 from worldmodel.rollout import Evaluated, evaluate
-from worldmodel.structs import Episode
+from worldmodel.structs import Episode, Spec
 
 CHECKED_STEPS = 5
 HEADER = ("", "bytes", "zeros", "plan ms p50", "p99", "return", "change from onnx")
@@ -29,10 +30,10 @@ HEADER = ("", "bytes", "zeros", "plan ms p50", "p99", "return", "change from onn
 
 @dataclass(frozen=True)
 class Shown:
-    """What a person sees of it."""
+    """The table of an export that a person sees, and the error of its float32 graphs."""
 
     rows: Sequence[Sequence[str]]  # the header first
-    difference: float  # of the float32 graphs from torch
+    difference: float  # the largest of the float32 graphs from torch
 
 
 def with_planner(agent: Agent, kind: str) -> Agent:
@@ -51,7 +52,7 @@ def export(
     env: Environment | None,
     episodes: int,
 ) -> Shown:
-    """Write it to ``out``, and play each version from the same starts if there is an ``env``.
+    """Write the agent to ``out``; with an ``env``, play each version from the same starts.
 
     ``lived``: episodes of the run, which pruning judges the weights on.
     """
@@ -61,7 +62,8 @@ def export(
         runner = Runner(plain.path)
         largest = difference(agent, runner, CHECKED_STEPS)
         weights = sum(part.nbytes for part in agent.model.state_dict().values())
-        before = _play(runner, env, episodes)
+        spec = agent.model.spec
+        before = _play(OneAtATime(runner, spec), env, episodes)
         rows = [
             HEADER,
             _row("torch, decoder included", weights, None, _play(agent, env, episodes), before),
@@ -72,27 +74,78 @@ def export(
     written = write(graphs, out, made_from=made_from, bits=bits, prune=prune)
     if bits < 32 or prune > 0:
         name = f"onnx, {bits} bits, {prune:.0%} pruned"
-        after = _play(Runner(out), env, episodes)
+        after = _play(OneAtATime(Runner(out), spec), env, episodes)
         rows.append(_row(name, written.graph_bytes, written.zeros, after, before))
     return Shown(rows, largest)
 
 
-def _play(actor: Agent | Runner, env: Environment | None, episodes: int) -> Evaluated | None:
+@dataclass(frozen=True)
+class _Plans:
+    """A runner's plans for a batch, with the fields that playing reads."""
+
+    each: Sequence[RunnersPlan]
+
+    @property
+    def first(self) -> NDArray[np.float32]:
+        """[B, A]"""
+        return np.stack([plan.first for plan in self.each])
+
+    @property
+    def milliseconds(self) -> float:
+        return sum(plan.milliseconds for plan in self.each)
+
+
+class OneAtATime:
+    """A runner with the verbs that playing asks of an agent: a batch, one robot after the other."""
+
+    def __init__(self, runner: Runner, spec: Spec) -> None:
+        self.runner = runner
+        self.model = self  # playing asks ``agent.model.spec``
+        self.spec = spec
+
+    def initial(self, batch: int) -> list[Belief]:
+        return [self.runner.initial() for _ in range(batch)]
+
+    def observe(
+        self,
+        beliefs: Sequence[Belief],
+        actions: NDArray[np.float32],
+        seen: Observation,
+        seed: Sequence[int],
+    ) -> list[Belief]:
+        """One row of ``actions`` [B, A] and of what was seen for each belief."""
+        rows = range(len(beliefs))
+        each: list[Observation]
+        if isinstance(seen, Mapping):
+            each = [{name: part[row] for name, part in seen.items()} for row in rows]
+        else:
+            each = [seen[row] for row in rows]
+        given = zip(beliefs, actions, each, seed, strict=True)
+        return [self.runner.observe(*row) for row in given]
+
+    def plan(
+        self, beliefs: Sequence[Belief], previous: _Plans | None, seed: Sequence[int]
+    ) -> _Plans:
+        last = [None] * len(beliefs) if previous is None else previous.each
+        return _Plans([self.runner.plan(*row) for row in zip(beliefs, last, seed, strict=True)])
+
+
+def _play(actor: Agent | OneAtATime, env: Environment | None, episodes: int) -> Evaluated | None:
     if env is None:
         return None
-    return evaluate(cast(Agent, actor), env, episodes)  # a runner has the same verbs
+    return evaluate(cast(Agent, actor), env, episodes)
 
 
 def _row(
-    name: str, size: int, zeros: float | None, played: Evaluated | None, beside: Evaluated | None
+    name: str, size: int, zeros: float | None, played: Evaluated | None, before: Evaluated | None
 ) -> tuple[str, ...]:
-    """``beside``: what the change is from, episode by episode."""
+    """``before``: the evaluation that the change is measured from, episode by episode."""
     share = "" if zeros is None else f"{zeros:.1%}"
     if played is None:
         return name, f"{size:,}", share, "", "", "", ""
     p50, p99 = np.percentile(played.plan_milliseconds, (50, 99))
     score = f"{_spread(played.returns)} over {len(played.returns)} episodes"
-    change = "" if beside is None else _spread(played.returns - beside.returns)
+    change = "" if before is None else _spread(played.returns - before.returns)
     return name, f"{size:,}", share, f"{p50:.1f}", f"{p99:.1f}", score, change
 
 

@@ -38,7 +38,7 @@ LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 class Graphs:
     """Both verbs of an agent, for one robot, and what somebody must know to run them."""
 
-    observe: ModelProto  # belief, action, image -> belief
+    observe: ModelProto  # belief, action, image, vectors, noise -> belief
     plan: ModelProto  # belief, previous, noise -> actions, value, elites
     about: Mapping[str, Any]
 
@@ -57,12 +57,6 @@ def require_exportable(agent: Agent) -> None:
         raise ConfigError(
             "export: actions that are choices cannot be exported, only continuous ones can"
         )
-    if agent.model.spec.vectors:
-        felt = ", ".join(agent.model.spec.vectors)
-        raise ConfigError(
-            f"export: a model that also takes vectors ({felt}) cannot be exported, only one that"
-            " learned from images alone"
-        )
     if kind not in PLANNERS:
         raise ConfigError(
             f"planner.kind: {kind} cannot be exported, only {', '.join(PLANNERS)} can; plan with"
@@ -73,16 +67,19 @@ def require_exportable(agent: Agent) -> None:
 def record(agent: Agent) -> Graphs:
     """The agent stays as it is. Takes a minute for a plan of 18 imagined rows."""
     require_exportable(agent)
+    spec = agent.model.spec
     belief, action = agent.initial(), agent.no_action()
-    image = torch.zeros(agent.model.spec.image, dtype=torch.uint8)
-    latent = leaves(belief)
+    image = torch.zeros(spec.image, dtype=torch.uint8)
+    vectors = {name: torch.zeros(size) for name, size in spec.vectors.items()}
+    latent = {f"belief.{name}": part for name, part in leaves(belief).items()}
     with Drawn() as to_observe:
-        agent.observe(belief, action, image)
+        agent.observe(belief, action, {"image": image, **vectors})
     with Drawn() as to_plan:
         plan = agent.plan(belief)
+    seen = {"image": image, **{f"vectors.{name}": vector for name, vector in vectors.items()}}
     observe = _to_onnx(
         _Observe(agent, belief),
-        {**latent, "action": torch.from_numpy(action), "image": image, "noise": to_observe.noise},
+        {**latent, "action": torch.from_numpy(action), **seen, "noise": to_observe.noise},
         tuple(latent),
     )
     planned = _to_onnx(
@@ -91,11 +88,10 @@ def record(agent: Agent) -> Graphs:
         ("actions", "value", "elites"),
     )
     about = {
-        "image": list(agent.model.spec.image),
-        "action_size": agent.model.spec.action_size,
+        "spec": spec.to_dict(),
         "action_low": -1.0,
         "action_high": 1.0,
-        "belief": {name: _constant(name, part) for name, part in latent.items()},
+        "belief": {name: _constant(name, part) for name, part in leaves(belief).items()},
         "noise": {"observe": len(to_observe.noise), "plan": len(to_plan.noise)},
         "planner": dataclasses.asdict(agent.config.planner),
         "planning": dataclasses.asdict(agent.config.planning),
@@ -170,9 +166,12 @@ class _Observe(nn.Module):
         self.like = belief
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        *parts, action, image, noise = (part[None] for part in inputs)  # a batch of one
-        belief = with_leaves(self.like, parts)
-        seen = self.model.observe_step(belief, action, image, noise if noise.numel() else None)
+        rows = iter([part[None] for part in inputs])  # a batch of one, in the order of ``record``
+        belief = with_leaves(self.like, rows)
+        action, image, *felt, noise = rows
+        vectors = dict(zip(self.model.spec.vectors, felt, strict=True))
+        given = noise if noise.numel() else None
+        seen = self.model.observe_step(belief, action, image, given, vectors)
         return tuple(part[0] for part in leaves(seen).values())
 
 
@@ -247,8 +246,8 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _constant(name: str, part: Tensor) -> dict[str, float | int]:
+def _constant(name: str, part: Tensor) -> dict[str, Any]:
     """A part of the first belief: one number, repeated."""
     if part.min() != part.max():
         raise ConfigError(f"export: the first belief's {name} is not one number, repeated")
-    return {"size": len(part), "initial": float(part[0])}
+    return {"shape": list(part.shape), "initial": float(part.flatten()[0])}
