@@ -718,7 +718,7 @@ def test_a_report_of_a_received_run_imports_no_module(
 def test_a_watched_run_and_a_report_take_the_word_of_a_person(
     here: Path, received: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from worldmodel import visualize
+    from worldmodel import report
 
     asked: list[bool] = []
 
@@ -726,7 +726,7 @@ def test_a_watched_run_and_a_report_take_the_word_of_a_person(
         asked.append(trust)
         raise ConfigError("enough")
 
-    monkeypatch.setattr(visualize, "visualize_run", note)
+    monkeypatch.setattr(report, "visualize_run", note)
     for words in ([], ["--trust"]):
         tell(capsys, "visualize", received, *words)
     assert asked == [False, True]

@@ -44,7 +44,7 @@ DOORS = {"__init__", "__main__"}  # of the house itself: they show what is insid
 FILES = sorted(path.relative_to(HOUSE) for path in HOUSE.rglob("*.py"))
 NOT_AT_IMPORT = (
     *("mujoco", "dm_control", "mujoco_warp", "warp", "gymnasium"),
-    *("matplotlib", "imageio", "imageio_ffmpeg", "tensorboard", "tyro", "rich"),
+    *("matplotlib", "imageio", "imageio_ffmpeg", "tensorboard", "tyro", "rich", "jinja2"),
     *("onnx", "onnxruntime", "onnxscript"),
 )
 
