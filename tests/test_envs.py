@@ -13,8 +13,8 @@ import pytest
 
 import worldmodel
 from worldmodel.checks import ConfigError
-from worldmodel.config import EnvConfig
 from worldmodel.envs import adopt, check_env, gl, make_env, render, suite, tasks, warp
+from worldmodel.envs.settings import EnvConfig
 from worldmodel.structs import Step
 
 WARP = EnvConfig(renderer="warp")

@@ -16,9 +16,10 @@ import worldmodel
 from tests.conftest import TINY
 from worldmodel import cli
 from worldmodel.checks import ConfigError
-from worldmodel.config import Config, EnvConfig
+from worldmodel.config import Config
 from worldmodel.envs import adopt, check_env, make_env
 from worldmodel.envs.images import resize
+from worldmodel.envs.settings import EnvConfig
 from worldmodel.loop import online
 from worldmodel.run_folder import default_run
 

@@ -20,11 +20,11 @@ HOUSE = Path(worldmodel.__file__).parent
 FLOORS = [
     {"files", "quantise"},
     {"structs", "checks", "video", "columns", "machine", "pace", "processes", "signals"},
-    {"models", "planners", "planning"},
+    {"models", "planners", "planning", "envs", "replay"},
     {"losses", "behaviours"},
     {"learner"},
     {"config"},
-    {"envs", "replay", "log", "progress", "published", "local_page", "older_settings"},
+    {"log", "progress", "published", "local_page", "older_settings"},
     {"agent", "assembly"},
     {"rollout"},
     {

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodel.config import EnvConfig
 from worldmodel.envs import make_env
+from worldmodel.envs.settings import EnvConfig
 from worldmodel.envs.simulator import Simulator, fork
 
 SMALL = EnvConfig(renderer="warp", image_size=16)

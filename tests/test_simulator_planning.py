@@ -9,8 +9,8 @@ import pytest
 
 from worldmodel.bench import simulator_planning
 from worldmodel.bench.simulator_planning import SEARCH, keep, plan_with_simulator
-from worldmodel.config import EnvConfig
 from worldmodel.envs import make_env
+from worldmodel.envs.settings import EnvConfig
 from worldmodel.envs.simulator import fork
 from worldmodel.planners import MPPI
 

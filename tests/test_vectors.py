@@ -16,8 +16,9 @@ from worldmodel import demo, model_file
 from worldmodel.agent import Agent
 from worldmodel.assembly import learner_of
 from worldmodel.checks import ConfigError, read
-from worldmodel.config import Config, EnvConfig
+from worldmodel.config import Config
 from worldmodel.envs import adopt, check_env, make_env
+from worldmodel.envs.settings import EnvConfig
 from worldmodel.models import WorldModel, build
 from worldmodel.models.encoders.vectors import Vectors
 from worldmodel.models.layers import normed

@@ -13,45 +13,17 @@ from typing import Annotated, Any, Literal
 from worldmodel.behaviours import BehaviourSettings, Imagined
 from worldmodel.checks import (
     at_least,
-    between,
     check,
     more_than,
     require,
 )
+from worldmodel.envs.settings import EnvConfig
 from worldmodel.learner import LearnerConfig
 from worldmodel.losses import Objective, terms_in
 from worldmodel.models.settings import ModelConfig
 from worldmodel.planners import MPPI, PlannerSettings
 from worldmodel.planning import Planning
-
-
-@dataclass(frozen=True)
-class EnvConfig:
-    """What the camera sees and how long an action lasts."""
-
-    camera: Annotated[int, at_least(0)] = 0
-    image_size: Annotated[int, at_least(8)] = 64
-    # None: the task's own (`worldmodel tasks` lists them).
-    action_repeat: Annotated[int | None, at_least(1)] = None
-    frames: Annotated[int, at_least(1)] = 1  # images stacked in the channel axis
-    renderer: Literal["auto", "warp", "gl"] = "auto"
-    samples: Annotated[int, between(1, 8)] = 1  # warp: n means n x n rays a pixel
-    vectors: bool = False  # beside the image, what the simulator's own sensors say
-
-
-@dataclass(frozen=True)
-class ReplayConfig:
-    """Where experience waits, and the windows that leave it."""
-
-    batch: Annotated[int, at_least(1)] = 24  # windows in a batch
-    length: Annotated[int, at_least(2)] = 12  # rows in a window
-    # Windows drawn for each in a batch: the one of the highest priority is learned from.
-    tournament: Annotated[int, at_least(1)] = 2
-    # The oldest episodes leave memory (never the disk) beyond this.
-    memory_gb: Annotated[float, more_than(0)] = 4.0
-    # A run stops rather than take more of the free disk than this.
-    disk_share: Annotated[float, more_than(0, at_most=1)] = 0.5
-
+from worldmodel.replay.settings import ReplayConfig
 
 UPDATES_PER_ROW = 0.6  # where loop.updates is None
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from worldmodel.bench.measure import Cell, Table, interleave, percentiles
 from worldmodel.checks import ConfigError
-from worldmodel.config import EnvConfig
 from worldmodel.envs import make_env
 from worldmodel.envs.render import Renderer, choose, make_renderer
+from worldmodel.envs.settings import EnvConfig
 
 SAMPLES = (1, 2, 4)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from worldmodel.config import ReplayConfig
 from worldmodel.doctor.facts import TASK, Facts
 from worldmodel.doctor.findings import Finding, blame, count, split
 from worldmodel.doctor.packages import judge_packages
 from worldmodel.doctor.renderers import judge_renderers, who_draws
+from worldmodel.replay.settings import ReplayConfig
 
 BUSY = 0.5  # share of the cores; a load above it is noted
 DISK_GB = 6.5  # 500,000 rows of 64x64 bytes x 3: a million steps at action repeat 2

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worldmodel.checks import ConfigError, nearest
-from worldmodel.config import EnvConfig
 from worldmodel.envs.adopted import adopt
 from worldmodel.envs.altered import Altered
 from worldmodel.envs.check import check_env
 from worldmodel.envs.contract import Environment
 from worldmodel.envs.images import resize
+from worldmodel.envs.settings import EnvConfig
 
 if TYPE_CHECKING:
     from worldmodel.envs.to_gym import ToGym

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.config import EnvConfig
 from worldmodel.envs.actions import actions_of, wrong_actions
 from worldmodel.envs.contract import Environment
+from worldmodel.envs.settings import EnvConfig
 from worldmodel.structs import Step
 
 _DEFAULTS = EnvConfig()

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.checks import ConfigError, nearest
-from worldmodel.config import EnvConfig
 from worldmodel.envs.images import ImageStack, resize
+from worldmodel.envs.settings import EnvConfig
 from worldmodel.structs import Step
 
 INSTALL = 'pip install "gymnasium[classic-control]>=1.0"'

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.checks import ConfigError
-from worldmodel.config import EnvConfig
 from worldmodel.envs.images import ImageStack
 from worldmodel.envs.render import choose, make_renderer
+from worldmodel.envs.settings import EnvConfig
 from worldmodel.structs import Step
 
 # PlaNet, Table 1 of the appendix; its successors take 2 everywhere

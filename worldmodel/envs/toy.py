@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.config import EnvConfig
 from worldmodel.envs.images import ImageStack
+from worldmodel.envs.settings import EnvConfig
 from worldmodel.structs import Step
 
 ACTION_REPEAT = 2

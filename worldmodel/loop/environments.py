@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from worldmodel.checks import ConfigError
-from worldmodel.config import Config, EnvConfig
+from worldmodel.config import Config
 from worldmodel.envs import Environment, adopt, check_env, make_env
+from worldmodel.envs.settings import EnvConfig
 from worldmodel.rollout import IN_STEP, Fleet
 
 
