@@ -211,7 +211,7 @@ def test_updates_are_earned_by_rows_where_that_is_asked(
     tiny: Config, tmp_path: Path, action_repeat: int
 ) -> None:
     asked = {"loop": {"updates": None}, "env": {"action_repeat": action_repeat}}
-    outcome = go(read(tiny, asked), tmp_path / "run", steps=700)
+    outcome = go(read(tiny, asked), tmp_path / "run", steps=500)
     *collected, _ = sorted((tmp_path / "run" / "replay").glob("*.npz"))
     actions = sum(len(read_episode(path)) - 1 for path in collected[tiny.loop.seed_episodes :])
     assert outcome.updates == 3 + int(UPDATES_PER_ROW * actions)
@@ -270,10 +270,10 @@ def test_a_run_has_one_trainer_at_a_time(tiny: Config, tmp_path: Path) -> None:
 
 
 def test_a_run_whose_replay_is_gone_is_one_sentence(
-    tiny: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Config, copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tmp_path / "run"
-    episodes = saved(worldmodel.train(tiny, run, steps=300).run).state["episodes"]
+    run = copied
+    episodes = saved(run).state["episodes"]
     shutil.rmtree(run / "replay")
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(dataclasses.asdict(tiny)))
     typed = ["train", str(tmp_path / "tiny.yaml"), "--run", str(run), "--steps", "5000"]
@@ -409,9 +409,8 @@ def test_a_skipped_update_is_counted_told_once_and_kept(
     again.close()
 
 
-def test_weights_that_are_not_finite_are_not_saved(tiny: Config, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    go(tiny, run, steps=100)
+def test_weights_that_are_not_finite_are_not_saved(tiny: Config, copied: Path) -> None:
+    run = copied
     rounds = opened(tiny, run)
     before = sorted(path.name for path in (run / "checkpoints").iterdir())
     with torch.no_grad():
@@ -425,10 +424,9 @@ def test_weights_that_are_not_finite_are_not_saved(tiny: Config, tmp_path: Path)
 
 @pytest.mark.parametrize("group", ["model", "optimizer"])
 def test_a_run_goes_on_from_the_checkpoint_before_one_that_is_not_finite(
-    tiny: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture, group: str
+    tiny: Config, copied: Path, caplog: pytest.LogCaptureFixture, group: str
 ) -> None:
-    run = tmp_path / "run"
-    go(tiny, run, steps=300)
+    run = copied
     whole = saved(run)
     poisoned = {name: dict(tensors) for name, tensors in whole.tensors.items()}
     for name, tensor in poisoned[group].items():
@@ -436,8 +434,8 @@ def test_a_run_goes_on_from_the_checkpoint_before_one_that_is_not_finite(
             poisoned[group][name] = torch.full_like(tensor, torch.nan)
             break
     path = checkpoint.save(run / "checkpoints", whole.step + 1, poisoned, whole.state)
-    outcome = go(tiny, run, steps=500)
-    assert outcome.env_steps >= 500
+    outcome = go(tiny, run, steps=900)
+    assert outcome.env_steps >= 900
     assert f"{path}: {group}: {name}: " in caplog.text
     assert "trying the one before" in caplog.text
     worldmodel.load(run)
