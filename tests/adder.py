@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from tests.conftest import Answer
+from worldmodel import assembly
 from worldmodel.agent import Agent
 from worldmodel.analysis import observe
 from worldmodel.checks import read
@@ -44,7 +45,7 @@ class Adder(torch.nn.Module):
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()
-        self.spec = Spec((HEIGHT, WIDTH, channels), 1)
+        self.spec = Spec((HEIGHT, WIDTH, channels), 1, frames=channels // 3)
         self.nothing = torch.nn.Parameter(torch.zeros(1))
         self.dynamics = Adding()
         self.reward = Answer(lambda features: features[..., 1])
@@ -76,7 +77,7 @@ class Rememberer(Adder):
 
 def agent_of(model, **settings) -> Agent:
     exact = {"task": "toy", "planning": {"precision": "float32"}}
-    return Agent(model, read(Config(), exact | settings))
+    return assembly.agent_of(read(Config(), exact | settings), model)
 
 
 def adding(actions, start: int = 0, channels: int = 3) -> Episode:

@@ -11,13 +11,18 @@ from torch import Tensor
 
 from tests.conftest import TINY, Answer
 from worldmodel.agent import ROWS_AT_REST, Agent
+from worldmodel.assembly import agent_of
 from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.models import WorldModel, build
-from worldmodel.pace import Pace, measure
+from worldmodel.models.imagination import Imagination
 from worldmodel.planners import Limits
+from worldmodel.planning import ImaginedReturn, propose
 from worldmodel.presets import load_preset
+from worldmodel.scores import RewardSum
+from worldmodel.sizing import within
 from worldmodel.structs import Latent, Plan, Spec, at
+from worldmodel.timing import PlanTiming, measure
 
 
 @pytest.fixture(params=["mppi", "cem", "icem", "shooting", "gradient"])
@@ -28,7 +33,7 @@ def agent(request: pytest.FixtureRequest, model: WorldModel, tiny: Config) -> Ag
         "planner": {**TINY["planner"], "kind": request.param},
         "planning": {"sampled": request.param == "cem"},
     }
-    return Agent(model.requires_grad_(False), read(tiny, settings))
+    return agent_of(read(tiny, settings), model.requires_grad_(False))
 
 
 def images(*batch: int) -> np.ndarray:
@@ -86,7 +91,7 @@ def test_a_users_score_replaces_the_reward(model: WorldModel, tiny: Config) -> N
     config = read(tiny, {"planner": {"kind": "cem", "horizon": 4, "iterations": 8,
                                      "candidates": 200, "elites": 20},
                          "planning": {"proposals": 0}})  # fmt: skip
-    agent = Agent(model.requires_grad_(False), config)
+    agent = agent_of(config, model.requires_grad_(False))
     seen: list[tuple[torch.Size, torch.Size]] = []
 
     def score(latents: Tensor, actions: Tensor) -> Tensor:
@@ -104,7 +109,7 @@ def test_a_users_score_replaces_the_reward(model: WorldModel, tiny: Config) -> N
         ({}, False, False),  # near what the policy proposes
         ({}, True, True),  # of this score the policy knows nothing
         ({"planning": {"proposals": 0}}, False, True),
-        ({"model": {"policy": {"kind": "none"}, "value": {"kind": "none"}}}, False, True),
+        ({"model": {"policy": None, "value": None}, "behaviour": None}, False, True),
     ],
 )
 def test_how_far_a_search_begins(
@@ -116,7 +121,7 @@ def test_how_far_a_search_begins(
     }
     config = read(read(tiny, narrow), changes)
     model = build(config.model, Spec((16, 16, 3), 2))
-    agent = Agent(model.requires_grad_(False), config)
+    agent = agent_of(config, model.requires_grad_(False))
     plan = agent.plan(agent.initial(), score=(lambda z, a: a.sum(-1)) if asks else None)
     assert (float(plan.elites[config.planning.proposals :].std()) > 0.3) == far
 
@@ -128,7 +133,7 @@ def test_a_score_of_another_shape_is_refused(agent: Agent) -> None:
 
 def test_the_learned_reward_is_a_score_like_any_other(agent: Agent) -> None:
     belief = agent.observe(agent.initial(), agent.no_action(), images())
-    agent.free_planner = agent.planner  # searched no wider than the agent's own reward
+    agent.free_search = agent.search  # searched no wider than the agent's own reward
     plan = agent.plan(belief)
     assert torch.equal(agent.plan(belief, score=agent.reward).actions, plan.actions)
     weighed = agent.plan(belief, score=lambda latents, actions: 0 * agent.reward(latents, actions)
@@ -137,7 +142,7 @@ def test_the_learned_reward_is_a_score_like_any_other(agent: Agent) -> None:
 
 
 def test_a_goal_is_best_where_its_picture_is_believed(model: WorldModel, tiny: Config) -> None:
-    agent = Agent(model.requires_grad_(False), tiny)
+    agent = agent_of(tiny, model.requires_grad_(False))
     pictures = images(2)
     belief = agent.initial(2)
     for _ in range(ROWS_AT_REST):
@@ -231,7 +236,7 @@ def test_what_breaks_a_constraint_loses_to_what_keeps_it(model: WorldModel, tiny
     planner = {"iterations": 4, "candidates": 300, "elites": 30, "horizon": 2}
     for kind in ("cem", "mppi", "icem", "shooting", "gradient"):
         config = read(tiny, {"planner": {"kind": kind, **planner}, "planning": {"proposals": 0}})
-        agent = Agent(model.requires_grad_(False), config)
+        agent = agent_of(config, model.requires_grad_(False))
 
         def score(latents: Tensor, actions: Tensor) -> Tensor:
             return -actions.square().sum(-1)  # the best of all is still, and not allowed
@@ -251,7 +256,7 @@ def test_a_mean_between_two_allowed_ways_is_not_taken(model: WorldModel, tiny: C
     config = read(tiny, {"planner": {"kind": "cem", "iterations": 1, "candidates": 400,
                                      "elites": 100, "horizon": 1},
                          "planning": {"proposals": 0}})  # fmt: skip
-    agent = Agent(model.requires_grad_(False), config)
+    agent = agent_of(config, model.requires_grad_(False))
 
     def score(latents: Tensor, actions: Tensor) -> Tensor:
         return -(actions[..., 0].abs() - 0.6).square()
@@ -314,8 +319,8 @@ def test_a_deadline_shorter_than_an_iteration_is_kept(
     planner = {**TINY["planner"], "kind": kind, "candidates": 1000, "elites": 100}
     config = read(tiny, {"planner": planner})
     clock = Ticking()
-    agent = Agent(model.requires_grad_(False), config, clock=clock)
-    agent.pace = Pace(50)
+    agent = agent_of(config, model.requires_grad_(False), clock=clock)
+    agent.timing = PlanTiming(50)
     for deadline_ms, slices, iterations in ((42.0, 8, 0), (133.0, 26, 1), (3.0, 1, 0), (0.0, 0, 0)):
         clock.scored.clear()
         begun = clock.now
@@ -345,24 +350,24 @@ def test_the_population_fits_what_the_machine_reaches(model: WorldModel, tiny: C
     """Two iterations of 2 ms and 0.1 ms a candidate; a proposal is scored in the first alone."""
     clock = Ticking()
     timed(model, clock, fixed_ms=2.0)
-    agent = Agent(model.requires_grad_(False), tiny, clock=clock)
+    agent = agent_of(tiny, model.requires_grad_(False), clock=clock)
     sizes = {}
     for deadline_ms in (10.0, 20.0, 50.0, 100.0):
-        fitted = agent.within(deadline_ms)
-        sizes[deadline_ms] = fitted.config.planner.candidates
+        fitted = within(agent, deadline_ms)
+        sizes[deadline_ms] = fitted.planner.candidates
         took = fitted.plan(agent.initial()).milliseconds
         assert 0.5 * deadline_ms < took <= 0.9 * deadline_ms
-        planner = fitted.config.planner
+        planner = fitted.planner
         assert planner.elites / planner.candidates == pytest.approx(3 / 8, abs=0.03)
-        proposals = fitted.config.planning.proposals
+        proposals = fitted.planning.proposals
         assert proposals / planner.candidates == pytest.approx(2 / 8, abs=0.03)
         assert planner.iterations == 2
     assert sizes == {10.0: 24, 20.0: 64, 50.0: 192, 100.0: 384}
-    assert agent.config.planner.candidates == 8  # the agent itself stays as it was
+    assert agent.planner.candidates == 8  # the agent itself stays as it was
     with pytest.raises(
         ValueError, match=r"within: 16 candidates over 4 rows take 6.8 ms here, more"
     ):
-        agent.within(5.0)
+        within(agent, 5.0)
 
 
 def test_warming_up_finds_slices_that_cost_little_more_than_a_few_candidates(
@@ -372,11 +377,11 @@ def test_warming_up_finds_slices_that_cost_little_more_than_a_few_candidates(
     config = read(tiny, {"planner": {"candidates": 1000, "elites": 9}})
     for fixed_ms, slice_size in ((0.0, 16), (10.0, 64), (100.0, 512), (1e9, 1000)):
         timed(model, clock, fixed_ms)
-        agent = Agent(model.requires_grad_(False), config, clock=clock)
+        agent = agent_of(config, model.requires_grad_(False), clock=clock)
         agent.warm_up()
-        assert agent.pace.slice_size == slice_size
-        assert agent.pace.slice_s == pytest.approx((fixed_ms + slice_size / 10) / 1e3)
-        assert agent.pace.proposing_s == agent.pace.following_s == 0.0
+        assert agent.timing.slice_size == slice_size
+        assert agent.timing.slice_s == pytest.approx((fixed_ms + slice_size / 10) / 1e3)
+        assert agent.timing.proposing_s == agent.timing.following_s == 0.0
 
 
 def test_a_pace_is_what_slow_calls_take_and_the_policy_s_median() -> None:
@@ -391,17 +396,17 @@ def test_a_pace_is_what_slow_calls_take_and_the_policy_s_median() -> None:
         clock.now += 1.0
 
     pace = measure(score, propose, candidates=40, proposals=5, clock=clock)
-    assert pace == Pace(40, pytest.approx(1.0), pytest.approx(15.0), pytest.approx(1.0))
+    assert pace == PlanTiming(40, pytest.approx(1.0), pytest.approx(15.0), pytest.approx(1.0))
 
 
 def test_a_pace_falls_by_and_by_and_rises_at_once() -> None:
-    pace = Pace(8, slice_s=10e-3, proposing_s=10e-3, following_s=10e-3)
+    pace = PlanTiming(8, slice_s=10e-3, proposing_s=10e-3, following_s=10e-3)
     assert pace.after(slice_s=20e-3).slice_s == 20e-3
     assert pace.after(slice_s=5e-3).slice_s == pytest.approx(9.5e-3)
     assert pace.after(slice_s=None).slice_s == pytest.approx(9e-3)  # it was not tried
     assert pace.after(following_s=20e-3).following_s == pytest.approx(11e-3)  # a median's way
     assert pace.after(slice_s=20e-3).proposing_s == 10e-3
-    assert Pace(16).after(slice_s=20e-3) == Pace(16)  # nobody measured
+    assert PlanTiming(16).after(slice_s=20e-3) == PlanTiming(16)  # nobody measured
 
 
 def test_an_agent_measured_on_a_busy_machine_comes_to_search(
@@ -410,22 +415,22 @@ def test_an_agent_measured_on_a_busy_machine_comes_to_search(
     """By its pace nothing fits; in truth a slice takes 5 ms of 8, and the rest nothing."""
     clock = Ticking()
     timed(model, clock, fixed_ms=5.0)
-    agent = Agent(model.requires_grad_(False), tiny, clock=clock)
-    agent.pace = Pace(8, slice_s=0.1, proposing_s=0.1, following_s=0.05)
+    agent = agent_of(tiny, model.requires_grad_(False), clock=clock)
+    agent.timing = PlanTiming(8, slice_s=0.1, proposing_s=0.1, following_s=0.05)
     origins: list[str] = []
     for _ in range(60):
         origins.append(agent.plan(agent.initial(), deadline_ms=8).origin)
     assert [*dict.fromkeys(origins)] == ["previous", "policy", "search"]
     assert origins == sorted(origins, key=["previous", "policy", "search"].index)
-    assert agent.pace.slice_s < 8e-3
+    assert agent.timing.slice_s < 8e-3
 
 
 def test_an_agent_on_a_machine_too_slow_is_seldom_late(model: WorldModel, tiny: Config) -> None:
     """A slice takes twice the deadline: it is tried again after ln 2 / -ln 0.9 plans or more."""
     clock = Ticking()
     timed(model, clock, fixed_ms=16.0)
-    agent = Agent(model.requires_grad_(False), tiny, clock=clock)
-    agent.pace = Pace(8, slice_s=16e-3, proposing_s=1e-3, following_s=1e-3)
+    agent = agent_of(tiny, model.requires_grad_(False), clock=clock)
+    agent.timing = PlanTiming(8, slice_s=16e-3, proposing_s=1e-3, following_s=1e-3)
     plans = [agent.plan(agent.initial(), deadline_ms=8) for _ in range(70)]
     late = [at for at, plan in enumerate(plans) if plan.milliseconds > 8]
     assert late
@@ -433,18 +438,19 @@ def test_an_agent_on_a_machine_too_slow_is_seldom_late(model: WorldModel, tiny: 
     assert {plan.origin for plan in plans} == {"policy", "search"}
 
 
-def test_proposals_that_took_too_long_are_followed(model: WorldModel, tiny: Config) -> None:
+def test_proposals_that_took_too_long_are_followed(
+    model: WorldModel, tiny: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """There was time for a slice beside them by the pace, and is none once they are drawn."""
     clock = Ticking()
-    agent = Agent(model.requires_grad_(False), tiny, clock=clock)
-    agent.pace = Pace(8, slice_s=5e-3, proposing_s=1e-3, following_s=1e-3)
-    propose = agent._propose
+    agent = agent_of(tiny, model.requires_grad_(False), clock=clock)
+    agent.timing = PlanTiming(8, slice_s=5e-3, proposing_s=1e-3, following_s=1e-3)
 
     def slowly(*arguments: Any) -> Any:
         clock.now += 4e-3
         return propose(*arguments)
 
-    agent._propose = slowly  # type: ignore[method-assign]
+    monkeypatch.setattr("worldmodel.agent.propose", slowly)
     plan = agent.plan(agent.initial(), deadline_ms=8)
     assert (plan.iterations, plan.origin) == (0, "policy")
 
@@ -452,18 +458,18 @@ def test_proposals_that_took_too_long_are_followed(model: WorldModel, tiny: Conf
 def test_who_has_no_time_to_search_follows_the_policy(model: WorldModel, tiny: Config) -> None:
     """By the pace, all proposals take 3 ms, one 1 ms, and a first slice 5 ms."""
     clock = Ticking()
-    agent = Agent(model.requires_grad_(False), tiny, clock=clock)
+    agent = agent_of(tiny, model.requires_grad_(False), clock=clock)
     assert model.policy is not None
     torch.nn.init.constant_(model.policy.last.bias, 0.5)
     belief = agent.initial()
     previous = agent.plan(belief)
     shifted = torch.cat([previous.actions[1:], torch.zeros(1, 2)])
-    pace = Pace(8, slice_s=5e-3, proposing_s=3e-3, following_s=1e-3)
+    pace = PlanTiming(8, slice_s=5e-3, proposing_s=3e-3, following_s=1e-3)
     followed = torch.tensor(agent.act(belief))
     assert not torch.allclose(followed, shifted[0], atol=1e-2)
 
     def plan_in(deadline_ms: float, score: Any = None) -> Plan:
-        agent.pace = pace  # the last plan, which took no time at all, has corrected it
+        agent.timing = pace  # the last plan, which took no time at all, has corrected it
         return agent.plan(belief, previous, deadline_ms=deadline_ms, score=score)
 
     searched = plan_in(8.1)
@@ -494,9 +500,10 @@ def test_the_return_is_rewards_discounts_and_a_last_value(model: WorldModel, tin
     model.reward = Answer(lambda features: by_step([1, 2, 3, 4]))
     model.discount = Answer(lambda features: by_step([0.5] * 4))
     model.slow_value = Answer(lambda features: torch.full((1, 3), 10.0))
-    agent = Agent(model, dataclasses.replace(tiny, discount_rate=0.8))
+    agent = agent_of(dataclasses.replace(tiny, discount_rate=0.8), model)
     belief = agent.initial(1)
-    score = agent._score(agent._imagination(), belief, None, [torch.Generator()])
+    parts = Imagination(model, None)
+    score = ImaginedReturn(parts, parts, belief, RewardSum(0.8))
     expected = 1 + 0.4 * 2 + 0.16 * 3 + 0.064 * 4 + 0.0256 * 10
     torch.testing.assert_close(score(torch.zeros(1, 3, 4, 2)), torch.full((1, 3), expected))
 
@@ -524,14 +531,14 @@ def test_a_belief_needs_no_sample_and_no_memory_in_the_agent(agent: Agent) -> No
 def test_what_a_robot_hands_in_is_checked(
     model: WorldModel, tiny: Config, action: np.ndarray, image: np.ndarray, complaint: str
 ) -> None:
-    agent = Agent(model, tiny)
+    agent = agent_of(tiny, model)
     with pytest.raises(ValueError, match=complaint):
         agent.observe(agent.initial(), action, image)
 
 
 def test_planet_plans_at_its_published_size() -> None:
     config = load_preset("planet")
-    agent = Agent(build(config.model, Spec((64, 64, 3), 1)).requires_grad_(False), config)
+    agent = agent_of(config, build(config.model, Spec((64, 64, 3), 1)).requires_grad_(False))
     image = np.zeros((64, 64, 3), np.uint8)
     belief = agent.observe(agent.initial(), agent.no_action(), image)
     plan = agent.plan(belief)
@@ -546,15 +553,15 @@ def test_planet_plans_at_its_published_size() -> None:
 def test_an_agent_without_a_policy_says_so(tiny: Config) -> None:
     config = read(
         tiny,
-        {"model": {"policy": {"kind": "none"}, "value": {"kind": "none"}}},
+        {"model": {"policy": None, "value": None}, "behaviour": None},
     )
-    agent = Agent(build(config.model, Spec((16, 16, 3), 2)), config)
+    agent = agent_of(config, build(config.model, Spec((16, 16, 3), 2)))
     assert agent.plan(agent.initial()).actions.shape == (4, 2)
     with pytest.raises(ValueError, match="learned none; call plan"):
         agent.act(agent.initial())
 
 
 def test_the_policy_acts_alone(model: WorldModel, tiny: Config) -> None:
-    agent = Agent(model, tiny)
+    agent = agent_of(tiny, model)
     assert agent.act(agent.initial()).shape == (2,)
     assert agent.act(agent.initial(5)).shape == (5, 2)

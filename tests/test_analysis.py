@@ -21,7 +21,7 @@ from tests.adder import (
     with_vector,
 )
 from tests.conftest import Answer
-from worldmodel.agent import Agent
+from worldmodel import assembly
 from worldmodel.analysis import (
     NoTruthError,
     RewardFit,
@@ -178,7 +178,7 @@ def test_a_world_model_sees_its_context_alone():
     }
     config = read(Config(), {"env": {"image_size": 16}, "model": settings})
     torch.manual_seed(0)
-    agent = Agent(build(config.model, Spec((16, 16, 3), 2)), config)
+    agent = assembly.agent_of(config, build(config.model, Spec((16, 16, 3), 2)))
     random = np.random.default_rng(0)
     rows = 9
     image = random.integers(0, 256, (rows, 16, 16, 3), np.uint8)
@@ -247,7 +247,7 @@ def test_what_came_after_the_end_of_the_task_does_not_count():
 
 
 def test_the_weights_that_played_plan_the_same_again(model, tiny, painter):
-    agent = Agent(model, tiny)
+    agent = assembly.agent_of(tiny, model)
     played = evaluate(agent, painter, 2, seed=7)
     beliefs = beliefs_of(agent, played.episodes)
     again = compare_returns(agent, played.episodes, played.seeds, beliefs)

@@ -11,7 +11,7 @@ import torch
 
 from tests.conftest import Answer
 from worldmodel import cli
-from worldmodel.agent import Agent
+from worldmodel.assembly import agent_of
 from worldmodel.bench.deadline import bench_deadline
 from worldmodel.bench.floor import operations, product_rates
 from worldmodel.bench.measure import Table, describe, interleave, percentiles
@@ -37,10 +37,12 @@ PLAIN = {
         "dynamics": {"deter_size": 7, "stoch_size": 3, "hidden_size": 11},
         "posterior": {"hidden_size": 11},
         "reward": {"kind": "normal", "layers": 2, "size": 6},
-        "discount": {"kind": "none"},
-        "value": {"kind": "none"},
-        "policy": {"kind": "none"},
+        "discount": None,
+        "value": None,
+        "policy": None,
     },
+    "objective": {"discount": None},
+    "behaviour": None,
     "replay": {"batch": 2, "length": 3},
     "planner": {
         "kind": "cem", "horizon": 3, "iterations": 2, "candidates": 12, "elites": 4,
@@ -158,7 +160,7 @@ def test_a_product_does_without_onednn(after: str, monkeypatch: pytest.MonkeyPat
 def test_the_gradient_planner_still_has_gradients(tiny: Config) -> None:
     planner = Gradient(horizon=4, iterations=2, candidates=8, elites=3)
     model = build(tiny.model, Spec((tiny.env.image_size, tiny.env.image_size, 3), A))
-    agent = Agent(model, dataclasses.replace(tiny, planner=planner))
+    agent = agent_of(dataclasses.replace(tiny, planner=planner), model)
     assert agent.plan(agent.initial()).iterations == planner.iterations
 
 
@@ -169,7 +171,7 @@ def test_a_plan_in_bfloat16_is_near_that_in_float32(tiny: Config) -> None:
     for precision in ("float32", "bfloat16"):
         planner = dataclasses.replace(tiny.planner, candidates=64, elites=32)
         planning = dataclasses.replace(tiny.planning, precision=precision)
-        agent = Agent(model, dataclasses.replace(tiny, planner=planner, planning=planning))
+        agent = agent_of(dataclasses.replace(tiny, planner=planner, planning=planning), model)
         plans.append(agent.plan(agent.initial()).actions)
     assert (plans[0] - plans[1]).abs().max() < 0.2
 
@@ -190,7 +192,7 @@ def test_the_straightforward_planet_does_the_same_sums(planet: Config) -> None:
     """Else the ratio beside it would flatter."""
     sizes, search = planet.model, planet.planner
     straightforward = Planet(sizes.dynamics, sizes.reward.size, sizes.encoder.width, A)
-    agent = Agent(build(sizes, Spec((64, 64, 3), A)), planet)
+    agent = agent_of(planet, build(sizes, Spec((64, 64, 3), A)))
     ours = operations(lambda: agent.plan(agent.initial()))
     assert ours == operations(lambda: straightforward.plan(search))
 
@@ -275,9 +277,9 @@ def test_quality_is_measured_in_the_true_simulator(tiny: Config) -> None:
     from worldmodel.envs import make_env
 
     env = make_env("cartpole_balance", tiny.env)
-    agent = Agent(
-        build(tiny.model, Spec((tiny.env.image_size, tiny.env.image_size, 3), len(env.action_low))),
+    agent = agent_of(
         tiny,
+        build(tiny.model, Spec((tiny.env.image_size, tiny.env.image_size, 3), len(env.action_low))),
     )
     table = bench_quality(agent, env)
     env.close()
@@ -296,7 +298,7 @@ def test_quality_is_measured_of_an_agent_with_vectors(tiny: Config) -> None:
         tiny.model,
         Spec((tiny.env.image_size, tiny.env.image_size, 3), len(env.action_low), vectors=sizes),
     )
-    table = bench_quality(Agent(model, tiny), env)
+    table = bench_quality(agent_of(tiny, model), env)
     env.close()
     assert sizes
     assert all(np.isfinite(float(row["under the model"])) for row in table.rows)

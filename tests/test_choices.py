@@ -14,6 +14,7 @@ from torch import distributions
 import worldmodel
 from tests.conftest import Answer, Echo
 from worldmodel.agent import Agent
+from worldmodel.assembly import agent_of
 from worldmodel.behaviours.imagined import dream
 from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
@@ -226,9 +227,9 @@ def test_the_policy_learns_the_choice_that_pays(model: WorldModel) -> None:
 
 
 def test_plans_are_choices_and_the_best_sequence_is_found(model: WorldModel, tiny: Config) -> None:
-    agent = Agent(
-        model.requires_grad_(False),
+    agent = agent_of(
         read(tiny, {"planner": {"candidates": 200, "elites": 20, "iterations": 6}}),
+        model.requires_grad_(False),
     )
     wanted = torch.eye(CHOICES)[[2, 0, 1, 2]]
     plan = agent.plan(agent.initial(), score=lambda latents, actions: (actions * wanted).sum(-1))

@@ -43,7 +43,7 @@ def weights(run: Path, tmp_path: Path) -> Path:
 
 def test_the_agent_in_the_package_is_whole_and_small() -> None:
     found = model_file.read(demo.WEIGHTS)
-    assert found.agent.config.task == "ball_in_cup_catch"
+    assert found.config.task == "ball_in_cup_catch"
     assert demo.WEIGHTS.stat().st_size < 4e6
     trained = found.about["trained"]
     assert trained["score"] == np.mean(trained["returns"])
@@ -83,7 +83,7 @@ def test_settings_that_are_no_defaults_are_in_the_command_line() -> None:
 
 def test_what_was_packed_is_what_the_run_learned(run: Path, weights: Path) -> None:
     learned, packed = run_folder.load(run), model_file.read(weights)
-    assert packed.agent.config == learned.config
+    assert packed.config == run_folder.read_run(run)
     for name, one in learned.model.named_parameters():
         if not name.startswith("value."):
             other = packed.agent.model.get_parameter(name)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tests.conftest import TINY, Painter
 from worldmodel import checkpoint, run_folder
 from worldmodel.agent import Agent
+from worldmodel.assembly import agent_of
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
 from worldmodel.config import Config
@@ -50,6 +51,10 @@ SPEC = Spec((16, 16, 3), 2)
 SHORT = {"horizon": 2, "iterations": 2, "candidates": 8, "elites": 3}
 
 
+def config_of(*, planning: Mapping[str, Any] = MappingProxyType({}), **planner: Any) -> Config:
+    return read(read(Config(), TINY), {"planner": {**SHORT, **planner}, "planning": planning})
+
+
 def make_agent(
     *,
     planning: Mapping[str, Any] = MappingProxyType({}),
@@ -58,13 +63,13 @@ def make_agent(
 ) -> Agent:
     """Every head disagrees with every other, so that there is something to search for."""
     torch.manual_seed(0)
-    config = read(read(Config(), TINY), {"planner": {**SHORT, **planner}, "planning": planning})
+    config = config_of(planning=planning, **planner)
     model = build(config.model, spec)
     assert model.policy is not None
     for part in (model.reward, model.slow_value, model.discount, model.policy):
         for parameter in part.parameters():
             torch.nn.init.normal_(parameter, std=0.5)
-    return Agent(model.requires_grad_(False), config)
+    return agent_of(config, model.requires_grad_(False))
 
 
 # Recording takes seconds each: the default's planner always, the others where time is no matter.
@@ -105,8 +110,8 @@ def test_it_believes_and_plans_as_the_original(exported: tuple[Agent, Path]) -> 
 
 def test_a_planner_that_parts_ways_is_noticed(exported: tuple[Agent, Path]) -> None:
     agent, out = exported
-    planner = dataclasses.replace(agent.config.planner, initial_std=0.5)
-    other = Agent(agent.model, dataclasses.replace(agent.config, planner=planner))
+    planner = dataclasses.replace(agent.planner, initial_std=0.5)
+    other = agent.changed(planner=planner)
     assert export.difference(other, export.Runner(out), steps=1) > 100 * TOLERANCE
 
 
@@ -115,13 +120,13 @@ def test_a_plan_begins_at_the_last_one(exported: tuple[Agent, Path]) -> None:
     runner = export.Runner(out)
     first = runner.plan(runner.initial(), seed=1)
     again = runner.plan(runner.initial(), previous=first, seed=1)
-    starts_warm = agent.config.planning.warm_start
+    starts_warm = agent.planning.warm_start
     assert np.array_equal(first.actions, again.actions) != starts_warm
 
 
 def test_a_plan_has_its_fields_and_follows_from_its_seed(exported: tuple[Agent, Path]) -> None:
     agent, out = exported
-    runner, planner = export.Runner(out), agent.config.planner
+    runner, planner = export.Runner(out), agent.planner
     plan = runner.plan(runner.initial(), seed=3)
     assert plan.actions.shape == (planner.horizon, 2)
     assert plan.elites.shape == (planner.elites, planner.horizon, 2)
@@ -279,8 +284,9 @@ def make_episode(rows: int = 12) -> Episode:
 def make_run(at: Path, agent: Agent) -> Path:
     """What ``load`` reads of a run."""
     at.mkdir()
+    config = dataclasses.replace(config_of(), planner=agent.planner, planning=agent.planning)
     about = {
-        "settings": dataclasses.asdict(agent.config),
+        "settings": dataclasses.asdict(config),
         "spec": agent.model.spec.to_dict(),
         "environment": {"renderer": None},
         "versions": {"worldmodel": run_folder.worldmodel_version()},
@@ -340,7 +346,7 @@ class Folded(torch.nn.Module):
 def test_parts_of_a_belief_may_have_any_shape_and_any_name(tmp_path: Path) -> None:
     agent = make_agent(horizon=1, iterations=1)
     agent.model.dynamics = Folded(agent.model.dynamics)  # type: ignore[assignment]
-    agent = Agent(agent.model, agent.config)
+    agent = agent.changed()
     out = tmp_path / "export"
     export.write(export.record(agent), out, made_from={})
     runner = export.Runner(out)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.agent import Agent
+from worldmodel.assembly import agent_of
 from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
 from worldmodel.export import pruning
@@ -31,7 +32,7 @@ def agent(tiny: Config) -> Agent:
     model = build(config.model, Spec((16, 16, 3), 2))
     for parameter in model.parameters():  # heads start at zero
         nn.init.normal_(parameter, std=0.3)
-    return Agent(model.requires_grad_(False), config)
+    return agent_of(config, model.requires_grad_(False))
 
 
 def make_episode(rows: int, seed: int) -> Episode:

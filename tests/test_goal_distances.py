@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tests.conftest import Answer
 from worldmodel.agent import Agent
+from worldmodel.assembly import agent_of
 from worldmodel.checks import ConfigError
 from worldmodel.config import Config
 from worldmodel.envs import Environment, adopt, make_env
@@ -46,7 +47,7 @@ class Slider:
 
 @pytest.fixture
 def agent(model: WorldModel, tiny: Config) -> Agent:
-    return Agent(model.requires_grad_(False), tiny)
+    return agent_of(tiny, model.requires_grad_(False))
 
 
 @pytest.fixture

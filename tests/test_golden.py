@@ -16,8 +16,7 @@ import pytest
 import torch
 
 from tests.conftest import TINY
-from worldmodel.agent import Agent
-from worldmodel.assembly import learner_of
+from worldmodel.assembly import agent_of, learner_of
 from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.envs import make_env
@@ -58,7 +57,7 @@ def losses_of(config: Config, size: int, shape: tuple[int, int]) -> list[dict[st
 
 
 def plan_of(config: Config) -> list[float]:
-    agent = Agent(made(config, 16), config)
+    agent = agent_of(config, made(config, 16))
     image = np.full((16, 16, 3), 100, np.uint8)
     belief = agent.observe(agent.initial(), agent.no_action(), image)
     numbers: list[float] = agent.plan(belief, seed=3).actions.flatten().tolist()
@@ -70,7 +69,7 @@ def episode_of(config: Config) -> list[float]:
     torch.manual_seed(0)
     model = build(config.model, Spec((16, 16, 3), len(env.action_low)))
     noise = Noise(0.3, 0.8, 1.0)
-    (played,) = collect([env], Agent(model, config), [[5]], noise)
+    (played,) = collect([env], agent_of(config, model), [[5]], noise)
     numbers: list[float] = played.episode.action.flatten().tolist()
     return numbers
 

@@ -19,13 +19,16 @@ from worldmodel import config, presets
 HOUSE = Path(worldmodel.__file__).parent
 FLOORS = [
     {"files", "quantise"},
-    {"structs", "checks", "video", "columns", "machine", "pace", "processes", "signals"},
-    {"models", "planners", "planning", "envs", "replay"},
+    {"structs", "checks", "video", "columns", "machine", "timing", "processes", "signals"},
+    {"models", "planners", "envs", "replay"},
+    {"inputs", "scores"},
+    {"planning"},
+    {"agent"},
     {"losses", "behaviours"},
     {"learner"},
     {"config"},
     {"log", "progress", "published", "local_page", "older_settings"},
-    {"agent", "assembly"},
+    {"assembly", "sizing"},
     {"rollout"},
     {
         "checkpoint",

@@ -382,7 +382,7 @@ def test_weights_that_are_not_finite_are_refused_by_the_tensors_name(
     weights["reward.net.0.0.weight"][2, :3] = torch.tensor([np.nan, np.inf, -np.inf])
     said = r"weights: reward.net.0.0.weight: expected finite numbers; 3 of \d+ are NaN or infinite"
     with pytest.raises(ValueError, match=said):
-        Agent(agent.model, agent.config)
+        agent.changed()
     whole = checkpoint.load(run / "checkpoints")
     assert whole is not None
     checkpoint.save(run / "checkpoints", whole.step + 1, {"averaged": weights}, whole.state)

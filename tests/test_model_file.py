@@ -59,7 +59,7 @@ def test_what_only_learning_needs_is_the_slow_value(packed: Path) -> None:
 def test_it_believes_and_plans(packed: Path, tiny: Config) -> None:
     found = model_file.read(packed)
     assert isinstance(found.agent, Agent)
-    assert found.agent.config == tiny
+    assert found.config == tiny
     assert found.about["trained"] == {"score": 3.0}
     agent = found.agent
     image = torch.zeros(64, 64, 3, dtype=torch.uint8)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import Answer, Painter
 from worldmodel.agent import Agent
+from worldmodel.assembly import agent_of
 from worldmodel.config import Config
 from worldmodel.envs import adopt
 from worldmodel.experiments.planner_budgets import (
@@ -35,7 +36,7 @@ def agent(model: WorldModel, tiny: Config) -> Agent:
     """Foresees a reward of 1 in every row, for ever on, and nothing after its horizon."""
     model.reward = model.discount = Answer(lambda z: 1.0 + 0.0 * z[..., 0])
     model.slow_value = Answer(lambda z: 0.0 * z[..., 0])
-    return Agent(model.requires_grad_(False), tiny)
+    return agent_of(tiny, model.requires_grad_(False))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_what_is_promised_is_the_models_and_what_is_earned_the_tasks(
             return super().step(action)
 
     played = play(agent, adopt(Watched()), planner, seed=0)
-    rate = agent.config.discount_rate
+    rate = agent.discount_rate
     assert played.promised == pytest.approx(1 + rate + rate**2 + rate**3)
     assert played.earned == pytest.approx(sum(done))
     assert len(done) == played.rows == 8

@@ -28,6 +28,7 @@ from tests.arm import (
 from tests.conftest import TINY
 from worldmodel import cli
 from worldmodel.agent import Agent
+from worldmodel.assembly import agent_of
 from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.loop import online
@@ -63,7 +64,7 @@ def test_the_robots_ten_lines_run(tiny: Config, monkeypatch: pytest.MonkeyPatch)
     def camera() -> np.ndarray:
         return np.full((64, 64, 3), 50 * len(executed), np.uint8)
 
-    monkeypatch.setattr(worldmodel, "load", lambda run: Agent(model, tiny))
+    monkeypatch.setattr(worldmodel, "load", lambda run: agent_of(tiny, model))
     with pytest.raises(Stop):
         exec(code, {"camera": camera, "robot": Robot()})
     assert all(action.shape == (2,) for action in executed)

@@ -29,7 +29,7 @@ from tests.adder import (
 from tests.conftest import report_quickly
 from tests.test_analysis import play_toy, rings
 from tests.test_choices import Levers
-from worldmodel.agent import Agent
+from worldmodel import assembly
 from worldmodel.analysis import (
     look_into,
     map_latents,
@@ -245,7 +245,7 @@ def test_a_model_of_images_and_vectors_is_reported(tmp_path, tiny):
     episode = play_constant(env, np.array([0.3, -0.1], np.float32), seed=3).episode
     sizes = {name: part.shape[-1] for name, part in episode.vectors.items()}
     model = build(config.model, Spec((16, 16, 3), 2, vectors=sizes)).requires_grad_(False)
-    visualize(Agent(model, config), [episode], tmp_path)
+    visualize(assembly.agent_of(config, model), [episode], tmp_path)
     page = (tmp_path / "report.html").read_text()
     for name in ("position x", "velocity y", "goal x"):
         assert f"<td>{name}</td>" in page
@@ -262,8 +262,8 @@ def test_an_action_is_said_in_a_few_characters():
 
 @pytest.mark.usefixtures("quickly")
 def test_a_model_of_choices_is_reported(tmp_path, tiny):
-    agent = Agent(
-        build(tiny.model, Spec((16, 16, 3), 3, has_choices=True)).requires_grad_(False), tiny
+    agent = agent_of(
+        tiny, build(tiny.model, Spec((16, 16, 3), 3, has_choices=True)).requires_grad_(False)
     )
     played = evaluate(agent, Levers(14), 1, seed=7)
     visualize(agent, played.episodes, tmp_path)
@@ -349,7 +349,7 @@ def test_the_report_holds_the_truth_where_there_is_one(tmp_path, model, tiny):
         write_episode(run / "heldout" / f"{number:06d}.npz", episode)
     Journal(run).evaluation(100, 1.0, [1.0, 2.0, 3.0], [3, 4, 3])
     as_played = read(tiny, {"env": {"action_repeat": 8}})
-    summary = visualize_run(Agent(model, as_played), run)
+    summary = visualize_run(assembly.agent_of(as_played, model), run)
     assert [note for note in summary.notes if "matplotlib" not in note] == []
     assert {"position x", "velocity y"} <= {one.name for one in summary.probes}
     assert (run / "report" / "probe.csv").read_text().count("\n") == 4 + len(summary.probes)

@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from tests.conftest import TINY
 from worldmodel.agent import Agent
+from worldmodel.assembly import agent_of
 from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.models import WorldModel, build
-from worldmodel.pace import Pace
 from worldmodel.robot import Answer, Controller, Guard, InlineWorker, Pilot, ProcessWorker, Row
 from worldmodel.structs import Plan, Spec, at, leaves
+from worldmodel.timing import PlanTiming
 
 LOW, HIGH, CHANGE = np.array([-2.0, 0.1]), np.array([2.0, 7.3]), np.array([0.3, 1.1])
 A, L = 2, 4
@@ -795,9 +796,14 @@ def test_a_million_steps_let_nothing_through() -> None:
 # ---------------------------------------------------------------- the pilot
 
 
+def parts_of(agent: Agent) -> tuple[Any, ...]:
+    """What another kind of agent of the same model is made from."""
+    return agent.model, agent.planner, agent.planning, agent.discount_rate
+
+
 @pytest.fixture
 def agent(model: WorldModel, tiny: Config) -> Agent:
-    return Agent(model, tiny)
+    return agent_of(tiny, model)
 
 
 def images(seed: int, count: int) -> NDArray[np.uint8]:
@@ -839,7 +845,9 @@ def test_with_a_planner_in_time_it_is_the_loop_written_by_hand(agent: Agent) -> 
 
 
 def test_with_vectors_too_it_is_the_loop_written_by_hand(tiny: Config) -> None:
-    agent = Agent(build(tiny.model, Spec((16, 16, 3), A, vectors={"joints": 3, "torque": 1})), tiny)
+    agent = agent_of(
+        tiny, build(tiny.model, Spec((16, 16, 3), A, vectors={"joints": 3, "torque": 1}))
+    )
     random = np.random.default_rng(0)
     seen = [
         {"image": image, "joints": random.standard_normal(3), "torque": [number]}
@@ -855,7 +863,7 @@ def test_with_vectors_too_it_is_the_loop_written_by_hand(tiny: Config) -> None:
 
 
 def test_choices_are_no_motors_and_are_refused(tiny: Config) -> None:
-    agent = Agent(build(tiny.model, Spec((16, 16, 3), 3, has_choices=True)), tiny)
+    agent = agent_of(tiny, build(tiny.model, Spec((16, 16, 3), 3, has_choices=True)))
     with pytest.raises(ValueError, match="agent: its actions are one of 3 choices, which have no"):
         InlineWorker(agent)
 
@@ -883,7 +891,7 @@ def test_the_search_keeps_the_change_that_the_guard_allows(agent: Agent) -> None
 
     allowed = 2 * CHANGE / (HIGH - LOW)
     with Controller(
-        Listening(Wild(agent.model, agent.config), limits), 10, LOW, HIGH, CHANGE, max_age_s=100.0
+        Listening(Wild(*parts_of(agent)), limits), 10, LOW, HIGH, CHANGE, max_age_s=100.0
     ) as controller:
         for image in images(7, 4):
             action = controller.step(image)
@@ -948,7 +956,7 @@ def test_the_last_plan_is_shifted_by_all_rows_since(agent: Agent) -> None:
             return super().plan(belief, previous=previous, **given)
 
     told: list[Plan | None] = []
-    pilot = Pilot(Listening(agent.model, agent.config))
+    pilot = Pilot(Listening(*parts_of(agent)))
     rows = [Row(number, None, image) for number, image in enumerate(images(4, 9))]
     previous.append(pilot.consume(rows[:1]).actions)
     previous.append(pilot.consume(rows[1:2]).actions)
@@ -1015,7 +1023,8 @@ COUNTED = {
 def moody() -> Agent:
     torch.manual_seed(0)
     config = read(Config(), TINY)
-    return Moody(build(config.model, Spec((16, 16, 3), A)), config)
+    model = build(config.model, Spec((16, 16, 3), A))
+    return Moody(model, config.planner, config.planning, config.discount_rate)
 
 
 def moody_image(mood: str, random: np.random.Generator) -> NDArray[np.uint8]:
@@ -1224,14 +1233,14 @@ def drive_for_real(steps: int) -> None:
 def test_a_planner_without_time_to_search_answers_with_the_policy(
     model: WorldModel, tiny: Config
 ) -> None:
-    agent = Agent(model.requires_grad_(False), tiny)
+    agent = agent_of(tiny, model.requires_grad_(False))
     pilot = Pilot(agent, deadline_ms=1000.0)
     row = Row(0, None, np.zeros(agent.model.spec.image, np.uint8))
-    agent.pace = Pace(8, slice_s=60.0, proposing_s=60.0)
+    agent.timing = PlanTiming(8, slice_s=60.0, proposing_s=60.0)
     answer = pilot.consume([row])
     assert answer.is_finite
     assert answer.actions is not None
     np.testing.assert_allclose(answer.actions[0], agent.act(pilot._belief), atol=1e-5)  # type: ignore[arg-type]
-    agent.pace = Pace(8, slice_s=60.0, proposing_s=60.0, following_s=60.0)
+    agent.timing = PlanTiming(8, slice_s=60.0, proposing_s=60.0, following_s=60.0)
     assert pilot.consume([row]).actions is None
     assert pilot._belief is not None

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tests.conftest import Painter
 from worldmodel import checkpoint, loop
 from worldmodel.agent import Agent
+from worldmodel.assembly import agent_of
 from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
 from worldmodel.envs import adopt, make_env
@@ -96,7 +97,7 @@ def test_the_belief_is_told_what_was_done(model: WorldModel, tiny: Config) -> No
 
 
 def test_everything_follows_from_the_seed(model: WorldModel, tiny: Config) -> None:
-    agent = Agent(model, tiny)
+    agent = agent_of(tiny, model)
 
     def actions(seed: int) -> NDArray[np.float32]:
         (played,) = collect([adopt(Painter())], agent, [[seed]], Noise(0.3, 0.8))
@@ -123,8 +124,8 @@ def test_exploration_wanders_with_unit_variance(memory: float) -> None:
 def test_a_belief_is_drawn_where_the_setting_says_so(model: WorldModel, tiny: Config) -> None:
     """PlaNet acts on a draw of the posterior; everything else here follows its mean."""
     image = np.zeros(model.spec.image, np.uint8)
-    means = Agent(model, tiny)
-    draws = Agent(model, read(tiny, {"planning": {"sampled": True}}))
+    means = agent_of(tiny, model)
+    draws = agent_of(read(tiny, {"planning": {"sampled": True}}), model)
 
     def stoch(agent: Agent, seed: int) -> torch.Tensor:
         return agent.observe(agent.initial(), agent.no_action(), image, seed=seed).features
@@ -151,7 +152,7 @@ def test_seed_episodes_are_uniform_where_the_setting_says_so(
 def test_evaluating_adds_no_noise_and_starts_from_its_seeds(
     model: WorldModel, tiny: Config
 ) -> None:
-    agent = Agent(model, tiny)
+    agent = agent_of(tiny, model)
     evaluated = evaluate(agent, Painter(), episodes=3, seed=5)
     (alone,) = collect([adopt(Painter())], agent, [[6]], Noise.none())
     np.testing.assert_array_equal(evaluated.episodes[1].action, alone.episode.action)
@@ -166,7 +167,7 @@ def test_evaluating_adds_no_noise_and_starts_from_its_seeds(
 def test_in_step_the_same_episodes_are_played_as_one_after_the_other(
     model: WorldModel, tiny: Config
 ) -> None:
-    agent = Agent(model, tiny)
+    agent = agent_of(tiny, model)
     alone = evaluate(agent, Painter(), episodes=5, seed=5)
     together = evaluate(agent, [Painter(), Painter(), Painter()], episodes=5, seed=5)
     assert list(together.seeds) == list(alone.seeds)
@@ -185,8 +186,8 @@ class Short(Painter):
 
 
 def test_in_step_each_episode_has_its_own_end(model: WorldModel, tiny: Config) -> None:
-    evaluated = evaluate(Agent(model, tiny), [Short() for _ in range(4)], episodes=4, seed=4)
-    alone = evaluate(Agent(model, tiny), Short(), episodes=4, seed=4)
+    evaluated = evaluate(agent_of(tiny, model), [Short() for _ in range(4)], episodes=4, seed=4)
+    alone = evaluate(agent_of(tiny, model), Short(), episodes=4, seed=4)
     assert [len(one) for one in evaluated.episodes] == [len(one) for one in alone.episodes]
     assert len({len(one) for one in evaluated.episodes}) == 4
     assert len(evaluated.plan_milliseconds) == sum(len(one) - 1 for one in evaluated.episodes)
@@ -254,7 +255,7 @@ def test_a_bad_episode_is_dropped_and_said(defect: str, model: WorldModel, tiny:
 def test_in_step_a_bad_episode_is_played_again_and_the_others_stay(
     defect: str, model: WorldModel, tiny: Config
 ) -> None:
-    agent, dropped = Agent(model, tiny), list[str]()
+    agent, dropped = agent_of(tiny, model), list[str]()
     good = evaluate(agent, [Painter() for _ in range(3)], episodes=3)
     found = evaluate(agent, [Painter(), Broken(defect), Painter()], episodes=3, dropped=dropped)
     assert len(dropped) == 1
@@ -318,7 +319,7 @@ def test_a_first_row_that_the_agent_does_not_take_is_a_bad_episode(
             first = super().reset(seed)
             return replace(first, image=first.image[:8])
 
-    agent, dropped = Agent(model, tiny), list[str]()
+    agent, dropped = agent_of(tiny, model), list[str]()
     envs = [Cropped(), Painter()][:robots]
     with pytest.raises(RuntimeError, match=r"3 bad episodes in a row.*first row.*\(8, 16, 3\)"):
         evaluate(agent, envs, episodes=robots, dropped=dropped)

@@ -13,8 +13,7 @@ import torch
 import worldmodel
 from tests.conftest import Painter
 from worldmodel import demo, model_file
-from worldmodel.agent import Agent
-from worldmodel.assembly import learner_of
+from worldmodel.assembly import agent_of, learner_of
 from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
 from worldmodel.envs import adopt, check_env, make_env
@@ -145,7 +144,7 @@ def test_vectors_are_learned_and_learned_from(model: WorldModel, tiny: Config) -
 
 
 def test_a_belief_takes_the_dict_and_feels_every_part(model: WorldModel, tiny: Config) -> None:
-    agent = Agent(model.requires_grad_(False), tiny)
+    agent = agent_of(tiny, model.requires_grad_(False))
     seen = {"image": np.zeros((16, 16, 3), np.uint8), "joints": np.ones(2), "torque": np.zeros(1)}
 
     def belief(**change: np.ndarray) -> torch.Tensor:
@@ -173,7 +172,7 @@ def test_a_belief_takes_the_dict_and_feels_every_part(model: WorldModel, tiny: C
 def test_a_wrong_vector_is_named(
     model: WorldModel, tiny: Config, change: Felt, complaint: str
 ) -> None:
-    agent = Agent(model, tiny)
+    agent = agent_of(tiny, model)
     seen = {"image": np.zeros((16, 16, 3), np.uint8), "joints": np.ones(2), "torque": np.zeros(1)}
     with pytest.raises(ValueError, match=complaint):
         agent.observe(agent.initial(), agent.no_action(), seen | change)

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from concurrent.futures import Executor
 
+from worldmodel.agent import Agent
 from worldmodel.config import Config
 from worldmodel.learner import Learner
 from worldmodel.models import WorldModel
+from worldmodel.models.imagination import Imagination
+
+
+def agent_of(
+    config: Config,
+    model: WorldModel,
+    *,
+    imagination: Imagination | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Agent:
+    return Agent(
+        model,
+        config.planner,
+        config.planning,
+        config.discount_rate,
+        imagination=imagination,
+        clock=clock,
+    )
 
 
 def learner_of(config: Config, model: WorldModel, executor: Executor | None = None) -> Learner:

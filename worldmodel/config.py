@@ -21,7 +21,7 @@ from worldmodel.envs.settings import EnvConfig
 from worldmodel.learner import LearnerConfig
 from worldmodel.losses import Objective, terms_in
 from worldmodel.models.settings import ModelConfig
-from worldmodel.planners import MPPI, PlannerSettings
+from worldmodel.planners import ILQR, MPPI, PlannerSettings
 from worldmodel.planning import Planning
 from worldmodel.replay.settings import ReplayConfig
 
@@ -82,9 +82,9 @@ class Config:
         check(self)
         planner, planning = self.planner, self.planning
         require(
-            planning.proposals < planner.candidates,
-            f"planning.proposals: expected fewer than planner.candidates = {planner.candidates},"
-            f" got {planning.proposals}",
+            isinstance(planner, ILQR) or planning.proposals < planner.candidates,
+            "planning.proposals: expected fewer than planner.candidates ="
+            f" {getattr(planner, 'candidates', 0)}, got {planning.proposals}",
         )
         require(
             not isinstance(planner, MPPI) or planning.std_without_policy >= planner.min_std,

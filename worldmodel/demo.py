@@ -100,7 +100,7 @@ def show(
     require_free(out)
     packed = model_file.read(weights)
     agent, about = packed.agent, packed.about
-    env = _environment(agent.config, about)
+    env = _environment(packed.config, about)
     try:
         played = evaluate(agent, env, episodes, seed, watch)
     finally:
@@ -113,7 +113,7 @@ def show(
     images = side_by_side([episode.image for episode in played.episodes])
     write_video(video, enlarge(images, VIDEO_SIZE), VIDEO_PER_S)
     _keep(out, played.episodes, played.returns, played.seeds, about)
-    summary = visualize_run(agent, out, out / "report")
+    summary = visualize_run(agent, out, out / "report", config=packed.config)
     return Shown(
         played.returns,
         stated=float(about["trained"]["score"]),

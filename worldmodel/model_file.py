@@ -22,6 +22,7 @@ from torch import Tensor
 
 from worldmodel import checks, files, older_settings
 from worldmodel.agent import Agent
+from worldmodel.assembly import agent_of
 from worldmodel.checks import ConfigError
 from worldmodel.config import Config
 from worldmodel.models import WorldModel, build
@@ -42,6 +43,7 @@ class ModelFile:
     """What a model file holds."""
 
     agent: Agent
+    config: Config
     about: Mapping[str, Any]  # all of the JSON
 
 
@@ -85,7 +87,7 @@ def read(path: Path) -> ModelFile:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise ConfigError(f"{path}: does not fit this version of worldmodel: {error}") from error
-    return ModelFile(Agent(model.requires_grad_(False), config), about)
+    return ModelFile(agent_of(config, model.requires_grad_(False)), config, about)
 
 
 def read_about(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import yaml
 
 from worldmodel import checkpoint, files, older_settings
 from worldmodel.agent import Agent
+from worldmodel.assembly import agent_of
 from worldmodel.checks import ConfigError, read
 from worldmodel.compare_settings import differences, settings_hash, unsaid
 from worldmodel.config import Config
@@ -180,7 +181,7 @@ def load(run: Path | str, device: str = "cpu") -> Agent:
             f"run: {run}: {error}; move the newest folder out of {run / 'checkpoints'}, and the one"
             " before it is read"
         ) from error
-    return Agent(model.to(device).requires_grad_(False), config)
+    return agent_of(config, model.to(device).requires_grad_(False))
 
 
 def keep_heldout(run: Path, evaluated: Evaluated) -> None:

@@ -88,9 +88,10 @@ class Spec:
     action_size: int
     has_choices: bool = False  # an action is one of action_size choices, one-hot
     vectors: Mapping[str, int] = field(default_factory=dict)  # sizes, by name
+    frames: int = 1  # images that are stacked in the channels, the newest last
 
     @classmethod
-    def of(cls, env: Acting, first: Step) -> Spec:
+    def of(cls, env: Acting, first: Step, frames: int = 1) -> Spec:
         """Of an environment that answered ``first`` to a reset."""
         height, width, channels = first.image.shape
         return cls(
@@ -98,6 +99,7 @@ class Spec:
             action_size=len(env.action_low),
             has_choices=env.action_count is not None,
             vectors={name: len(vector) for name, vector in first.vectors.items()},
+            frames=frames,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,11 +113,13 @@ class Spec:
         height, width, channels = (int(size) for size in written["image"])
         has_choices = written.get("has_choices", written.get("action_count") is not None)
         vectors = written.get("vectors") or {}
+        frames = written.get("frames") or about["settings"]["env"].get("frames", 1)
         return cls(
             image=(height, width, channels),
             action_size=int(written["action_size"]),
             has_choices=bool(has_choices),
             vectors={str(name): int(size) for name, size in vectors.items()},
+            frames=int(frames),
         )
 
 

@@ -141,7 +141,7 @@ def _squared_errors(
     agent: Agent, windows: Batch, mean_image: NDArray[np.floating], context: int
 ) -> dict[str, NDArray[np.float64]]:
     """Squared errors of each imagined row: [B, L]"""
-    images = newest(windows.image.numpy(), agent.config.env.frames) / np.float32(255)
+    images = newest(windows.image.numpy(), agent.model.spec.frames) / np.float32(255)
     truth, seen = images[:, context:], images[:, context - 1 : context]  # [B, L or 1, H, W, 3]
     model, model_reward = expect(agent, windows, context, FUTURES)
     guesses: dict[str, NDArray[np.floating]] = {

@@ -124,7 +124,7 @@ def compare_returns(
     beliefs = at(beliefs, (picks, slice(length)))
     actions = windows.action.to(agent.device)  # [B, T, A]
     value = _value(agent, beliefs)  # [B, T]
-    discount = agent.config.discount_rate * windows.discount.numpy().astype(np.float64)
+    discount = agent.discount_rate * windows.discount.numpy().astype(np.float64)
     reward = windows.reward.numpy().astype(np.float64)
     draws = [plan_seeds(seeds[pick]) for pick in picks]
     plan: Plan | None = None
@@ -156,17 +156,17 @@ def look_into(agent: Agent, episode: Episode, beliefs: Latent, row: int) -> Mome
     """
     belief = at(beliefs, row)
     previous = agent.plan(at(beliefs, row - 1)) if row else None
-    watched = Watched(agent.planner)
+    watched = Watched(agent.search)
     plan = _with(agent, watched).plan(belief, previous=previous)
     actions = [judged[0] for judged, _ in watched.judged]  # [N, L, A] each
     returns = [given[0] for _, given in watched.judged]  # [N] each
-    elites = agent.config.planner.elites
+    elites = len(plan.elites)
     order = returns[-1].argsort(descending=True)[:FUTURES_SHOWN]
     first, last = actions[0][-FUTURES_SHOWN:], actions[-1][order]  # [3, L, A]
     futures = torch.cat([plan.actions[None], first, last])  # [7, L, A]
     images = _imagine(agent, belief, futures)  # [7, L, H, W, 3]
     count = len(first)
-    frames = agent.config.env.frames
+    frames = agent.model.spec.frames
     after = slice(row + 1, row + 1 + agent.planner.horizon)
     return Moment(
         row=row,
@@ -192,7 +192,7 @@ def look_into(agent: Agent, episode: Episode, beliefs: Latent, row: int) -> Mome
 def _imagine(agent: Agent, belief: Latent, actions: Tensor) -> NDArray[np.uint8]:
     """[N, L, A] -> [N, L, H, W, 3]"""
     imagined = agent.model.imagine(repeat(belief, len(actions)), actions, None)
-    return newest(decode(agent, imagined), agent.config.env.frames)
+    return newest(decode(agent, imagined), agent.model.spec.frames)
 
 
 @torch.inference_mode()
@@ -216,9 +216,7 @@ def _at(beliefs: Latent, row: int) -> Latent:
 
 def _with(agent: Agent, planner: Planner) -> Agent:
     """The same model and settings, another search."""
-    other = Agent(agent.model, agent.config)
-    other.planner = planner
-    return other
+    return agent.changed(search=planner)
 
 
 def _numbers(tensor: Tensor) -> Returns:

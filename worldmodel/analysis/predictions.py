@@ -113,8 +113,8 @@ def predict(agent: Agent, windows: Batch, context: int = CONTEXT) -> Prediction:
     features = torch.cat([beliefs.features, imagined.features], 1)  # [B, T, F]
     drawn = np.concatenate([decode(agent, beliefs), decode(agent, imagined)], 1)  # [B, T, H, W, C]
     return Prediction(
-        truth=newest(windows.image.numpy(), agent.config.env.frames),
-        model=newest(drawn, agent.config.env.frames),
+        truth=newest(windows.image.numpy(), agent.model.spec.frames),
+        model=newest(drawn, agent.model.spec.frames),
         reward=windows.reward.numpy(),
         model_reward=predict_reward(agent, features),
         valid=windows.valid.numpy(),
@@ -145,7 +145,7 @@ def expect(
         shape = (*actions.shape[:2], agent.model.dynamics.noise_size)
         noise = torch.randn(shape, generator=generator).to(agent.device)
         imagined = agent.model.imagine(last, actions, noise)
-        drawn = newest(decode(agent, imagined), agent.config.env.frames).astype(np.int32)
+        drawn = newest(decode(agent, imagined), agent.model.spec.frames).astype(np.int32)
         levels = drawn if levels is None else levels + drawn
         reward += predict_reward(agent, imagined.features) / futures
     assert levels is not None

@@ -69,7 +69,7 @@ def mean_image(agent: Agent, episodes: Sequence[Episode], run: Path | None) -> N
 
     That is the mean the model was fitted with, or, where there is none, that of ``episodes``.
     """
-    frames = agent.config.env.frames
+    frames = agent.model.spec.frames
     if run is not None:
         paths = sorted((run / "replay").glob("*.npz"))
         picks = np.linspace(0, len(paths) - 1, min(TRAINING_EPISODES, len(paths))).round()

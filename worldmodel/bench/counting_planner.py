@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,10 +14,8 @@ from worldmodel.structs import Score, Search
 
 def counting(agent: Agent) -> tuple[Agent, CountingPlanner]:
     """A copy of ``agent`` that counts its searches; ``agent`` itself stays as it is."""
-    planner = CountingPlanner(agent.planner)
-    counted = copy.copy(agent)
-    counted.planner = planner
-    return counted, planner
+    planner = CountingPlanner(agent.search)
+    return agent.changed(search=planner), planner
 
 
 class CountingPlanner:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from worldmodel.agent import Agent
+from worldmodel.assembly import agent_of
 from worldmodel.bench.measure import Cell, Table
 from worldmodel.bench.plan import ACTION_SIZE
 from worldmodel.config import Config
 from worldmodel.models import build
+from worldmodel.planners import with_candidates
 from worldmodel.structs import Spec
 
 DEADLINES_MS = (5.0, 10.0, 20.0, 50.0)
@@ -24,7 +25,7 @@ def bench_deadline(
     model = build(
         config.model, Spec((config.env.image_size, config.env.image_size, 3), ACTION_SIZE)
     )
-    agent = Agent(model.requires_grad_(False), config)
+    agent = agent_of(config, model.requires_grad_(False))
     agent.warm_up()
     belief = agent.initial()
     plan = agent.plan(belief)
@@ -48,10 +49,10 @@ def bench_deadline(
         }
         for deadline, each in took.items()
     ]
-    search = config.planner
+    search = with_candidates(config.planner)
     return Table(
         f"deadlines, {repetitions:,} calls each: {search.kind}, {search.candidates} candidates x"
         f" {search.iterations} x {search.horizon} rows",
         rows,
-        [f"slices of {agent.pace.slice_size} candidates; the clock is read between slices"],
+        [f"slices of {agent.timing.slice_size} candidates; the clock is read between slices"],
     )

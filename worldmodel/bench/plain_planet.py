@@ -12,7 +12,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
 from worldmodel.models.dynamics.recurrent import RecurrentSettings
-from worldmodel.planners import PlannerSettings
+from worldmodel.planners import Sampling
 
 
 class TransitionModel(nn.Module):
@@ -97,7 +97,7 @@ class Planet(nn.Module):
         self.optimizer = torch.optim.Adam(self.parameters(), lr=1e-3, eps=1e-4)
 
     @torch.no_grad()
-    def plan(self, search: PlannerSettings) -> Tensor:
+    def plan(self, search: Sampling) -> Tensor:
         """Run the cross-entropy method from the initial belief and return the first action [A]."""
         mean = torch.zeros(search.horizon, 1, self.action_size)
         std = torch.ones(search.horizon, 1, self.action_size)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from worldmodel.agent import Agent
+from worldmodel.assembly import agent_of
 from worldmodel.bench.counting_planner import counting
 from worldmodel.bench.floor import NAMES, operations, product_rates
 from worldmodel.bench.measure import Cell, Table, interleave, percentiles
@@ -19,7 +20,7 @@ from worldmodel.envs import Environment
 from worldmodel.envs.simulator import Simulator
 from worldmodel.models import WorldModel, build
 from worldmodel.models.imagination import Imagination
-from worldmodel.planners import PlannerSettings, of_kind
+from worldmodel.planners import PlannerSettings, of_kind, with_candidates
 from worldmodel.structs import Latent, Spec, at
 
 ACTION_SIZE = 6  # as cheetah_run and walker_walk have
@@ -44,11 +45,11 @@ def bench_plan(default: Config, published: Config, repetitions: int) -> list[Tab
 
 def _published(config: Config, repetitions: int, rates: dict[torch.dtype, float]) -> Table:
     """Time PlaNet's search in turn by plain PyTorch and by this package in each precision."""
-    model, search = _model(config), config.planner
+    model, search = _model(config), with_candidates(config.planner)
     planet = Planet(
         config.model.dynamics, config.model.reward.size, config.model.encoder.width, ACTION_SIZE
     )
-    agents = {dtype: Agent(model, _precise(config, name)) for dtype, name in NAMES.items()}
+    agents = {dtype: agent_of(_precise(config, name), model) for dtype, name in NAMES.items()}
     belief = model.dynamics.initial()
     works: dict[str, Callable[[], object]] = {"plain": lambda: planet.plan(search)}
     for dtype, agent in agents.items():
@@ -70,7 +71,7 @@ def _published(config: Config, repetitions: int, rates: dict[torch.dtype, float]
 def _planners(config: Config, repetitions: int, rates: dict[torch.dtype, float]) -> Table:
     model = _model(config)
     agents = {
-        (kind, dtype): Agent(model, _precise(_search(config, kind), name))
+        (kind, dtype): agent_of(_precise(_search(config, kind), name), model)
         for kind in KINDS
         for dtype, name in NAMES.items()
         if kind != "gradient" or dtype == torch.float32  # its gradients need float32
@@ -91,7 +92,7 @@ def _planners(config: Config, repetitions: int, rates: dict[torch.dtype, float])
 
 def _closeness(config: Config) -> Table:
     """Compare the elites of each precision for the same candidates and noise."""
-    model, search = _model(config), config.planner
+    model, search = _model(config), with_candidates(config.planner)
     begin = model.dynamics.initial(1, search.candidates)
     shape = (1, search.candidates, search.horizon)
     actions = torch.randn(*shape, ACTION_SIZE).clamp(-1, 1)
@@ -133,19 +134,19 @@ def bench_quality(agent: Agent, env: Environment) -> Table:
     action_size = len(env.action_low)
     random = np.random.default_rng(0)
     agents = {
-        kind: Agent(agent.model, _search(agent.config, kind)) for kind in KINDS
+        kind: agent.changed(planner=of_kind(kind, agent.planner)) for kind in KINDS
     }  # the same budget
     model_returns: dict[str, list[float]] = {kind: [] for kind in (*KINDS, "no action")}
     true_returns: dict[str, list[float]] = {kind: [] for kind in (*KINDS, "no action")}
     row = env.reset(seed=0)
     belief = agent.observe(agent.initial(), agent.no_action(), row.observation)
-    horizon = agent.config.planner.horizon
+    horizon = agent.planner.horizon
     for _ in range(STATES):
         for _ in range(ROWS_BETWEEN):
             action = random.uniform(-1, 1, action_size).astype(np.float32)
             row = env.step(action)
             belief = agent.observe(belief, action, row.observation)
-        simulator = Simulator(env, discount=agent.config.discount_rate)
+        simulator = Simulator(env, discount=agent.discount_rate)
         plans = {kind: each.plan(belief).actions for kind, each in agents.items()}
         plans["no action"] = torch.zeros(horizon, action_size)
         for kind, actions in plans.items():
@@ -163,7 +164,7 @@ def bench_quality(agent: Agent, env: Environment) -> Table:
         f"mean over {STATES} states, {horizon} rows ahead; under the model with the value of the"
         " last row, in the simulator without"
     )
-    return Table(f"returns of plans, {_budget(agent.config.planner)}", rows, [note])
+    return Table(f"returns of plans, {_budget(agent.planner)}", rows, [note])
 
 
 @torch.no_grad()
@@ -188,7 +189,8 @@ def _precise(config: Config, precision: str) -> Config:
 
 
 def _budget(search: PlannerSettings) -> str:
-    return f"{search.candidates} candidates x {search.iterations} iterations x {search.horizon}"
+    candidates = with_candidates(search).candidates
+    return f"{candidates} candidates x {search.iterations} iterations x {search.horizon}"
 
 
 def _latent_steps(agent: Agent) -> int:

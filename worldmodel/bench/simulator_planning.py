@@ -23,7 +23,16 @@ from torch import Tensor
 from worldmodel.envs import Environment, make_env
 from worldmodel.envs.simulator import Simulator, fork
 from worldmodel.files import keep_row
-from worldmodel.planners import ICEM, MPPI, Planner, PlannerSettings, beginning_at, box, of_kind
+from worldmodel.planners import (
+    ICEM,
+    MPPI,
+    Planner,
+    PlannerSettings,
+    beginning_at,
+    box,
+    of_kind,
+    with_candidates,
+)
 from worldmodel.progress import Progress
 
 PLANET = {
@@ -157,7 +166,7 @@ if __name__ == "__main__":
             horizon: in rows.
         """
         search = replace(
-            of_kind(planner, SEARCH),
+            with_candidates(of_kind(planner, SEARCH)),
             horizon=horizon,
             iterations=iterations,
             candidates=candidates,

@@ -63,15 +63,15 @@ def _export_run(
     out = out or run / "export"
     require_writable(out, "out")
     export.require_free(out)
-    agent = run_folder.load(run)
+    agent, config = run_folder.load(run), run_folder.read_run(run)
     if planner is not None:
         agent = export.with_planner(agent, planner)
     export.require_exportable(agent)
     lived = export.newest_episodes(run) if prune else []
-    env = environment_of(run, agent.config, renderer, trust=trust) if episodes else None
+    env = environment_of(run, config, renderer, trust=trust) if episodes else None
     made_from = {
         "run": run.name,
-        "task": agent.config.task,
+        "task": config.task,
         **run_folder.read_about(run)["versions"],
     }
     try:

@@ -46,7 +46,7 @@ def report(agent: Any, run: Path, out: Path, *, trust: bool) -> None:
     from worldmodel.report import visualize_run  # loads plotting
 
     with one_thread():
-        summary = visualize_run(agent, run, out, trust=trust)
+        summary = visualize_run(agent, run, out, config=run_folder.read_run(run), trust=trust)
     for line in (summary, *summary.notes, f"{len(summary.files)} files in {out}"):
         print(line)
     print(f"to be read: {out / 'report.html'}")

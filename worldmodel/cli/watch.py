@@ -49,4 +49,6 @@ def _draw(run: Path, trust: bool, folder: Path) -> None:
     from worldmodel.report import visualize_run  # loads plotting
 
     with one_thread():
-        visualize_run(run_folder.load(run), run, folder, trust=trust)
+        visualize_run(
+            run_folder.load(run), run, folder, config=run_folder.read_run(run), trust=trust
+        )

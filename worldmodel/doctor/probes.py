@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from worldmodel.agent import Agent
-from worldmodel.assembly import learner_of
+from worldmodel.assembly import agent_of, learner_of
 from worldmodel.config import Config
 from worldmodel.doctor.facts import TASK
 from worldmodel.doctor.own_process import tell
@@ -119,7 +118,7 @@ def try_training() -> None:
         learner.update(batch)
         update_s.append(time.perf_counter() - begun)
     tell(stage="planning", update_ms=1e3 * min(update_s))
-    agent = Agent(model, config)
+    agent = agent_of(config, model)
     belief = agent.observe(agent.initial(), agent.no_action(), episode.image[0])
     plans = [agent.plan(belief, seed=seed) for seed in range(3)]
     tell(stage="closing", plan_ms=min(plan.milliseconds for plan in plans))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel import model_file
-from worldmodel.agent import Agent, LatentScore
+from worldmodel.agent import Agent
 from worldmodel.bench.measure import Cell, Table, describe
 from worldmodel.checks import ConfigError, nearest
 from worldmodel.demo import WEIGHTS
@@ -28,6 +28,7 @@ from worldmodel.envs import Environment, make_env_of_file
 from worldmodel.files import write_rows
 from worldmodel.planners import of_kind
 from worldmodel.progress import Progress
+from worldmodel.scores import LatentScore
 from worldmodel.structs import leaves
 
 ROWS = 60  # of an attempt
@@ -170,16 +171,14 @@ def main(weights: Path, only: Sequence[str], count: int, file: Path) -> None:
             raise ConfigError(f"only: {name}: no such distance{nearest(name, names)}")
     # icem ranks candidates, so the unit of a distance does not matter. The policy's proposals are
     # left out, because the policy learned another task.
-    config = replace(
-        agent.config,
-        planner=of_kind("icem", agent.config.planner),
-        planning=replace(agent.config.planning, proposals=0),
+    agent = agent.changed(
+        planner=of_kind("icem", agent.planner), planning=replace(agent.planning, proposals=0)
     )
-    agent = Agent(agent.model, config)
+    config = packed.config
     renderer = about["environment"]["renderer"]
-    env = make_env_of_file(agent.config.task, replace(agent.config.env, renderer=renderer), 0)
+    env = make_env_of_file(config.task, replace(config.env, renderer=renderer), 0)
     header = [
-        f"python -m worldmodel.experiments.goal_distances: {agent.config.task},"
+        f"python -m worldmodel.experiments.goal_distances: {config.task},"
         f" {weights.name} with sha256 {about['sha256'][:12]}; {ROWS} rows an attempt",
         "goal: the picture after a constant action; planned for by icem without proposals",
         f"error: from the goal's true position, mean of the last {LAST} rows",

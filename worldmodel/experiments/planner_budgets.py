@@ -25,12 +25,11 @@ from worldmodel.bench.counting_planner import counting
 from worldmodel.bench.measure import Cell, Table, describe
 from worldmodel.bench.plan import imagined_return
 from worldmodel.checks import ConfigError, nearest
-from worldmodel.config import Config
 from worldmodel.demo import WEIGHTS
 from worldmodel.envs import Environment, make_env_of_file
 from worldmodel.files import keep_row, read_rows
 from worldmodel.models.imagination import Imagination
-from worldmodel.planners import of_kind
+from worldmodel.planners import of_kind, with_candidates
 from worldmodel.progress import Progress
 from worldmodel.rollout import plan_seeds
 from worldmodel.structs import Latent, at
@@ -54,11 +53,13 @@ class Budget:
     elites: int
     planning: Mapping[str, Any] = field(default_factory=dict)  # its settings that differ
 
-    def of(self, config: Config) -> Config:
+    def of(self, agent: Agent) -> Agent:
+        """An agent of the same model that plans so."""
         sizes = {name: getattr(self, name) for name in ("candidates", "iterations", "horizon")}
-        planner = replace(of_kind(self.kind, config.planner), elites=self.elites, **sizes)
-        planning = replace(config.planning, **self.planning)
-        return replace(config, planner=planner, planning=planning)
+        planner = replace(
+            with_candidates(of_kind(self.kind, agent.planner)), elites=self.elites, **sizes
+        )
+        return agent.changed(planner=planner, planning=replace(agent.planning, **self.planning))
 
 
 BUDGETS = {
@@ -132,11 +133,6 @@ def followed(agent: Agent, belief: Latent) -> Tensor:
     """The policy's mean actions [L, A], imagined from ``belief``."""
     still = torch.zeros(1, 1, agent.planner.horizon, agent.model.spec.action_size)
     return Imagination(agent.model, None).follow(at(belief, None), still)[0, 0]
-
-
-def planning(agent: Agent, budget: Budget) -> Agent:
-    """An agent of the same model with the planner of ``budget``."""
-    return Agent(agent.model, budget.of(agent.config))
 
 
 def summarise(episodes: Sequence[Episode]) -> Table:
@@ -237,21 +233,21 @@ def main(
     """Play all planners from the first start, then all from the next."""
     torch.set_num_threads(1)  # the tensors are small
     packed = model_file.read(weights)
-    agent, about = packed.agent, packed.about
+    agent, config, about = packed.agent, packed.config, packed.about
     budgets = WITH_DEADLINES if deadlines else BUDGETS
-    agents = {name: planning(agent, budget) for name, budget in budgets.items()}
+    agents = {name: budget.of(agent) for name, budget in budgets.items()}
     if not deadlines:
         agents = {POLICY: agent, **agents}
     for name in only:
         if name not in agents:
             raise ConfigError(f"only: {name}: no such planner{nearest(name, list(agents))}")
     renderer = about["environment"]["renderer"]
-    env = make_env_of_file(agent.config.task, replace(agent.config.env, renderer=renderer), seed)
+    env = make_env_of_file(config.task, replace(config.env, renderer=renderer), seed)
     played: list[Episode] = read(file)
     header = [
         f"python -m worldmodel.experiments.planner_budgets{' --deadlines' if deadlines else ''}:"
         f" {f'the first {rows} rows of an episode' if rows else 'whole episodes'}"
-        f" of {agent.config.task}, {weights.name} with sha256 {about['sha256'][:12]}, one thread",
+        f" of {config.task}, {weights.name} with sha256 {about['sha256'][:12]}, one thread",
         "latent_steps: imagined for one decision (candidates x rows, and the policy's proposals),"
         " without backward passes; return: in the true simulator",
         "promised: mean return of the plans under the model, the value of the last row included;"

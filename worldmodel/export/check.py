@@ -21,8 +21,8 @@ def difference(agent: Agent, runner: Runner, steps: int, seed: int = 0) -> float
     decides the order of two candidates whose imagined returns are equal. The original plans in
     float32, as the graph does.
     """
-    planning = dataclasses.replace(agent.config.planning, precision="float32")
-    agent = Agent(agent.model, dataclasses.replace(agent.config, planning=planning))
+    planning = dataclasses.replace(agent.planning, precision="float32")
+    agent = agent.changed(planning=planning)
     random, spec = np.random.default_rng(seed), agent.model.spec
     theirs, ours = agent.initial(), runner.initial()
     plan, last = None, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,8 +37,8 @@ class Shown:
 
 def with_planner(agent: Agent, kind: str) -> Agent:
     """The same model, searched by another planner with the run's other settings."""
-    planner = of_kind(kind, agent.config.planner)
-    return Agent(agent.model, dataclasses.replace(agent.config, planner=planner))
+    planner = of_kind(kind, agent.planner)
+    return agent.changed(planner=planner)
 
 
 def export(

@@ -52,7 +52,7 @@ def require_libraries() -> None:
 
 
 def require_exportable(agent: Agent) -> None:
-    kind = agent.config.planner.kind
+    kind = agent.planner.kind
     if agent.model.spec.has_choices:
         raise ConfigError(
             "export: actions that are choices cannot be exported, only continuous ones can"
@@ -93,8 +93,8 @@ def record(agent: Agent) -> Graphs:
         "action_high": 1.0,
         "belief": {name: _constant(name, part) for name, part in leaves(belief).items()},
         "noise": {"observe": len(to_observe.noise), "plan": len(to_plan.noise)},
-        "planner": dataclasses.asdict(agent.config.planner),
-        "planning": dataclasses.asdict(agent.config.planning),
+        "planner": dataclasses.asdict(agent.planner),
+        "planning": dataclasses.asdict(agent.planning),
     }
     return Graphs(observe, planned, about)
 
@@ -180,7 +180,13 @@ class _Plan(nn.Module):
         super().__init__()
         self.model = agent.model  # so that its weights keep their names
         # The model's own layers: quick ones are of this machine's processor.
-        self.agent = Agent(agent.model, agent.config, imagination=Imagination(agent.model, None))
+        self.agent = Agent(
+            agent.model,
+            agent.planner,
+            agent.planning,
+            agent.discount_rate,
+            imagination=Imagination(agent.model, None),
+        )
         self.like, self.example = belief, plan
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -53,7 +53,7 @@ def pruned(agent: Agent, share: float, episodes: Sequence[Episode]) -> Agent:
     for name, part in prunable(model):
         rows = inputs.pop(name).double()
         put(part, thinned(matrix(part), rows.T @ rows, each, part.bias is not None))
-    return Agent(model.requires_grad_(False), agent.config)
+    return Agent(model.requires_grad_(False), agent.planner, agent.planning, agent.discount_rate)
 
 
 def newest_episodes(run: Path) -> list[Episode]:
@@ -74,7 +74,7 @@ def newest_episodes(run: Path) -> list[Episode]:
 def walk_along(agent: Agent, episodes: Sequence[Episode]) -> Walk:
     """Observe their rows, and from each imagine random futures as long as a plan."""
     generator = torch.Generator().manual_seed(0)
-    shape = (FUTURES, agent.config.planner.horizon, agent.model.spec.action_size)
+    shape = (FUTURES, agent.planner.horizon, agent.model.spec.action_size)
     futures = [
         torch.randn(len(episode), *shape, generator=generator).clamp(-1.0, 1.0)
         for episode in episodes

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from worldmodel import signals
-from worldmodel.agent import Agent
+from worldmodel.assembly import agent_of
 from worldmodel.checks import ConfigError, require
 from worldmodel.config import UPDATES_PER_ROW, Config
 from worldmodel.loop.environments import Environments
@@ -108,12 +108,12 @@ def open_run(
     """
     env = environments.make()
     torch.manual_seed(config.seed)
-    spec = Spec.of(env, env.reset(0))
+    spec = Spec.of(env, env.reset(0), config.env.frames)
     complaint = config.wrong_image_size(spec.image[0])
     require(not complaint, f"image: {complaint}; type: image = worldmodel.envs.resize(image, 64)")
     model = build(config.model, spec).to(device)
     acting = copy.deepcopy(model).to("cpu").requires_grad_(False)
-    Agent(acting, config)  # a planner that does not fit complains
+    agent_of(config, acting)  # a planner that does not fit complains
     row_bytes = bytes_per_row(spec.image, spec.action_size, sum(spec.vectors.values()))
     refuse_little_memory(config, row_bytes)
 
@@ -232,7 +232,7 @@ class Online:
         training, state = self.training, self.training.state
         if not self.interrupted and state.updates and state.evaluated_at != state.updates:
             fleet = self.environments.fleet()
-            agent = Agent(training.learner.averaged, self.config)
+            agent = agent_of(self.config, training.learner.averaged)
             reporter.event(f"playing {FINAL_EPISODES} episodes to evaluate the final weights")
             dropped: list[str] = []
             envs = fleet.several(FINAL_EPISODES)

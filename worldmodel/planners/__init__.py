@@ -1,6 +1,6 @@
 """Planners: search over a score for the action sequence to follow, knowing no model.
 
-``ilqr`` stands beside them with a door of its own: it asks for the dynamics and the cost.
+``ILQR`` asks its score for more than returns: for the dynamics and the cost behind them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from worldmodel.planners.cem import CEM
 from worldmodel.planners.deadline import Deadline
 from worldmodel.planners.gradient import Gradient, Refined
 from worldmodel.planners.icem import ICEM
-from worldmodel.planners.ilqr import ilqr
+from worldmodel.planners.ilqr import ILQR, Problem, ilqr
 from worldmodel.planners.limits import Allowed, Limits
 from worldmodel.planners.mppi import MPPI
 from worldmodel.planners.planner import Planner, Project, box
@@ -24,6 +24,7 @@ from worldmodel.planners.shooting import Shooting
 __all__ = [
     "CEM",
     "ICEM",
+    "ILQR",
     "MPPI",
     "Allowed",
     "CategoricalCEM",
@@ -32,8 +33,10 @@ __all__ = [
     "Limits",
     "Planner",
     "PlannerSettings",
+    "Problem",
     "Project",
     "Refined",
+    "Sampling",
     "Shooting",
     "beginning_at",
     "box",
@@ -41,9 +44,12 @@ __all__ = [
     "ilqr",
     "of_kind",
     "over_choices",
+    "with_candidates",
 ]
 
-PlannerSettings = CEM | ICEM | MPPI | Shooting | Gradient
+Sampling = CEM | ICEM | MPPI | Shooting | Gradient
+"""Planners that judge candidates."""
+PlannerSettings = Sampling | ILQR
 
 CHOICES_FLOOR = 0.05  # share of the uniform distribution in a search over choices; not studied
 
@@ -56,6 +62,7 @@ def over_choices(planner: PlannerSettings) -> CategoricalCEM:
         "planner.kind: where an action is one of several choices, expected cem or mppi (both are"
         f" then the cross-entropy method over choices), got {planner.kind}",
     )
+    assert isinstance(planner, CEM | MPPI)
     return CategoricalCEM(
         horizon=planner.horizon,
         iterations=planner.iterations,
@@ -63,6 +70,16 @@ def over_choices(planner: PlannerSettings) -> CategoricalCEM:
         elites=planner.elites,
         floor=CHOICES_FLOOR,
     )
+
+
+def with_candidates(planner: PlannerSettings) -> Sampling:
+    """The planner itself, where it judges candidates."""
+    require(
+        not isinstance(planner, ILQR),
+        "planner.kind: ilqr follows one trajectory; expected a planner that judges candidates",
+    )
+    assert not isinstance(planner, ILQR)
+    return planner
 
 
 def of_kind(kind: str, like: PlannerSettings) -> PlannerSettings:
@@ -76,4 +93,4 @@ def of_kind(kind: str, like: PlannerSettings) -> PlannerSettings:
 
 def beginning_at(std: float, planner: PlannerSettings) -> PlannerSettings:
     """The same search with another width at its beginning, where it has one."""
-    return planner if isinstance(planner, Shooting) else replace(planner, initial_std=std)
+    return planner if isinstance(planner, Shooting | ILQR) else replace(planner, initial_std=std)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.func import grad, jacrev, vmap
 
-from worldmodel.structs import Search
+from worldmodel.checks import at_least
+from worldmodel.planners.planner import Project
+from worldmodel.structs import Score, Search
 
 # Step lengths of the line search, all tried at once.
 STEPS = tuple(0.5**k for k in range(8))
@@ -17,6 +21,68 @@ STEPS = tuple(0.5**k for k in range(8))
 DAMPING, DAMPING_FACTOR = 1e-2, 8.0
 # The smallest curvature that an action is believed to have, as a share of the largest.
 LEAST_CURVATURE = 1e-9
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A search as a planner with derivatives sees it: a flat state, its dynamics, and costs."""
+
+    state: Tensor  # [B, X]
+    step: Callable[[Tensor, Tensor], Tensor]  # [X], [A] -> [X]
+    cost: Callable[[Tensor, Tensor], Tensor]  # [X], [A] -> []
+    final_cost: Callable[[Tensor], Tensor]  # [X] -> []
+
+
+@runtime_checkable
+class HasProblem(Protocol):
+    """A score that can also say what ``ILQR`` asks for."""
+
+    def problem(self) -> Problem: ...
+
+
+@dataclass(frozen=True)
+class ILQR:
+    """The iterative linear-quadratic regulator behind the same door as every planner.
+
+    It asks its score for more than returns: ``score.problem()``. Proposals and the generators are
+    not used, for nothing is drawn. Inside of [-1, 1] limits hold exactly; narrower ones are applied
+    to the answer.
+    """
+
+    kind: Literal["ilqr"] = "ilqr"
+    horizon: Annotated[int, at_least(1)] = 10
+    iterations: Annotated[int, at_least(1)] = 8
+
+    def search(
+        self,
+        score: Score,
+        start: Tensor,
+        *,
+        proposals: Tensor | None,
+        generators: Sequence[torch.Generator],
+        project: Project,
+        out_of_time: Callable[[], bool],
+        slice_size: int | None = None,
+    ) -> Search:
+        if not isinstance(score, HasProblem):
+            raise ValueError(
+                "planner: ilqr needs the dynamics and the cost behind a score, and this score is a"
+                " plain function; choose another planner"
+            )
+        problem = score.problem()
+        found = ilqr(
+            problem.step,
+            problem.cost,
+            problem.final_cost,
+            problem.state,
+            start,
+            iterations=self.iterations,
+            low=-1.0,
+            high=1.0,
+            out_of_time=out_of_time,
+        )
+        actions = project(found.actions[:, None])
+        return Search(actions[:, 0], found.value, actions, found.iterations)
 
 
 def ilqr(

@@ -25,6 +25,7 @@ from worldmodel.analysis import (
     observe,
     read_source,
 )
+from worldmodel.config import Config
 from worldmodel.machine import second_thread
 from worldmodel.replay import cut
 from worldmodel.report.folder import Folder
@@ -67,15 +68,21 @@ class Summary:
 
 
 def visualize_run(
-    agent: Agent, run: Path, out: Path | None = None, *, trust: bool = False
+    agent: Agent,
+    run: Path,
+    out: Path | None = None,
+    *,
+    config: Config | None = None,
+    trust: bool = False,
 ) -> Summary:
     """The run's held-out episodes, seen by its agent; to ``RUN/report`` unless ``out`` is given.
 
-    ``trust``: a module that the run's task names may be imported, to play the episodes again.
+    ``config``: the run's settings. ``trust``: a module that its task names may be imported, to play
+    the episodes again.
     """
     source = read_source(run)
     out = run / "report" if out is None else out
-    return visualize(agent, list(source.heldout.values()), out, source, trust=trust)
+    return visualize(agent, list(source.heldout.values()), out, source, config=config, trust=trust)
 
 
 def visualize(
@@ -84,14 +91,17 @@ def visualize(
     out: Path,
     source: Source | None = None,
     *,
+    config: Config | None = None,
     trust: bool = False,
 ) -> Summary:
     """Write the report of a model on episodes that it was not trained on.
 
     ``source``: where its curves, its training images and the episodes' seeds are found.
+    ``config``: the settings that it learned with, for the task's name and the simulator's truth.
     ``trust``: a module that the task names may be imported.
     """
     check_fit(agent, episodes)
+    task = config.task if config is not None else ""
     long = long_enough(episodes, CONTEXT)
     folder = Folder(out, source.notes if source else ())
     seeds = source.seeds() if source else None
@@ -110,25 +120,27 @@ def visualize(
         )
         seen = [
             show_open_loop(folder, prediction),
-            *show_vectors(folder, prediction, agent.config.task),
+            *show_vectors(folder, prediction, task),
             show_reconstruction(folder, agent, episodes[0], beliefs),
         ]
         learned = [show_reward(folder, reward)]
         returns, planned = show_plans(folder, agent, episodes, beliefs, seeds)
-        probes, mapped = show_latents(folder, agent, episodes, beliefs, seeds, trust=trust)
+        probes, mapped = show_latents(folder, agent, config, episodes, beliefs, seeds, trust=trust)
         errors = measured.result()
     sections = [*seen, show_horizon(folder, errors), *learned, *planned, *mapped]
     if source is not None:
-        sections += show_learning(folder, source, agent.config.task)
+        sections += show_learning(folder, source, task)
     summary = Summary(errors, reward, returns, probes, folder.files, folder.notes)
-    folder.write("report.html", _page(agent, summary, sections, source).encode())
+    folder.write("report.html", _page(config, summary, sections, source).encode())
     return summary
 
 
 def _page(
-    agent: Agent, summary: Summary, sections: Sequence[Section], source: Source | None
+    config: Config | None,
+    summary: Summary,
+    sections: Sequence[Section],
+    source: Source | None,
 ) -> str:
-    config = agent.config
     at = summary.errors.at(SUMMARY_AHEAD)
     facts = []
     lead = "What a world model sees, predicts and plans, on episodes that it was not trained on."
@@ -168,7 +180,7 @@ def _page(
     for one in hardest:
         facts.append(Fact("read from the belief", f"R² {one.r_squared:.2f}", one.name))
     return write_page(
-        f"{config.task}, seed {config.seed}",
+        "a world model" if config is None else f"{config.task}, seed {config.seed}",
         lead,
         facts,
         sections,

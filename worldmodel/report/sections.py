@@ -34,6 +34,7 @@ from worldmodel.analysis import (
     psnr,
     true_states,
 )
+from worldmodel.config import Config
 from worldmodel.published import published
 from worldmodel.replay import cut
 from worldmodel.report.figures import (
@@ -136,7 +137,7 @@ def show_vectors(folder: Folder, prediction: Prediction, task: str) -> list[Sect
 def show_reconstruction(folder: Folder, agent: Agent, episode: Episode, beliefs: Latent) -> Section:
     moments = np.linspace(0, len(episode) - 1, STRIP_MOMENTS).round().astype(int).tolist()
     moments = sorted(set(moments))
-    frames = agent.config.env.frames
+    frames = agent.model.spec.frames
     truth = newest(episode.image[moments], frames)
     model = newest(decode(agent, at(beliefs, (0, moments))), frames)
     strip = folder.picture(
@@ -255,6 +256,7 @@ def _compare_weights(returns: PlanReturns, has_choices: bool) -> str:
 def show_latents(
     folder: Folder,
     agent: Agent,
+    config: Config | None,
     episodes: Sequence[Episode],
     beliefs: Latent,
     seeds: Sequence[int] | None,
@@ -267,7 +269,9 @@ def show_latents(
     try:
         if seeds is None:
             raise NoTruthError("the run does not say from which seeds its episodes started")
-        states = true_states(agent.config, episodes, seeds, trust=trust)
+        if config is None:
+            raise NoTruthError("nothing says which task they are of")
+        states = true_states(config, episodes, seeds, trust=trust)
     except NoTruthError as error:
         folder.notes.append(f"no true states beside the latent ones: {error}")
     mapped = _show_map(folder, features, episodes, states)

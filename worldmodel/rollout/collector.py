@@ -22,6 +22,7 @@ import torch
 
 from worldmodel import processes
 from worldmodel.agent import Agent
+from worldmodel.assembly import agent_of
 from worldmodel.config import Config
 from worldmodel.envs import Altered, Environment, make_env
 from worldmodel.models import WorldModel
@@ -116,7 +117,7 @@ class InlineCollector:
 
     def __init__(self, fleet: Fleet, acting: WorldModel, config: Config) -> None:
         self.fleet = fleet
-        self.agent = Agent(acting, config)
+        self.agent = agent_of(config, acting)
         self.config = config
         self._done: JobDone | None = None
 
@@ -239,7 +240,7 @@ def _work(
         return row
 
     fleet = Fleet(lambda: Altered(make(), count), IN_STEP)
-    agent = Agent(acting, config)
+    agent = agent_of(config, acting)
     while True:
         try:
             job: Job = connection.recv()

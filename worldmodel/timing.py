@@ -1,4 +1,4 @@
-"""How fast a plan's parts are on this machine: asked of it, not assumed."""
+"""How long the parts of a plan take on this machine: measured, not assumed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# A slice of so many candidates is doubled while it costs at most so many times as much.
+# A slice of candidates is doubled while it costs at most so many times as much as a small one.
 SMALL_SLICE, DEAR = 16, 1.5
 # Of twenty calls, as slow as the slowest but one: what a deadline should expect.
 CALLS, SLOW = 20, 18
@@ -16,12 +16,12 @@ EASE = 0.1
 
 
 @dataclass(frozen=True)
-class Pace:
-    """What an agent knows before it begins a plan that must end in time.
+class PlanTiming:
+    """The times that a plan with a deadline expects of its parts.
 
-    Zeros, as long as nobody measured, let everything begin. Of a search it is what slow calls take,
-    since it may be left out; of the policy's own actions the median, since without them the plan
-    is an old one.
+    Zeros, as long as nobody measured, let everything begin. For a search it is the time of slow
+    calls, since it may be left out; for the policy's own actions the median, since without them the
+    plan is an old one.
     """
 
     slice_size: int = 64  # candidates between two looks at the clock
@@ -29,14 +29,14 @@ class Pace:
     proposing_s: float = 0.0  # that all the policy's proposals take
     following_s: float = 0.0  # that the policy's own actions take
 
-    def after(self, **took: float | None) -> Pace:
-        """What to expect once parts took so long; None: there seemed to be no time for it.
+    def after(self, **took: float | None) -> PlanTiming:
+        """The expectation once parts took so long; None: there seemed to be no time for it.
 
         A search that was slow is expected to be slow again, until others have been quick by and by.
-        What was left out is expected to take a little less each time, until it is tried: a machine
-        that was busy when it was measured, and is no more, is believed in again.
+        A part that was left out is expected to take a little less each time, until it is tried: so
+        a machine that was busy when it was measured, and is no more, is used fully again.
         """
-        if self == Pace(self.slice_size):
+        if self == PlanTiming(self.slice_size):
             return self  # nobody measured, and first calls are slow
         expected = {}
         for name, seconds in took.items():
@@ -54,11 +54,11 @@ def measure(
     candidates: int,
     proposals: int,
     clock: Callable[[], float],
-) -> Pace:
-    """``score`` and ``propose`` so many candidates, again and again.
+) -> PlanTiming:
+    """Time ``score`` and ``propose`` for so many candidates, again and again.
 
-    A slice is as large as costs little more than a few candidates do: the model's calls, not its
-    arithmetic, take the time.
+    A slice is as large as costs little more than a few candidates do: the number of operator calls
+    takes the time, not the arithmetic.
     """
 
     def seconds(work: Callable[[int], object], count: int) -> list[float]:
@@ -76,7 +76,7 @@ def measure(
         if statistics.median(seconds(score, larger)) > affordable:
             break
         size = larger
-    return Pace(
+    return PlanTiming(
         size,
         slice_s=seconds(score, size)[SLOW],
         proposing_s=seconds(propose, proposals)[SLOW],

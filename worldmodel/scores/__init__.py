@@ -1,0 +1,23 @@
+"""Scores of imagined futures: the only place where the task enters the planner, one file a kind."""
+
+from __future__ import annotations
+
+from worldmodel.scores.function import Function, LatentScore
+from worldmodel.scores.goal import Goal
+from worldmodel.scores.quadratic import Quadratic
+from worldmodel.scores.reward import RewardSum, reward_rows
+from worldmodel.scores.score import FutureScore, HasCost, score_of
+from worldmodel.scores.weighted import Weighted
+
+__all__ = [
+    "Function",
+    "FutureScore",
+    "Goal",
+    "HasCost",
+    "LatentScore",
+    "Quadratic",
+    "RewardSum",
+    "Weighted",
+    "reward_rows",
+    "score_of",
+]
