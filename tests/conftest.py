@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from worldmodel.agent import Agent
 from worldmodel.analysis import measure
 from worldmodel.checks import read
 from worldmodel.config import Config
@@ -74,6 +76,11 @@ def report_quickly(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("worldmodel.report.compose.measure", few)
     patch.setitem(sys.modules, "torch.utils.tensorboard", None)
     patch.setitem(sys.modules, "matplotlib", None)
+
+
+def parts_of(agent: Agent) -> tuple[Any, ...]:
+    """What another kind of agent of the same model is made from."""
+    return agent.model, agent.planner, agent.planning, agent.discount_rate
 
 
 class Answer(torch.nn.Module):

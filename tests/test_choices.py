@@ -12,7 +12,7 @@ import torch
 from torch import distributions
 
 import worldmodel
-from tests.conftest import Answer, Echo
+from tests.conftest import Answer, Echo, parts_of
 from worldmodel.agent import Agent
 from worldmodel.assembly import agent_of
 from worldmodel.behaviours.imagined import dream
@@ -133,7 +133,7 @@ def test_a_share_of_the_planned_choices_is_drawn_anew(model: WorldModel, tiny: C
             return replace(plan, actions=torch.eye(CHOICES)[:1].expand(1, 4, -1))
 
     def played(noise: float) -> np.ndarray:
-        agent = First(model.requires_grad_(False), tiny)
+        agent = First(*parts_of(agent_of(tiny, model.requires_grad_(False))))
         (one,) = collect([adopt(Levers(400))], agent, [[0]], Noise(noise, 0.8))
         return shares(one.episode.action[1:])
 

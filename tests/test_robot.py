@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tests.conftest import TINY
+from tests.conftest import TINY, parts_of
 from worldmodel.agent import Agent
 from worldmodel.assembly import agent_of
 from worldmodel.checks import read
@@ -794,11 +794,6 @@ def test_a_million_steps_let_nothing_through() -> None:
 
 
 # ---------------------------------------------------------------- the pilot
-
-
-def parts_of(agent: Agent) -> tuple[Any, ...]:
-    """What another kind of agent of the same model is made from."""
-    return agent.model, agent.planner, agent.planning, agent.discount_rate
 
 
 @pytest.fixture

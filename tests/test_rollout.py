@@ -18,7 +18,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.conftest import Painter
+from tests.conftest import Painter, parts_of
 from worldmodel import checkpoint, loop
 from worldmodel.agent import Agent
 from worldmodel.assembly import agent_of
@@ -89,7 +89,7 @@ def test_the_belief_is_told_what_was_done(model: WorldModel, tiny: Config) -> No
             heard.append(action)
             return super().observe(belief, action, image, seed)
 
-    agent = Listening(model, tiny)
+    agent = Listening(*parts_of(agent_of(tiny, model)))
     (played,) = collect([adopt(Halving())], agent, [[0]], Noise(0.1, 0.8))
     episode = played.episode
     assert is_aligned(episode)
@@ -302,7 +302,7 @@ def test_an_error_of_the_agent_is_no_bad_episode(
     model: WorldModel,
     tiny: Config,
 ) -> None:
-    agent, dropped = Failing(model, tiny), list[str]()
+    agent, dropped = Failing(*parts_of(agent_of(tiny, model))), list[str]()
     agent.gives = gives
     envs = [Painter() for _ in range(robots)]
     with pytest.raises(error, match=said):
