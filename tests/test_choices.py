@@ -23,6 +23,7 @@ from worldmodel.loop import online
 from worldmodel.models import WorldModel, build
 from worldmodel.models.layers import normed
 from worldmodel.models.policy import CategoricalPolicy
+from worldmodel.planners.categorical import chosen
 from worldmodel.replay import read_episode
 from worldmodel.rollout import Noise, collect, play_random
 from worldmodel.structs import Latent, Spec, Step
@@ -161,6 +162,14 @@ def test_normal_noise_draws_the_choices_as_often_as_they_are_likely() -> None:
     assert (policy.act(features, None) == torch.tensor([0.0, 1.0, 0.0])).all()
     extreme = torch.tensor([[30.0, -30.0, 0.0], [-30.0, -30.0, -30.0]])
     assert policy.act(features[:2], extreme).sum(-1).tolist() == [1, 1]
+
+
+def test_a_search_draws_the_choices_as_often_as_they_are_likely() -> None:
+    probabilities = torch.tensor([0.6, 0.3, 0.1, 0.0])
+    drawn = chosen(probabilities, torch.randn(100_000, 4))
+    assert (drawn.sum(-1) == 1).all()
+    torch.testing.assert_close(drawn.mean(0), probabilities, atol=0.01, rtol=0)
+    assert drawn[:, 3].sum() == 0
 
 
 def test_no_choice_is_ever_impossible_and_the_entropy_is_known() -> None:

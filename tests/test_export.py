@@ -28,6 +28,7 @@ from worldmodel.assembly import agent_of
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
 from worldmodel.config import Config
+from worldmodel.export.normal import log_normal_cdf
 from worldmodel.models import build
 from worldmodel.models.latents import Point, Remembered
 from worldmodel.quantise import quantised
@@ -382,6 +383,28 @@ def test_vectors_are_inputs_as_the_image_is(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=sentence):
             runner.observe(belief, still, wrong)
+
+
+def test_choices_are_planned_as_the_original_plans_them(tmp_path: Path) -> None:
+    spec = Spec((16, 16, 3), 3, has_choices=True)
+    agent = make_agent(spec=spec, candidates=6, planning={"proposals": 2})
+    out = tmp_path / "export"
+    export.write(export.record(agent), out, made_from={})
+    runner = export.Runner(out)
+    assert export.difference(agent, runner, steps=6) <= TOLERANCE
+    assert (runner.about["action_low"], runner.about["action_high"]) == (0.0, 1.0)
+    actions = runner.plan(runner.initial()).actions
+    assert actions.sum(-1).tolist() == [1.0, 1.0]
+    assert set(actions.ravel().tolist()) == {0.0, 1.0}
+    plans = {runner.plan(runner.initial(), seed=seed).elites.tobytes() for seed in range(6)}
+    assert len(plans) > 1
+
+
+def test_the_log_of_the_normal_distribution_is_as_exact_as_float32_allows() -> None:
+    x = torch.linspace(-6, 6, 20_001)
+    exact = torch.special.log_ndtr(x.double())
+    torch.testing.assert_close(log_normal_cdf(x).double(), exact, rtol=1e-5, atol=0)
+    assert log_normal_cdf(torch.tensor([-20.0, 9.0])).isfinite().all()
 
 
 def make_graph(path: Path, inputs: Mapping[str, int], outputs: Mapping[str, str]) -> dict[str, Any]:

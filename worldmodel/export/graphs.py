@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError
+from worldmodel.export.normal import log_normal_cdf
 from worldmodel.models.imagination import Imagination
 from worldmodel.structs import Latent, Plan, leaves, with_leaves
 
@@ -53,10 +54,6 @@ def require_libraries() -> None:
 
 def require_exportable(agent: Agent) -> None:
     kind = agent.planner.kind
-    if agent.model.spec.has_choices:
-        raise ConfigError(
-            "export: actions that are choices cannot be exported, only continuous ones can"
-        )
     if kind not in PLANNERS:
         raise ConfigError(
             f"planner.kind: {kind} cannot be exported, only {', '.join(PLANNERS)} can; plan with"
@@ -89,7 +86,7 @@ def record(agent: Agent) -> Graphs:
     )
     about = {
         "spec": spec.to_dict(),
-        "action_low": -1.0,
+        "action_low": 0.0 if spec.has_choices else -1.0,
         "action_high": 1.0,
         "belief": {name: _constant(name, part) for name, part in leaves(belief).items()},
         "noise": {"observe": len(to_observe.noise), "plan": len(to_plan.noise)},
@@ -125,7 +122,10 @@ class Drawn(TorchFunctionMode):
 
 
 class Given(TorchFunctionMode):
-    """Hands out the numbers of ``noise`` [M], in order, in place of each that is drawn."""
+    """Hands out the numbers of ``noise`` [M], in order, in place of each that is drawn.
+
+    ``log_ndtr``, which ONNX lacks, is computed from operators that it has.
+    """
 
     def __init__(self, noise: Tensor) -> None:
         super().__init__()
@@ -139,6 +139,8 @@ class Given(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        if func is torch.special.log_ndtr:
+            return log_normal_cdf(*args)
         if not _is_draw(func, kwargs):
             return func(*args, **(kwargs or {}))
         target: Tensor = args[0]
@@ -203,7 +205,8 @@ def _to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[
     import onnx
     from onnxscript import opset18
 
-    # What torch's exporter has no word for. It would read types as ONNX's, so there are none.
+    # Operators that torch's exporter cannot translate. It would read types as ONNX's, so there are
+    # none.
     def frequencies(length, spacing=1.0, dtype=None, **rest):  # type: ignore[no-untyped-def]
         values = [k / (length * spacing) for k in range(length // 2 + 1)]
         return opset18.Constant(value_floats=values)

@@ -51,8 +51,7 @@ class CategoricalCEM:
         for _ in range(self.iterations):
             if out_of_time():
                 break
-            draw(noise, generators, Tensor.exponential_)
-            pool = largest(probabilities[:, None] / noise)  # exactly a draw from the categorical
+            pool = chosen(probabilities[:, None], draw(noise, generators))
             pool[:, : given.shape[1]] = given
             candidates = project(pool)
             scored = evaluate_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
@@ -64,6 +63,15 @@ class CategoricalCEM:
             given[:, 0] = torch.where(found, elites[:, 0], given[:, 0])
             done += scored.shape[1] == candidates.shape[1]
         return Search(project(given[:, :1])[:, 0], returns.mean(1), elites, done)
+
+
+def chosen(probabilities: Tensor, noise: Tensor) -> Tensor:
+    """Draws from a categorical: [..., A] and standard normal [..., A] -> one-hot [..., A]
+
+    ``-log Phi(noise)`` is exponential, and ``p / exponential`` is largest for choice i with
+    probability ``p_i``. An exported planner can be given normal numbers, and no other kind.
+    """
+    return largest(probabilities / -torch.special.log_ndtr(noise))
 
 
 def largest(weights: Tensor) -> Tensor:
