@@ -16,6 +16,7 @@ from worldmodel.config import Config
 from worldmodel.models import build
 from worldmodel.older_settings import is_older, with_todays_names
 from worldmodel.planners import CEM, MPPI
+from worldmodel.presets import load_preset, presets
 from worldmodel.structs import Spec
 
 KEPT = sorted((Path(__file__).parents[1] / "assets" / "scores").rglob("settings/*.yaml"))
@@ -90,6 +91,13 @@ def test_an_older_run_is_opened_and_never_resumed(tmp_path: Path, tiny: Config) 
     assert all(torch.equal(opened[name], w) for name, w in model.state_dict().items())
     with pytest.raises(ConfigError, match="goes on learning only with the version that made it"):
         run_folder.refuse_other_settings(tmp_path, tiny)
+
+
+@pytest.mark.parametrize("name", sorted(presets()))
+def test_no_preset_of_today_is_taken_for_an_older_one(name: str) -> None:
+    config = read(load_preset(name), {"objective": {"image": "none"}})
+    assert not is_older(asdict(config))
+    assert read(Config(), with_todays_names(asdict(config))) == config
 
 
 def test_todays_settings_stay_as_they_are_and_unknown_ones_are_refused() -> None:

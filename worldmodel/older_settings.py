@@ -12,8 +12,11 @@ HEADS = ("discount", "value", "policy")  # those that a model may lack
 
 
 def is_older(written: Mapping[str, Any]) -> bool:
-    """Whether a setting bears a name that it has no longer."""
-    return any(path in RENAMED for path, _ in _leaves(written))
+    """Whether a setting bears a name that it has no longer.
+
+    A term of the objective that is none stands where its weight stood once: only a number is old.
+    """
+    return any(path in RENAMED and value is not None for path, value in _leaves(written))
 
 
 def with_todays_names(written: Mapping[str, Any]) -> dict[str, Any]:
