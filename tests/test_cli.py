@@ -650,7 +650,7 @@ def test_another_renderer_is_used_only_when_asked_for(
     moved = here / "moved"
     moved.mkdir()
     (moved / "config.yaml").write_text(yaml.safe_dump(about))
-    (moved / "checkpoints").symlink_to(run / "checkpoints")
+    shutil.copytree(run / "checkpoints", moved / "checkpoints")
     answers = ["trained on images of gl", "toy would draw", "--renderer gl", "--renderer toy"]
     assert_mistake(capsys, here, ["eval", moved], answers)
     assert_mistake(capsys, here, ["eval", moved, "--renderer", "gl"], ["toy alone, got gl"])

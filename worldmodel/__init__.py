@@ -20,6 +20,7 @@ from worldmodel.planners import Limits
 from worldmodel.robot import Controller
 from worldmodel.rollout import evaluate
 from worldmodel.run_folder import load
+from worldmodel.sizing import within
 from worldmodel.structs import Batch, Episode, Latent, Plan, Step
 
 __all__ = [
@@ -38,4 +39,5 @@ __all__ = [
     "load",
     "make_env",
     "train",
+    "within",
 ]
