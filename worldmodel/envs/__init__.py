@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from worldmodel.checks import ConfigError, nearest
 from worldmodel.envs.adopted import adopt
-from worldmodel.envs.altered import Altered
 from worldmodel.envs.check import check_env
 from worldmodel.envs.contract import Environment
 from worldmodel.envs.images import resize
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from worldmodel.envs.to_gym import ToGym
 
 __all__ = [
-    "Altered",
     "Environment",
     "TaskInfo",
     "adopt",

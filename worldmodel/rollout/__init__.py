@@ -1,4 +1,4 @@
-"""Playing episodes: to collect experience, and to evaluate."""
+"""Playing episodes: to collect experience, to evaluate, and as baselines."""
 
 from worldmodel.rollout.collector import (
     EVALUATION_SEED,

@@ -1,8 +1,8 @@
-"""Collecting beside learning: the same jobs, in this process or in one of its own.
+"""Collectors play episodes while the learner learns, in this process or in one of their own.
 
-A job says which episode to play and which evaluation episodes after it; everything in its answer
-follows from the job and the acting weights. So the two collectors give the same answers, and a
-process that died or hangs is replaced and its job begun again, as if nothing had happened.
+A job names the episodes to play and the number of evaluation episodes after them. Its answer
+depends on the job and the acting weights only. So both collectors give the same answers, and when
+a process dies or hangs, a new one can do the job again with the same result.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from worldmodel import processes
 from worldmodel.agent import Agent
 from worldmodel.assembly import agent_of
 from worldmodel.config import Config
-from worldmodel.envs import Altered, Environment, make_env
+from worldmodel.envs import Environment, make_env
 from worldmodel.models import WorldModel
 from worldmodel.rollout.fleet import Fleet
 from worldmodel.rollout.noise import Noise
@@ -32,18 +32,19 @@ from worldmodel.rollout.play import (
     ATTEMPTS,
     IN_STEP,
     Evaluated,
+    OnRow,
     Played,
     collect,
     evaluate,
+    ignore,
     play_random,
     play_wandering,
     retry,
 )
-from worldmodel.structs import Step
 
 EVALUATION_SEED = 1_000_000  # the first start of every evaluation, far from the training seeds
-LOOK_S = 0.2  # between two looks at a process that is waited for
-LEAVE_S = 2.0  # for a process to end by itself, and as long again after SIGTERM
+LOOK_S = 0.2  # between two checks of a process whose answer is awaited
+LEAVE_S = 2.0  # a process may take so long to end by itself, and as long again after SIGTERM
 
 logger = logging.getLogger("worldmodel")
 
@@ -52,22 +53,24 @@ logger = logging.getLogger("worldmodel")
 class Job:
     """Play episodes for training, then perhaps some to evaluate, all with the acting weights."""
 
-    episode: int  # the first one's number: the start and all noise follow from it
+    episode: int  # number of the first episode: it decides the start and all noise
     count: int = 1
-    random: bool = False  # seed episodes, before there is anything to plan with
+    random: bool = False  # seed episodes, played before a model has learned
     evaluation_episodes: int = 0
 
 
 @dataclass(frozen=True)
 class JobDone:
+    """The answer to a job."""
+
     played: Sequence[Played]
     evaluated: Evaluated | None = None
-    dropped: list[str] = field(default_factory=list)  # why, for each episode that was dropped
-    replaced: list[str] = field(default_factory=list)  # why, for each process that was replaced
+    dropped: list[str] = field(default_factory=list)  # a reason for each dropped episode
+    replaced: list[str] = field(default_factory=list)  # a reason for each replaced process
 
 
 class Collector(Protocol):
-    """One job at a time: ``begin`` it, do something else, then ``end`` waits for its answer."""
+    """Does one job at a time: ``begin`` starts it, ``end`` waits for its answer."""
 
     def begin(self, job: Job) -> None: ...
 
@@ -76,21 +79,27 @@ class Collector(Protocol):
     def close(self) -> None: ...
 
 
-def do(job: Job, fleet: Fleet, agent: Agent, config: Config) -> JobDone:
-    """Bad episodes are dropped and played again from another start; too many in a row raise."""
+def do(job: Job, fleet: Fleet, agent: Agent, config: Config, on_row: OnRow = ignore) -> JobDone:
+    """Play the episodes of a job.
+
+    Bad episodes are dropped and played again from another start; too many in a row raise.
+    """
     dropped: list[str] = []
     numbers = range(job.episode, job.episode + job.count)
     seeds = [[_seed(config, number, attempt) for attempt in range(ATTEMPTS)] for number in numbers]
     if job.random:
-        played = [_play_random(fleet.first, attempts, config, dropped) for attempts in seeds]
+        played = [
+            _play_random(fleet.first, attempts, config, dropped, on_row) for attempts in seeds
+        ]
     else:
         exploration, envs = config.exploration, fleet.several(job.count)
         noise = Noise(exploration.size, exploration.memory, exploration.swell)
-        played = list(collect(envs, agent, seeds, noise, dropped))
+        played = list(collect(envs, agent, seeds, noise, dropped, on_row))
     evaluated = None
     if job.evaluation_episodes:
-        envs = fleet.several(job.evaluation_episodes)
-        evaluated = evaluate(agent, envs, job.evaluation_episodes, EVALUATION_SEED, dropped=dropped)
+        count = job.evaluation_episodes
+        envs = fleet.several(count)
+        evaluated = evaluate(agent, envs, count, EVALUATION_SEED, dropped=dropped, on_row=on_row)
     return JobDone(played, evaluated, dropped)
 
 
@@ -99,13 +108,13 @@ def _seed(config: Config, episode: int, attempt: int) -> int:
 
 
 def _play_random(
-    env: Environment, seeds: Sequence[int], config: Config, dropped: list[str]
+    env: Environment, seeds: Sequence[int], config: Config, dropped: list[str], on_row: OnRow
 ) -> Played:
     def play(attempt: int) -> Played | Exception:
         try:
             if config.loop.seed_actions == "uniform":
-                return play_random(env, seeds[attempt])
-            return play_wandering(env, seeds[attempt], config.exploration.memory)
+                return play_random(env, seeds[attempt], on_row)
+            return play_wandering(env, seeds[attempt], config.exploration.memory, on_row)
         except Exception as error:  # whatever a user's environment does
             return error
 
@@ -113,7 +122,7 @@ def _play_random(
 
 
 class InlineCollector:
-    """Plays in this process, when asked to begin."""
+    """Plays in this process, inside ``begin``."""
 
     def __init__(self, fleet: Fleet, acting: WorldModel, config: Config) -> None:
         self.fleet = fleet
@@ -134,23 +143,23 @@ class InlineCollector:
 
 
 class ProcessCollector:
-    """Plays in a process of its own, which sees the acting weights in shared memory.
+    """Plays in a process of its own, which reads the acting weights from shared memory.
 
-    The learner must not touch them between ``begin`` and ``end``. The process counts its rows
-    where this one can see them: while ``end`` waits, ``loop.patience_s`` without another row is a
-    hang. It is this process's own waiting that is counted, so a computer that was asleep, or a
-    run that was stopped and continued as a whole, has lost no patience.
+    The learner must not change them between ``begin`` and ``end``. The process counts its rows in
+    shared memory too: while ``end`` waits, ``loop.patience_s`` without another row is a hang. Only
+    the time that this process waited counts, so neither a computer that was asleep nor a run that
+    was stopped and continued as a whole makes a hang.
     """
 
     def __init__(
         self, acting: WorldModel, config: Config, make: Callable[[], Environment] | None = None
     ) -> None:
-        """``make`` is called in the process; without it ``config.task`` is made."""
+        """``make`` makes an environment, in the process; by default one of ``config.task``."""
         self.acting = acting.share_memory()
         self.config = config
         self._make = make or functools.partial(make_env, config.task, config.env, config.seed)
         self._job: Job | None = None
-        self._replaced: list[str] = []  # while at this job
+        self._replaced: list[str] = []  # during this job
         self._start()
 
     def begin(self, job: Job) -> None:
@@ -184,14 +193,14 @@ class ProcessCollector:
         processes.stop(self._process, LEAVE_S)
 
     def _start(self) -> None:
-        # without a lock, which could die with its holder
+        # without a lock: a process killed while it holds one would never release it
         self._rows = processes.CONTEXT.Value("Q", 0, lock=False)
         self._process, self._connection = processes.start(
             _work, self._rows, self.acting, self.config, self._make, name="worldmodel-collector"
         )
 
     def _answers(self) -> bool:
-        """Waits for the answer, or the end of the process; False where it hangs."""
+        """Wait for the answer, or the end of the process; False if it hangs."""
         rows, quiet_s = self._rows.value, 0.0
         while not self._connection.poll(LOOK_S):
             quiet_s = quiet_s + LOOK_S if self._rows.value == rows else 0.0
@@ -201,7 +210,7 @@ class ProcessCollector:
         return True
 
     def _receive(self) -> Any:
-        """An answer that stops halfway would be waited for without end."""
+        """Receive the answer; kill a process that stops halfway, which would block for ever."""
         watch = threading.Timer(self.config.loop.patience_s, self._process.kill)
         watch.start()
         try:
@@ -210,7 +219,7 @@ class ProcessCollector:
             watch.cancel()
 
     def _replace(self, what: str) -> None:
-        """The process is gone: a new one begins the job again."""
+        """Start a new process, which begins the job again."""
         code = processes.stop(self._process, LEAVE_S)
         self._replaced.append(f"the collecting process {what} (exit code {code})")
         if len(self._replaced) > ATTEMPTS:
@@ -221,7 +230,7 @@ class ProcessCollector:
             )
         self._connection.close()
         self._start()
-        with contextlib.suppress(OSError):  # dead already: ``end`` will see it
+        with contextlib.suppress(OSError):  # it died already: ``end`` will notice
             self._connection.send(self._job)
 
 
@@ -232,14 +241,13 @@ def _work(
     config: Config,
     make: Callable[[], Environment],
 ) -> None:
-    """The collecting process: until the other side hangs up."""
+    """Do jobs in the collecting process until the other side closes the connection."""
     torch.set_num_threads(1)
 
-    def count(env: Environment, row: Step) -> Step:
-        rows.value += 1  # where the other process sees it
-        return row
+    def count() -> None:
+        rows.value += 1  # in shared memory
 
-    fleet = Fleet(lambda: Altered(make(), count), IN_STEP)
+    fleet = Fleet(make, IN_STEP)
     agent = agent_of(config, acting)
     while True:
         try:
@@ -247,7 +255,7 @@ def _work(
         except (EOFError, OSError):
             break
         try:
-            answer: JobDone | Exception = do(job, fleet, agent, config)
+            answer: JobDone | Exception = do(job, fleet, agent, config, count)
         except Exception as error:
             logger.debug("%s", traceback.format_exc())
             answer = RuntimeError(str(error))

@@ -1,4 +1,4 @@
-"""Environments of one kind, made when they are first wanted."""
+"""Environments of one kind, each made when it is first needed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from worldmodel.envs import Environment
 
 
 class Fleet:
-    """One environment to collect in, and as many more as are played in step."""
+    """Environments to play in at once: at most ``most``."""
 
     def __init__(self, make: Callable[[], Environment], most: int) -> None:
         self._make = make
@@ -17,7 +17,7 @@ class Fleet:
 
     @classmethod
     def of(cls, env: Environment) -> Fleet:
-        """Of an object that nobody can make again."""
+        """A fleet of this one object, which cannot be made again."""
         return cls(lambda: env, most=1)
 
     @property
@@ -25,7 +25,7 @@ class Fleet:
         return self.several(1)[0]
 
     def several(self, count: int) -> list[Environment]:
-        """So many, or as many as there may be."""
+        """Return ``count`` environments, or ``most`` if that is less."""
         count = min(count, self._most)
         while len(self._made) < count:
             self._made.append(self._make())

@@ -12,17 +12,17 @@ from worldmodel.envs import Environment
 
 Disturb = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
-SWELL_MEMORY = 0.98  # of the noise's size: it stays large, or small, for some fifty rows
+SWELL_MEMORY = 0.98  # correlation of the log size from row to row: it lasts some fifty rows
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Gaussian noise that wanders, and whose size swells and ebbs.
+    """Autocorrelated Gaussian noise, whose size changes slowly during an episode.
 
-    ``memory`` of it survives from one row to the next. Its size is ``size`` times e to a number
-    that wanders too, far more slowly, with a standard deviation of ``swell``: stretches of strong
-    noise reach what small noise around a settled policy never does, and quiet ones show what
-    comes of it.
+    ``memory`` is the correlation from one row to the next. The standard deviation is ``size``
+    times e to a second autocorrelated number, far slower, with a standard deviation of ``swell``.
+    Stretches of strong noise reach states that small noise around a settled policy never reaches;
+    the quiet stretches after them show what can be earned from there.
     """
 
     size: float
@@ -34,7 +34,7 @@ class Noise:
         return cls(size=0.0, memory=0.0)
 
     def disturbance(self, env: Environment, seed: int) -> Disturb:
-        """For one episode."""
+        """The noise of one episode: a function from planned to disturbed actions."""
         sizes = self._sizes(seed)
         if env.action_count is not None:
             return _redraw_choice(seed, sizes)
@@ -51,21 +51,21 @@ class Noise:
 
 
 def wandering(shape: tuple[int, ...], seed: int, memory: float) -> Iterator[NDArray[np.float32]]:
-    """Gaussian noise of unit variance that begins at nothing."""
+    """Autocorrelated Gaussian noise that begins at zero and grows to unit variance."""
     random = np.random.default_rng(seed)
-    kept, drawn = np.float32(memory), np.float32(np.sqrt(1 - memory**2))
+    old, new = np.float32(memory), np.float32(np.sqrt(1 - memory**2))
     wander = np.zeros(shape, np.float32)
     while True:
-        wander = kept * wander + drawn * random.standard_normal(shape).astype(np.float32)
+        wander = old * wander + new * random.standard_normal(shape).astype(np.float32)
         yield wander
 
 
 def _redraw_choice(seed: int, shares: Iterator[float]) -> Disturb:
-    """Draw a share of the choices again, each choice as likely as any other."""
+    """Replace a share of the choices by uniformly drawn ones."""
     random = np.random.default_rng(seed)
 
     def redraw(planned: NDArray[np.float32]) -> NDArray[np.float32]:
-        anew = random.random(planned.shape, np.float32)  # of a choice the largest entry counts
-        return anew if random.random() < next(shares) else planned
+        drawn = random.random(planned.shape, np.float32)  # the largest entry is the choice
+        return drawn if random.random() < next(shares) else planned
 
     return redraw

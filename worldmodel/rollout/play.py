@@ -1,4 +1,4 @@
-"""Playing episodes: to collect experience, and to evaluate."""
+"""Episodes that an agent, or a baseline, plays in an environment."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ from worldmodel.envs import Environment, adopt
 from worldmodel.rollout.noise import Noise, wandering
 from worldmodel.structs import Episode, Spec, Step, wrong_row
 
-ATTEMPTS = 3  # bad episodes in a row that end a run
-IN_STEP = 5  # episodes at most that are played at once, each in an environment of its own
-MAX_ROWS = 100_000  # an episode that never ends is an error, not a full memory
+ATTEMPTS = 3  # a run ends after so many bad episodes in a row
+IN_STEP = 5  # most episodes that are played at once, each in an environment of its own
+MAX_ROWS = 100_000  # a longer episode is an error: one that never ends would fill the memory
+
+OnRow = Callable[[], object]
+"""Called after each row that an environment gives, as by who watches that the rows go on."""
+
+
+def ignore() -> None:
+    """Nobody watches the rows."""
 
 
 class BadEpisodeError(RuntimeError):
-    """The environment gave a row that cannot be learned from; the message says which and why."""
+    """The environment gave a row that cannot be learned from; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +50,23 @@ def plan_seeds(seed: int) -> Iterator[int]:
 class EpisodeInPlay:
     """One of the episodes that an agent plays at once: its rows so far, and why it ended.
 
-    ``error`` is what the environment did wrong. An error of the agent is raised, as what it is.
+    ``error`` is an error of the environment. Errors of the agent are raised and not kept here.
     """
 
-    def __init__(self, env: Environment, spec: Spec, seed: int, noise: Noise) -> None:
+    def __init__(
+        self, env: Environment, spec: Spec, seed: int, noise: Noise, on_row: OnRow
+    ) -> None:
         self.env = env
+        self.on_row = on_row
         self.plan_seeds = plan_seeds(seed)
         self.disturb = noise.disturbance(env, seed)
         self.rows: list[Step] = []
         self.error: Exception | None = None
         try:
             first = env.reset(seed)
+            on_row()
             _check_fit(first, spec)
-            self._keep(first)
+            _append(self.rows, first)
         except Exception as error:  # whatever a user's environment does
             self.error = error
 
@@ -66,14 +77,11 @@ class EpisodeInPlay:
     def step(self, planned: NDArray[np.float32]) -> None:
         action = self.disturb(planned)
         try:
-            _check_length(self.rows)
-            self._keep(self.env.step(action))  # which clips
+            row = self.env.step(action)  # the environment clips the action
+            self.on_row()
+            _append(self.rows, row)
         except Exception as error:  # whatever a user's environment does
             self.error = error
-
-    def _keep(self, row: Step) -> None:
-        _check(row, self.rows)
-        self.rows.append(row)
 
     def outcome(self, milliseconds: Sequence[float], seconds: float) -> Played | Exception:
         if self.error is not None:
@@ -83,16 +91,20 @@ class EpisodeInPlay:
 
 
 def play_in_step(
-    envs: Sequence[Environment], agent: Agent, seeds: Sequence[int], noise: Noise
+    envs: Sequence[Environment],
+    agent: Agent,
+    seeds: Sequence[int],
+    noise: Noise,
+    on_row: OnRow = ignore,
 ) -> list[Played | Exception]:
-    """An episode from each seed, all planned for at once; or what its environment did wrong.
+    """Play an episode from each seed, with one plan for all; or return its environment's error.
 
-    The same episodes as one after the other, up to the rounding of larger products.
+    The episodes equal those played one after the other, up to the rounding of larger products.
     """
     begun = time.perf_counter()
     spec = agent.model.spec
     pairs = zip(envs, seeds, strict=False)
-    episodes = [EpisodeInPlay(env, spec, seed, noise) for env, seed in pairs]
+    episodes = [EpisodeInPlay(env, spec, seed, noise, on_row) for env, seed in pairs]
     started = [episode for episode in episodes if episode.rows]
     belief, plan = agent.initial(len(started)), None
     milliseconds = []
@@ -106,56 +118,52 @@ def play_in_step(
             raise ValueError("plan: expected finite numbers, as broken weights do not give")
         milliseconds.append(plan.milliseconds)
         for episode, planned in zip(started, plan.first, strict=True):
-            if not episode.is_over:  # the others go on
+            if not episode.is_over:  # the others continue
                 episode.step(planned)
     seconds = (time.perf_counter() - begun) / max(1, len(started))
     return [episode.outcome(milliseconds, seconds) for episode in episodes]
 
 
 def _observation_of(rows: Sequence[Step]) -> NDArray[np.uint8] | dict[str, NDArray[Any]]:
-    """What several rows show, with the batch in front."""
+    """The images and vectors of several rows, stacked: [B, ...]"""
     image = np.stack([row.image for row in rows])
     names = rows[0].vectors
     vectors = {name: np.stack([row.vectors[name] for row in rows]) for name in names}
     return {"image": image, **vectors} if vectors else image
 
 
-def play_wandering(env: Environment, seed: int, memory: float) -> Played:
-    """One episode of exploration noise alone, at its full size."""
+def play_wandering(env: Environment, seed: int, memory: float, on_row: OnRow = ignore) -> Played:
+    """Play one episode of exploration noise alone, at its full size."""
     wander = wandering(env.action_low.shape, seed, memory)
-    return _play(env, lambda: next(wander), seed)
+    return _play(env, lambda: next(wander), seed, on_row)
 
 
-def play_random(env: Environment, seed: int) -> Played:
-    """One episode of uniform random actions: what publications call random."""
+def play_random(env: Environment, seed: int, on_row: OnRow = ignore) -> Played:
+    """Play one episode of uniform random actions: what publications call random."""
     random = np.random.default_rng(seed)
     low, high = env.action_low, env.action_high
-    return _play(env, lambda: random.uniform(low, high).astype(np.float32), seed)
+    return _play(env, lambda: random.uniform(low, high).astype(np.float32), seed, on_row)
 
 
 def play_constant(env: Environment, action: NDArray[np.float32], seed: int) -> Played:
-    """One episode of one and the same action: a baseline that random action hides."""
-    return _play(env, lambda: action, seed)
+    """Play one episode of one constant action: it may earn more than random actions do."""
+    return _play(env, lambda: action, seed, ignore)
 
 
-def _play(env: Environment, choose: Callable[[], NDArray[np.float32]], seed: int) -> Played:
-    """One episode of actions that no image decides."""
+def _play(
+    env: Environment, choose: Callable[[], NDArray[np.float32]], seed: int, on_row: OnRow
+) -> Played:
+    """Play one episode of actions that do not depend on images."""
     begun = time.perf_counter()
     rows: list[Step] = []
     row = env.reset(seed)
-    _check(row, rows)
-    rows.append(row)
+    on_row()
+    _append(rows, row)
     while not row.is_last:
-        _check_length(rows)
         row = env.step(choose())
-        _check(row, rows)
-        rows.append(row)
+        on_row()
+        _append(rows, row)
     return Played(Episode.stack(rows), np.zeros(0), time.perf_counter() - begun)
-
-
-def _check_length(rows: Sequence[Step]) -> None:
-    if len(rows) >= MAX_ROWS:
-        raise BadEpisodeError(f"the episode does not end: {MAX_ROWS} rows without is_last")
 
 
 def _check_fit(row: Step, spec: Spec) -> None:
@@ -166,17 +174,20 @@ def _check_fit(row: Step, spec: Spec) -> None:
         raise BadEpisodeError(f"first row: expected {expected} as the agent takes, got {got}")
 
 
-def _check(row: Step, before: Sequence[Step]) -> None:
-    """Raise if a row cannot be learned from."""
-    wrong = wrong_row(row, before[0] if before else None)
+def _append(rows: list[Step], row: Step) -> None:
+    """Add a row to an episode; raise if it cannot be learned from, or if no end is in sight."""
+    wrong = wrong_row(row, rows[0] if rows else None)
     if wrong:
         raise BadEpisodeError("; ".join(wrong))
+    rows.append(row)
+    if len(rows) >= MAX_ROWS and not row.is_last:
+        raise BadEpisodeError(f"the episode does not end: {MAX_ROWS} rows without is_last")
 
 
 def retry(
     play: Callable[[int], Played | Exception], dropped: list[str], attempts: int = ATTEMPTS
 ) -> Played:
-    """``play(attempt)`` until an episode is good; why the others were not goes to ``dropped``."""
+    """Call ``play(attempt)`` until an episode is good; ``dropped`` takes the others' errors."""
     error: Exception | None = None
     for attempt in range(attempts):
         outcome = play(attempt)
@@ -195,7 +206,7 @@ def _reason(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What ``evaluate`` saw."""
+    """The episodes of an evaluation."""
 
     episodes: Sequence[Episode]
     seeds: Sequence[int]
@@ -217,23 +228,24 @@ def evaluate(
     seed: int = 0,
     watch: Callable[[int, Episode], None] | None = None,
     dropped: list[str] | None = None,
+    on_row: OnRow = ignore,
 ) -> Evaluated:
-    """Play without exploration noise; episode i starts from seed + i. ``watch`` sees each end.
+    """Play without exploration noise; episode i starts from seed + i.
 
-    Several environments of one kind are played in step: a plan for five at once takes about as
-    long as three plans for one. A bad episode raises; where ``dropped`` takes the reasons, it is
-    played again first.
+    ``watch`` is called after each episode, with its number. Several environments of one kind are
+    played in step: a plan for five at once takes about as long as three plans for one. A bad
+    episode raises; with a list ``dropped``, which takes the reasons, it is played again first.
     """
     envs = [adopt(each) for each in (env if isinstance(env, Sequence) else [env])]
     seeds = [seed + number for number in range(episodes)]
     starts = [[start] * ATTEMPTS for start in seeds]
     played = []
-    for number, one in enumerate(collect(envs, agent, starts, Noise.none(), dropped)):
-        played.append(one)
+    for number, done in enumerate(collect(envs, agent, starts, Noise.none(), dropped, on_row)):
+        played.append(done)
         if watch is not None:
-            watch(number, one.episode)
-    milliseconds = np.concatenate([one.plan_milliseconds for one in played])
-    return Evaluated([one.episode for one in played], seeds, milliseconds)
+            watch(number, done.episode)
+    milliseconds = np.concatenate([done.plan_milliseconds for done in played])
+    return Evaluated([done.episode for done in played], seeds, milliseconds)
 
 
 def collect(
@@ -242,16 +254,17 @@ def collect(
     seeds: Sequence[Sequence[int]],
     noise: Noise,
     dropped: list[str] | None = None,
+    on_row: OnRow = ignore,
 ) -> Iterator[Played]:
-    """As many episodes as ``seeds``, in step as far as there are environments.
+    """Play as many episodes as ``seeds``, one in each environment at a time.
 
-    Each has a seed for every attempt, and everything in it follows from that. A bad episode
-    raises; where ``dropped`` takes the reasons, it is played again from its next seed. What the
-    agent raises is no bad episode.
+    ``seeds`` holds for each episode a seed for every attempt, which decides everything in it. A
+    bad episode raises; with a list ``dropped``, which takes the reasons, it is played again from
+    its next seed. Errors of the agent are raised at once.
     """
     for first in range(0, len(seeds), len(envs)):
         some = seeds[first : first + len(envs)]
-        outcomes = play_in_step(envs, agent, [attempts[0] for attempts in some], noise)
+        outcomes = play_in_step(envs, agent, [attempts[0] for attempts in some], noise, on_row)
         for env, attempts, outcome in zip(envs, some, outcomes, strict=False):
             if not isinstance(outcome, Exception):
                 yield outcome
@@ -259,13 +272,18 @@ def collect(
                 raise outcome
             else:
                 dropped.append(_reason(outcome))
-                yield _play_again(env, agent, attempts[1:], noise, dropped)
+                yield _play_again(env, agent, attempts[1:], noise, dropped, on_row)
 
 
 def _play_again(
-    env: Environment, agent: Agent, seeds: Sequence[int], noise: Noise, dropped: list[str]
+    env: Environment,
+    agent: Agent,
+    seeds: Sequence[int],
+    noise: Noise,
+    dropped: list[str],
+    on_row: OnRow,
 ) -> Played:
     def play(attempt: int) -> Played | Exception:
-        return play_in_step([env], agent, [seeds[attempt]], noise)[0]
+        return play_in_step([env], agent, [seeds[attempt]], noise, on_row)[0]
 
     return retry(play, dropped, len(seeds))
