@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from worldmodel import checkpoint
-from worldmodel.checkpoint import load, load_group, save, verify
+from worldmodel.checkpoint import Made, load, load_group, save, verify
+from worldmodel.checks import ConfigError
+from worldmodel.structs import Spec
 
 
 def numbers(step: int) -> dict[str, dict[str, Tensor]]:
@@ -147,7 +149,7 @@ def test_a_broken_newest_one_is_named_and_the_one_before_is_used(tmp_path, caplo
 
 
 def test_no_flipped_bit_is_believed(tmp_path):
-    save(tmp_path, 5, numbers(5), {"step": 5})
+    save(tmp_path, 5, numbers(5), {"step": 5}, made=MADE)
     for path in (tmp_path / "000000005").iterdir():
         whole = path.read_bytes()
         for place in range(len(whole)):
@@ -177,6 +179,68 @@ def test_a_format_of_the_future_is_refused(tmp_path, caplog):
     with pytest.raises(RuntimeError, match="none is whole"):
         load(tmp_path)
     assert "format 9" in caplog.text
+
+
+MADE = Made(
+    Spec((16, 16, 3), 2, vectors={"joints": 3}), {"dynamics": "recurrent", "planner": "mppi"}
+)
+
+
+def test_what_weights_were_made_for_is_known_before_they_are_read(tmp_path):
+    path = save(tmp_path, 5, numbers(5), {"step": 5}, made=MADE)
+    check_whole(load(tmp_path, made=MADE), 5)
+    for fitting in (Made(), Made(MADE.spec), Made(parts={"planner": "mppi", "decoder": "slim"})):
+        assert load_group(tmp_path, "model", made=fitting) is not None
+    (path / "model.safetensors").write_bytes(b"")
+    for other, sentence in (
+        (Made(parts={"dynamics": "one_step"}), "made with dynamics = recurrent, and one_step is"),
+        (Made(Spec((16, 16, 3), 2)), r"made with spec\.vectors = {'joints': 3}, and {} is asked"),
+        (Made(Spec((16, 16, 3), 4)), r"made with spec\.action_size = 2, and 4 is asked for"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            load(tmp_path, made=other)
+        with pytest.raises(ConfigError, match=sentence):
+            load_group(tmp_path, "model", made=other)
+
+
+def test_what_was_never_said_fits_whatever_is_asked_for(tmp_path):
+    save(tmp_path, 5, numbers(5), {"step": 5})
+    check_whole(load(tmp_path, made=MADE), 5)
+
+
+def into_format_1(path: Path) -> None:
+    """What a manifest of version 0.1.0 said, which had neither spec nor parts."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    old = {"format": 1, "step": manifest["step"], "files": manifest["files"]}
+    (path / "manifest.json").write_text(json.dumps(old, indent=1))
+
+
+def test_format_1_is_read_and_its_weights_get_todays_names(tmp_path):
+    old = {
+        "dynamics.prior.0.0.weight": torch.zeros(4, 3),  # of a context of three
+        "dynamics.posterior.0.0.weight": torch.arange(20.0).reshape(4, 5),
+        "dynamics.posterior.0.0.bias": torch.ones(4),
+        "dynamics.posterior.1.weight": torch.full((6, 4), 2.0),
+        "dynamics.posterior.1.bias": torch.full((6,), 3.0),
+    }
+    groups = {"model": old, "averaged": old, "acting": old, "optimizer": old}
+    into_format_1(save(tmp_path, 5, groups, {"step": 5}))
+    assert verify(tmp_path) == []
+    found = load(tmp_path, made=MADE)
+    for group in ("model", "averaged", "acting"):
+        weights = found.tensors[group]
+        assert weights.keys() == {
+            "dynamics.prior.0.0.weight",
+            "posterior.of_context.weight",
+            "posterior.of_embed.weight",
+            "posterior.of_embed.bias",
+            "posterior.rest.1.weight",
+            "posterior.rest.1.bias",
+        }
+        halves = weights["posterior.of_context.weight"], weights["posterior.of_embed.weight"]
+        assert torch.equal(torch.cat(halves, 1), old["dynamics.posterior.0.0.weight"])
+    assert found.tensors["optimizer"].keys() == old.keys()
+    assert load_group(tmp_path, "averaged").keys() == found.tensors["averaged"].keys()
 
 
 def test_one_group_needs_only_its_own_file(tmp_path):

@@ -114,7 +114,7 @@ def test_a_second_demo_takes_the_place_of_the_first(
 ) -> None:
     """Without the report, which takes long."""
     monkeypatch.setattr(
-        "worldmodel.report.visualize_run", lambda *_: types.SimpleNamespace(notes=["a note"])
+        "worldmodel.report.visualize_run", lambda *_, **__: types.SimpleNamespace(notes=["a note"])
     )
     first = demo.show(tmp_path / "demo", episodes=2, seed=5, weights=weights)
     second = demo.show(tmp_path / "demo", episodes=1, seed=6, weights=weights)

@@ -373,6 +373,19 @@ def test_loading_what_is_no_run_or_has_no_weights_is_explained(copied: Path) -> 
         worldmodel.load(copied)
 
 
+def test_a_checkpoint_says_whose_weights_it_holds(tiny: Config, copied: Path) -> None:
+    (newest, *_) = sorted((copied / "checkpoints").iterdir(), reverse=True)
+    manifest = json.loads((newest / "manifest.json").read_text())
+    assert manifest["parts"]["planner"] == tiny.planner.kind
+    assert manifest["parts"]["dynamics"] == "recurrent"
+    about = yaml.safe_load((copied / "config.yaml").read_text())
+    assert manifest["spec"] == about["spec"]
+    about["spec"]["action_size"] += 1
+    (copied / "config.yaml").write_text(yaml.safe_dump(about))
+    with pytest.raises(ConfigError, match=r"made with spec\.action_size = \d, and \d is asked"):
+        worldmodel.load(copied)
+
+
 def test_weights_that_are_not_finite_are_refused_by_the_tensors_name(
     copied: Path, tmp_path: Path
 ) -> None:

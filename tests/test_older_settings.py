@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from tests.test_checkpoint import into_format_1
 from worldmodel import checkpoint, run_folder
 from worldmodel.behaviours.imagined import Imagined
 from worldmodel.checks import ConfigError, read
@@ -84,7 +85,7 @@ def test_an_older_run_is_opened_and_never_resumed(tmp_path: Path, tiny: Config) 
     for old, new in (("0.1", "rest.0"), ("1", "rest.2")):
         for kind in ("weight", "bias"):
             weights[f"dynamics.posterior.{old}.{kind}"] = weights.pop(f"posterior.{new}.{kind}")
-    checkpoint.save(tmp_path / "checkpoints", 1, {"averaged": weights}, {})
+    into_format_1(checkpoint.save(tmp_path / "checkpoints", 1, {"averaged": weights}, {}))
     agent = run_folder.load(tmp_path)
     assert run_folder.read_run(tmp_path) == tiny
     opened = agent.model.state_dict()

@@ -5,7 +5,8 @@ A checkpoint is a directory named after its step::
     checkpoints/000001234/model.safetensors    one file for each group of tensors
                           optimizer.safetensors
                           state.json           all that is not a tensor
-                          manifest.json        size and sha256 of each of the others
+                          manifest.json        whose weights they are: spec, and kinds of parts;
+                                               size and sha256 of each of the others
 
 It is written in a hidden sibling, every byte of it reaches the disk, then it gets its name. The
 older ones go only after that. Nothing here is ever pickled, so reading one runs no code::
@@ -25,7 +26,7 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,30 @@ import torch
 from torch import Tensor
 
 from worldmodel import files
+from worldmodel.checks import ConfigError, require
+from worldmodel.models.older_weights import with_todays_names
+from worldmodel.structs import Spec
 
 JSON = Any  # None, bool, int, float, str, and lists and dicts of these
 
-FORMAT = 1  # of the directory; a reader refuses what it does not know
+FORMAT = 2  # of the directory; a reader refuses newer ones
+# Groups of a model's weights. In format 1 they have the names of then, and become today's.
+WEIGHTS = ("model", "averaged", "acting")
 # A checkpoint's name. One that is about to be replaced by another of the same step steps aside.
 NAME = re.compile(r"(\d{9,})(\.replaced)?")
 
 logger = logging.getLogger("worldmodel")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What weights were made for: None, or a part without a name, fits everything."""
+
+    spec: Spec | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)  # kinds: {"dynamics": "recurrent", ...}
+
+
+ANY = Made()
 
 
 class BrokenCheckpointError(RuntimeError):
@@ -65,11 +82,12 @@ def save(
     state: Mapping[str, JSON],
     keep: int = 2,
     finite: Collection[str] = (),
+    made: Made = ANY,
 ) -> Path:
     """Write a new checkpoint in ``folder``, then remove all but the newest ``keep`` whole ones.
 
     Those of a later step are removed too: a run that saves step 1000 no longer needs its old step
-    2000.
+    2000. ``made``: the body and the parts of the model, which a reader compares with its own.
     Raise RuntimeError, and write nothing, if a number in one of the groups ``finite`` is NaN or
     infinite.
     """
@@ -97,7 +115,14 @@ def save(
             sizes_and_sums[name] = _write(unfinished / name, content)
         content = json.dumps(dict(state), indent=1).encode()
         sizes_and_sums["state.json"] = _write(unfinished / "state.json", content)
-        manifest = {"format": FORMAT, "step": step, "files": sizes_and_sums}
+        manifest: dict[str, JSON] = {
+            "format": FORMAT,
+            "step": step,
+            "spec": made.spec and made.spec.to_dict(),
+            "parts": dict(made.parts),
+            "files": sizes_and_sums,
+        }
+        manifest["sha256"] = _sum_of(manifest)
         _write(unfinished / "manifest.json", json.dumps(manifest, indent=1).encode())
         files.sync_folder(unfinished)
         if path.exists():
@@ -121,20 +146,24 @@ def save(
 
 
 def load(
-    folder: Path, device: torch.device | str = "cpu", finite: Collection[str] = ()
+    folder: Path,
+    device: torch.device | str = "cpu",
+    finite: Collection[str] = (),
+    made: Made = ANY,
 ) -> Checkpoint | None:
     """Read the newest whole checkpoint of a run; None where none was ever written.
 
     One with a NaN or infinite number in a group of ``finite`` is passed over like a broken one.
+    Raise ConfigError, before any weight is read, if it was not ``made`` for this.
     """
-    return _read_newest(folder, None, device, finite)
+    return _read_newest(folder, None, device, finite, made)
 
 
 def load_group(
-    folder: Path, group: str, device: torch.device | str = "cpu"
+    folder: Path, group: str, device: torch.device | str = "cpu", made: Made = ANY
 ) -> dict[str, Tensor] | None:
     """Read one group of the newest checkpoint in which it is whole, and no other file."""
-    checkpoint = _read_newest(folder, group, device)
+    checkpoint = _read_newest(folder, group, device, made=made)
     return None if checkpoint is None else checkpoint.tensors[group]
 
 
@@ -213,13 +242,14 @@ def _read_newest(
     group: str | None,
     device: torch.device | str,
     finite: Collection[str] = (),
+    made: Made = ANY,
 ) -> Checkpoint | None:
     """Read the newest one; skip broken ones with a warning, and those removed in the meantime."""
     looked_at: list[Path] = []
     while (candidates := _candidates(folder)) != looked_at:
         for path in candidates:
             try:
-                checkpoint = _read(path, group, device)
+                checkpoint = _read(path, group, device, made)
                 if complaint := _not_finite(checkpoint.tensors, finite):
                     raise BrokenCheckpointError(f"{path}: {complaint}")
                 return checkpoint
@@ -235,16 +265,13 @@ def _read_newest(
     return None
 
 
-def _read(path: Path, group: str | None, device: torch.device | str) -> Checkpoint:
+def _read(
+    path: Path, group: str | None, device: torch.device | str, made: Made = ANY
+) -> Checkpoint:
     """Read a checkpoint or one group of it; every byte is checked before it is used."""
     try:
-        manifest = json.loads((path / "manifest.json").read_bytes())
-        if manifest["format"] != FORMAT:
-            raise BrokenCheckpointError(
-                f"{path}: written in format {manifest['format']}, this worldmodel reads {FORMAT}"
-            )
-        if manifest["step"] != _step(path):
-            raise BrokenCheckpointError(f"{path}: manifest.json is of step {manifest['step']}")
+        manifest = _read_manifest(path)
+        _refuse_others(path, manifest, made)
         names = list(manifest["files"])
         if group is not None:
             if f"{group}.safetensors" not in names:
@@ -264,13 +291,51 @@ def _read(path: Path, group: str | None, device: torch.device | str) -> Checkpoi
             if name == "state.json":
                 state = json.loads(content)
             else:
-                loaded = safetensors.torch.load(content)
-                tensors[Path(name).stem] = {key: t.to(device) for key, t in loaded.items()}
+                loaded, stem = safetensors.torch.load(content), Path(name).stem
+                if manifest["format"] == 1 and stem in WEIGHTS:
+                    loaded = with_todays_names(loaded)
+                tensors[stem] = {key: t.to(device) for key, t in loaded.items()}
     except OSError as error:
         raise BrokenCheckpointError(f"{path}: {error.strerror}: {error.filename}") from error
+    except ConfigError:
+        raise
     except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise BrokenCheckpointError(f"{path}: manifest.json: {error!r}") from error
     return Checkpoint(step=_step(path), tensors=tensors, state=state, path=path)
+
+
+def _read_manifest(path: Path) -> dict[str, JSON]:
+    """All of it; format 1 said neither a spec nor parts, and had no sum of its own."""
+    manifest: dict[str, JSON] = json.loads((path / "manifest.json").read_bytes())
+    if manifest["format"] not in (1, FORMAT):
+        raise BrokenCheckpointError(
+            f"{path}: written in format {manifest['format']}, this worldmodel reads 1 to {FORMAT}"
+        )
+    if manifest["step"] != _step(path):
+        raise BrokenCheckpointError(f"{path}: manifest.json is of step {manifest['step']}")
+    if manifest["format"] == 1:
+        return {**manifest, "spec": None, "parts": {}}
+    if manifest.pop("sha256") != _sum_of(manifest):
+        raise BrokenCheckpointError(f"{path}: manifest.json: its content has changed (sha256)")
+    return manifest
+
+
+def _refuse_others(path: Path, manifest: Mapping[str, JSON], made: Made) -> None:
+    """Raise if the weights were made for another body, or for parts of other kinds."""
+    pairs = {name: (kind, made.parts.get(name, kind)) for name, kind in manifest["parts"].items()}
+    if manifest["spec"] is not None and made.spec is not None:
+        asked = made.spec.to_dict()
+        pairs |= {f"spec.{name}": (was, asked[name]) for name, was in manifest["spec"].items()}
+    for name, (was, asked) in pairs.items():
+        require(
+            was == asked,
+            f"{path}: these weights were made with {name} = {was}, and {asked} is asked for; read"
+            " them with the settings that they were made with",
+        )
+
+
+def _sum_of(manifest: Mapping[str, JSON]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _not_finite(tensors: Mapping[str, Mapping[str, Tensor]], groups: Collection[str]) -> str:

@@ -136,6 +136,16 @@ def sections(hint: Any) -> list[type]:
     return [one for one in options(hint) if isinstance(one, type) and dataclasses.is_dataclass(one)]
 
 
+def kinds_of_parts(section: Any) -> dict[str, str]:
+    """The kind of each part that has kinds, by the part's name: ``none`` where it is absent."""
+    found = {}
+    for name, hint in hints(type(section)).items():
+        if any(kinds(variant) for variant in sections(hint)):
+            part = getattr(section, name)
+            found[name] = "none" if part is None else str(part.kind)
+    return found
+
+
 def is_optional(hint: Any) -> bool:
     return types.NoneType in options(hint)
 

@@ -14,14 +14,13 @@ import yaml
 from worldmodel import checkpoint, files, older_settings
 from worldmodel.agent import Agent
 from worldmodel.assembly import agent_of
-from worldmodel.checks import ConfigError, read
+from worldmodel.checks import ConfigError, kinds_of_parts, read
 from worldmodel.compare_settings import differences, settings_hash, unsaid
 from worldmodel.config import Config
 from worldmodel.envs import Environment
 from worldmodel.log import EVALUATIONS, METRICS
 from worldmodel.machine import cores
 from worldmodel.models import build, refuse_infinite_weights
-from worldmodel.models.older_weights import with_todays_names
 from worldmodel.replay import write_episode
 from worldmodel.rollout import Evaluated
 from worldmodel.structs import Spec
@@ -163,12 +162,14 @@ def load(run: Path | str, device: str = "cpu") -> Agent:
     run = Path(run)
     config = read_run(run)
     about = read_about(run)
-    model = build(config.model, Spec.described(about))
-    weights = checkpoint.load_group(run / "checkpoints", "averaged", device)
+    spec = Spec.described(about)
+    model = build(config.model, spec)
+    made = checkpoint.Made(spec, kinds_of_parts(config.model))
+    weights = checkpoint.load_group(run / "checkpoints", "averaged", device, made)
     if weights is None:
         raise ConfigError(f"run: {run} has no checkpoint yet; train it a little longer")
     try:
-        model.load_state_dict(with_todays_names(weights))
+        model.load_state_dict(weights)
     except RuntimeError as error:
         raise ConfigError(
             f"run: the weights of {run} do not fit its settings in this version of worldmodel"

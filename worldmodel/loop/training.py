@@ -13,7 +13,8 @@ from torch import Tensor
 
 from worldmodel import checkpoint
 from worldmodel.assembly import learner_of
-from worldmodel.checkpoint import Checkpoint
+from worldmodel.checkpoint import Checkpoint, Made
+from worldmodel.checks import kinds_of_parts
 from worldmodel.config import Config
 from worldmodel.log import Journal
 from worldmodel.loop.reporter import LossMeans, Reporter
@@ -37,6 +38,7 @@ class Training:
     def __init__(self, config: Config, run: Path, model: WorldModel, replay: Replay) -> None:
         self.run = run
         self.model = model
+        self.made = Made(model.spec, {**kinds_of_parts(config.model), **kinds_of_parts(config)})
         self.replay = replay
         self.learner = learner_of(config, model)
         self.journal = Journal(run)
@@ -114,13 +116,14 @@ class Training:
                 "journal": self.journal.position(),
             },
             finite=FINITE,
+            made=self.made,
         )
         self.saved_at = time.monotonic()
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole and finite; None where nothing was learned yet."""
         device = next(self.model.parameters()).device
-        return checkpoint.load(self.run / "checkpoints", device, finite=FINITE)
+        return checkpoint.load(self.run / "checkpoints", device, FINITE, self.made)
 
     def restore(self, saved: Checkpoint) -> None:
         """Go on from ``saved``. The replay holds its episodes already."""
