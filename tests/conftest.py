@@ -95,7 +95,7 @@ class Answer(torch.nn.Module):
 
 
 class Echo(torch.nn.Module):
-    """Dynamics whose latent is the last action, beside a memory that never changes."""
+    """Dynamics whose random part is the last action and whose recurrent part never changes."""
 
     def __init__(self, action_size: int) -> None:
         super().__init__()

@@ -112,7 +112,7 @@ def test_a_users_score_replaces_the_reward(model: WorldModel, tiny: Config) -> N
         ({"model": {"policy": None, "value": None}, "behaviour": None}, False, True),
     ],
 )
-def test_how_far_a_search_begins(
+def test_which_std_a_search_begins_with(
     tiny: Config, changes: dict[str, Any], asks: bool, far: bool
 ) -> None:
     narrow = {
@@ -228,11 +228,13 @@ def test_a_change_counts_from_delay_or_what_was_done_or_the_last_plan(agent: Age
 
 
 def wall(latents: Tensor, actions: Tensor) -> Tensor:
-    """Nothing between -0.4 and 0.4 is allowed for the first motor."""
+    """A constraint: the first motor's action may not be between -0.4 and 0.4."""
     return actions[..., 0].abs() > 0.4
 
 
-def test_what_breaks_a_constraint_loses_to_what_keeps_it(model: WorldModel, tiny: Config) -> None:
+def test_a_candidate_that_breaks_a_constraint_loses_to_one_that_keeps_it(
+    model: WorldModel, tiny: Config
+) -> None:
     planner = {"iterations": 4, "candidates": 300, "elites": 30, "horizon": 2}
     for kind in ("cem", "mppi", "icem", "shooting", "gradient"):
         config = read(tiny, {"planner": {"kind": kind, **planner}, "planning": {"proposals": 0}})
@@ -251,7 +253,9 @@ def test_what_breaks_a_constraint_loses_to_what_keeps_it(model: WorldModel, tiny
         assert not wall(free.actions, free.actions).any(), kind
 
 
-def test_a_mean_between_two_allowed_ways_is_not_taken(model: WorldModel, tiny: Config) -> None:
+def test_a_forbidden_mean_of_allowed_elites_is_not_the_plan(
+    model: WorldModel, tiny: Config
+) -> None:
     """CEM's elites pass on both sides; their mean, in the middle, is what it would return."""
     config = read(tiny, {"planner": {"kind": "cem", "iterations": 1, "candidates": 400,
                                      "elites": 100, "horizon": 1},
@@ -268,7 +272,7 @@ def test_a_mean_between_two_allowed_ways_is_not_taken(model: WorldModel, tiny: C
     torch.testing.assert_close(plan.actions, plan.elites[0])
 
 
-def test_a_plan_says_where_nothing_was_allowed(agent: Agent) -> None:
+def test_a_plan_says_if_no_candidate_was_allowed(agent: Agent) -> None:
     def nowhere(latents: Tensor, actions: Tensor) -> Tensor:
         keeps = torch.ones(actions.shape[:3], dtype=torch.bool)
         keeps[0, :, -1] = False  # the first of two robots
@@ -296,7 +300,7 @@ def test_a_constraint_may_ask_the_latents(agent: Agent) -> None:
 
 
 class Ticking:
-    """A clock that goes on when candidates are scored: a millisecond for ten of them."""
+    """A clock that advances when candidates are scored: a millisecond for ten of them."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -384,7 +388,7 @@ def test_warming_up_finds_slices_that_cost_little_more_than_a_few_candidates(
         assert agent.timing.proposing_s == agent.timing.following_s == 0.0
 
 
-def test_a_pace_is_what_slow_calls_take_and_the_policy_s_median() -> None:
+def test_a_timing_is_the_slow_calls_and_the_policys_median() -> None:
     clock, calls = Ticking(), 0
 
     def propose(count: int) -> None:
@@ -399,7 +403,7 @@ def test_a_pace_is_what_slow_calls_take_and_the_policy_s_median() -> None:
     assert pace == PlanTiming(40, pytest.approx(1.0), pytest.approx(15.0), pytest.approx(1.0))
 
 
-def test_a_pace_falls_by_and_by_and_rises_at_once() -> None:
+def test_a_timing_falls_slowly_and_rises_at_once() -> None:
     pace = PlanTiming(8, slice_s=10e-3, proposing_s=10e-3, following_s=10e-3)
     assert pace.after(slice_s=20e-3).slice_s == 20e-3
     assert pace.after(slice_s=5e-3).slice_s == pytest.approx(9.5e-3)
@@ -409,10 +413,10 @@ def test_a_pace_falls_by_and_by_and_rises_at_once() -> None:
     assert PlanTiming(16).after(slice_s=20e-3) == PlanTiming(16)  # nobody measured
 
 
-def test_an_agent_measured_on_a_busy_machine_comes_to_search(
+def test_an_agent_measured_on_a_busy_machine_searches_later(
     model: WorldModel, tiny: Config
 ) -> None:
-    """By its pace nothing fits; in truth a slice takes 5 ms of 8, and the rest nothing."""
+    """By its timing nothing fits; in truth a slice takes 5 ms of 8, and the rest nothing."""
     clock = Ticking()
     timed(model, clock, fixed_ms=5.0)
     agent = agent_of(tiny, model.requires_grad_(False), clock=clock)
@@ -438,10 +442,10 @@ def test_an_agent_on_a_machine_too_slow_is_seldom_late(model: WorldModel, tiny: 
     assert {plan.origin for plan in plans} == {"policy", "search"}
 
 
-def test_proposals_that_took_too_long_are_followed(
+def test_proposals_that_took_too_long_are_the_plan(
     model: WorldModel, tiny: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There was time for a slice beside them by the pace, and is none once they are drawn."""
+    """By the timing there was time for proposals and a slice; once they are drawn there is none."""
     clock = Ticking()
     agent = agent_of(tiny, model.requires_grad_(False), clock=clock)
     agent.timing = PlanTiming(8, slice_s=5e-3, proposing_s=1e-3, following_s=1e-3)
@@ -455,8 +459,10 @@ def test_proposals_that_took_too_long_are_followed(
     assert (plan.iterations, plan.origin) == (0, "policy")
 
 
-def test_who_has_no_time_to_search_follows_the_policy(model: WorldModel, tiny: Config) -> None:
-    """By the pace, all proposals take 3 ms, one 1 ms, and a first slice 5 ms."""
+def test_an_agent_without_time_to_search_follows_the_policy(
+    model: WorldModel, tiny: Config
+) -> None:
+    """By the timing, all proposals take 3 ms, one takes 1 ms, and a first slice 5 ms."""
     clock = Ticking()
     agent = agent_of(tiny, model.requires_grad_(False), clock=clock)
     assert model.policy is not None
@@ -528,7 +534,7 @@ def test_a_belief_needs_no_sample_and_no_memory_in_the_agent(agent: Agent) -> No
         (np.array([0, np.nan]), images(), r"action: expected finite numbers, got \[0.0, nan\]"),
     ],
 )
-def test_what_a_robot_hands_in_is_checked(
+def test_the_inputs_of_a_robot_are_checked(
     model: WorldModel, tiny: Config, action: np.ndarray, image: np.ndarray, complaint: str
 ) -> None:
     agent = agent_of(tiny, model)

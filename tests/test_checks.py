@@ -1,4 +1,4 @@
-"""Bounds in types, and parts that are one of several kinds."""
+"""Checks of settings: bounds in types, and parts that are one of several kinds."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_broken_bound_is_answered_with_its_path(part: Any, answer: str) -> Non
     assert str(raised.value) == answer
 
 
-def test_what_keeps_its_bounds_passes() -> None:
+def test_settings_within_their_bounds_pass() -> None:
     check(Animal(moves=Swim(depth=3), sleeps=Walk(rest=1, pace=1)))
 
 
@@ -114,7 +114,7 @@ def test_a_part_of_another_kind_starts_from_its_own_defaults(
     ],
     ids=str,
 )
-def test_a_mistake_in_a_kind_is_answered_with_what_is_known(
+def test_a_mistake_in_a_kind_is_answered_with_the_known_kinds(
     said: dict[str, Any], answer: str
 ) -> None:
     with pytest.raises(ConfigError) as raised:

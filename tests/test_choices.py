@@ -15,7 +15,7 @@ import worldmodel
 from tests.conftest import Answer, Echo, parts_of
 from worldmodel.agent import Agent
 from worldmodel.assembly import agent_of
-from worldmodel.behaviours.imagined import dream
+from worldmodel.behaviours.imagined import act_in_imagination
 from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
 from worldmodel.envs import adopt, check_env
@@ -32,7 +32,7 @@ CHOICES = 3
 
 
 class Levers:
-    """Three levers; the image is as bright as the one that was pulled, the last one pays."""
+    """Three levers: the image's brightness says which was pulled, the last gives reward."""
 
     action_count = CHOICES
 
@@ -61,7 +61,7 @@ def model(tiny: Config) -> WorldModel:
 # --- rows --------------------------------------------------------------------------------------
 
 
-def test_a_choice_goes_in_as_an_int_and_stands_in_the_row_one_hot() -> None:
+def test_a_choice_is_an_int_for_the_environment_and_one_hot_in_the_row() -> None:
     inner = Levers()
     env = adopt(inner)
     first = env.reset()
@@ -76,7 +76,7 @@ def test_a_choice_goes_in_as_an_int_and_stands_in_the_row_one_hot() -> None:
     assert (env.action_count, adopt(env)) == (3, env)
 
 
-def test_a_choice_that_a_robot_made_instead_stands_in_the_row() -> None:
+def test_a_choice_that_a_robot_made_instead_is_in_the_row() -> None:
     class Stubborn(Levers):
         def step(self, action: int) -> Step:
             return replace(super().step(action), action=np.int64(1))  # type: ignore[arg-type]
@@ -127,7 +127,9 @@ def test_random_choices_are_even() -> None:
     np.testing.assert_allclose(shares(played.episode.action[1:]), 1 / 3, atol=0.03)
 
 
-def test_a_share_of_the_planned_choices_is_drawn_anew(model: WorldModel, tiny: Config) -> None:
+def test_a_share_of_the_planned_choices_is_replaced_by_random_ones(
+    model: WorldModel, tiny: Config
+) -> None:
     class First(Agent):
         def plan(self, belief: Latent, *args: Any, **named: Any) -> Any:
             plan = super().plan(belief, deadline_ms=0.0)
@@ -193,7 +195,7 @@ def test_forwards_the_choice_backwards_the_probabilities() -> None:
     assert expected.abs().min() > 0
 
 
-def test_logits_that_run_away_saturate_a_policy() -> None:
+def test_large_logits_saturate_a_policy() -> None:
     noise = torch.zeros(1, 3)
     for logits, saturation in (
         ([100.0, 104.0, 96.0], 0.0),
@@ -205,8 +207,8 @@ def test_logits_that_run_away_saturate_a_policy() -> None:
         )
 
 
-def test_the_policy_learns_the_choice_that_pays(model: WorldModel) -> None:
-    """In a world that remembers the last choice and pays 1, 2 and 3 for the three."""
+def test_the_policy_learns_the_rewarded_choice(model: WorldModel) -> None:
+    """The latent is the last choice; the rewards of the three choices are 1, 2 and 3."""
 
     policy = CategoricalPolicy(2 + CHOICES, CHOICES, 1, 8, normed)
     model.dynamics = echo = Echo(CHOICES)  # type: ignore[assignment]
@@ -217,7 +219,7 @@ def test_the_policy_learns_the_choice_that_pays(model: WorldModel) -> None:
     optimizer = torch.optim.Adam(policy.parameters(), lr=0.05)
     generator = torch.Generator().manual_seed(0)
     for _ in range(60):
-        dreamed = dream(
+        imagined = act_in_imagination(
             model,
             policy,
             starts,
@@ -227,7 +229,7 @@ def test_the_policy_learns_the_choice_that_pays(model: WorldModel) -> None:
             generator=generator,
         )
         optimizer.zero_grad()
-        (-dreamed.returns.mean()).backward()
+        (-imagined.returns.mean()).backward()
         optimizer.step()
     assert policy(starts.features[:1])[0, 2].exp() > 0.9
 

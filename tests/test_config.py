@@ -1,4 +1,4 @@
-"""Settings: every one can be said, none can be said wrong."""
+"""Settings: every one can be written in YAML, and every mistake is refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOGETHER: dict[str, dict[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """A single setting, and the kind that its part must be of before it can be said."""
+    """A single setting, and the kind of its part that has this setting."""
 
     path: str
     hint: Any
@@ -42,7 +42,7 @@ class Leaf:
 
 
 def leaves(part: Any, path: str = "", kind: dict[str, str] | None = None) -> Iterator[Leaf]:
-    """Every single setting, those of the kinds that are not the default's too."""
+    """Every single setting, including those of kinds that are not the default's."""
     declared = hints(type(part))
     for f in dataclasses.fields(part):
         where, hint, value = f"{path}{f.name}", declared[f.name], getattr(part, f.name)
@@ -75,7 +75,7 @@ def nested(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 def others(kind: Any, value: Any) -> list[Any]:
-    """Values of a type that are not ``value``; not all of them need be possible."""
+    """Values of a type other than ``value``; some of them may break a bound."""
     if typing.get_origin(kind) in (typing.Union, types.UnionType) and value is not None:
         kind = typing.get_args(kind)[0]
     if typing.get_origin(kind) is typing.Literal:
@@ -116,7 +116,7 @@ def value_at(config: Config, path: str) -> Any:
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_every_setting_can_be_said_in_yaml(name: str, tmp_path: Path) -> None:
+def test_every_setting_can_be_written_in_yaml(name: str, tmp_path: Path) -> None:
     file, path, change = tmp_path / "preset.yaml", LEAVES[name].path, CHANGES[name]
     file.write_text(yaml.safe_dump(nested(change)))
     config = load_yaml(file)
@@ -138,7 +138,7 @@ def test_differences_say_where_and_what() -> None:
     assert differences(old, new) == ["seed: 0 -> 3", f"planner.horizon: {old.planner.horizon} -> 7"]
 
 
-def test_what_was_not_written_down_is_named() -> None:
+def test_settings_that_were_not_written_down_are_named() -> None:
     written = dataclasses.asdict(Config())
     assert unsaid(Config(), written) == []
     del written["planner"]["horizon"], written["replay"], written["seed"]
@@ -163,7 +163,7 @@ def test_what_yaml_writes_is_what_was_meant() -> None:
     assert read(Config(), yaml.safe_load(yaml.safe_dump(dataclasses.asdict(config)))) == config
 
 
-def test_planet_has_nothing_that_came_after_it() -> None:
+def test_planet_has_no_part_that_was_published_after_it() -> None:
     config = load_preset("planet")
     learner = config.learner
     assert (config.replay.tournament, learner.decay_after, learner.average_rate) == (1, None, 1.0)

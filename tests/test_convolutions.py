@@ -1,4 +1,4 @@
-"""Quick convolutions and transposed ones against PyTorch's own."""
+"""Fast convolutions and transposed convolutions, compared with PyTorch's own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from worldmodel.models import convolutions
+from worldmodel.models.fast import convolutions
 from worldmodel.models.fast.convolutions import (
     Doubling,
     FewPixels,
@@ -72,8 +72,10 @@ def test_gradients_are_pytorchs(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["few pixels, 5, 1", "many windows, 4, 7, 9"])
-def test_of_many_images_a_few_are_taken_at_once(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolutions, "AT_ONCE", 2)
+def test_gradients_are_equal_when_images_are_taken_in_chunks(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolutions, "CHUNK", 2)
     test_gradients_are_pytorchs(case)
 
 
@@ -93,7 +95,7 @@ def test_an_input_without_gradient_gets_none(case: str) -> None:
     assert all(parameter.grad is not None for parameter in ours.parameters())
 
 
-def test_two_products_with_nothing_between_may_be_one() -> None:
+def test_two_products_without_an_activation_between_are_one() -> None:
     torch.manual_seed(0)
     start, layer = nn.Linear(5, 40).double(), FromOnePixel(40, 3, 5, 2).double()
     features = torch.randn(2, 5).double().requires_grad_()

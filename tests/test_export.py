@@ -479,7 +479,7 @@ def test_a_folder_of_format_1_is_read(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------- what is refused
 
 
-def test_what_a_robot_hands_in_is_checked(exported: tuple[Agent, Path]) -> None:
+def test_the_inputs_of_a_robot_are_checked(exported: tuple[Agent, Path]) -> None:
     runner = export.Runner(exported[1])
     belief, still = runner.initial(), runner.no_action()
     image = np.zeros((16, 16, 3), np.uint8)

@@ -83,7 +83,9 @@ def test_the_average_is_a_mean_of_the_first_steps_then_moves(
     torch.testing.assert_close(learner.averaged.pixels.mean, model.pixels.mean)
 
 
-def test_without_averaging_what_acts_is_what_learned(model: WorldModel, tiny: Config) -> None:
+def test_with_average_rate_1_the_averaged_weights_are_the_learned(
+    model: WorldModel, tiny: Config
+) -> None:
     learner = learner_of(read(tiny, {"learner": {"average_rate": 1.0}}), model)
     model.pixels.fit(torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8))
     for _ in range(2):
@@ -122,7 +124,7 @@ def test_imagination_leaves_the_world_model_alone(model: WorldModel, tiny: Confi
 
 
 @pytest.mark.parametrize("executor", [InlineExecutor(), second_thread()])
-def test_an_error_in_imagination_leaves_nothing_under_way(
+def test_an_error_in_imagination_leaves_no_gradient_running(
     model: WorldModel, tiny: Config, monkeypatch: pytest.MonkeyPatch, executor: Executor
 ) -> None:
     learner = learner_of(tiny, model, executor)
@@ -133,7 +135,7 @@ def test_an_error_in_imagination_leaves_nothing_under_way(
     assert all(p.grad is not None for p in learner.world_parameters)
 
 
-def test_gradients_found_side_by_side_are_those_found_in_turn(tiny: Config) -> None:
+def test_gradients_computed_in_two_threads_are_those_of_one(tiny: Config) -> None:
     def learned(executor: Executor) -> torch.Tensor:
         torch.manual_seed(0)
         model = build(tiny.model, Spec((16, 16, 3), 2))
@@ -187,7 +189,7 @@ def train_reward(batches: list[Batch], config: Config) -> float:
         return float((model.reward(features) - test.reward[:, 1:]).square().mean())
 
 
-def test_the_model_learns_what_an_action_pays_and_a_shifted_row_fails(tiny: Config) -> None:
+def test_the_model_learns_an_actions_reward_and_not_that_of_a_shifted_row(tiny: Config) -> None:
     """The reward is the action that led to it: one row late, and it cannot be foreseen."""
     config = read(
         tiny,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, distributions
 
 from tests.conftest import Answer, Echo
-from worldmodel.behaviours.imagined import dream
+from worldmodel.behaviours.imagined import act_in_imagination
 from worldmodel.behaviours.returns import lambda_returns
 from worldmodel.config import Config
 from worldmodel.losses import KL, Image, mean_over_valid, terms_of
@@ -32,7 +32,7 @@ def random_latents(*shape: int) -> tuple[Gaussian, Gaussian]:
 
 
 def between(posterior: Gaussian, prior: Gaussian) -> tuple[Any, Any, torch.Generator]:
-    """What a term is called with, where it reads no more than the two latents."""
+    """The argument of a term that reads only the posterior and the prior."""
     return None, types.SimpleNamespace(posterior=posterior, prior=prior), torch.Generator()
 
 
@@ -77,7 +77,7 @@ def test_balance_gives_each_side_its_own_weight() -> None:
     torch.testing.assert_close(balanced[1], 0.8 * plain[1])
 
 
-def test_free_nats_cost_nothing_and_pull_nothing() -> None:
+def test_below_free_nats_there_is_no_gradient() -> None:
     posterior, prior = random_latents(6, 4)
     nats = posterior.divergence(prior)
     free = float(nats.detach().median())
@@ -90,7 +90,7 @@ def test_free_nats_cost_nothing_and_pull_nothing() -> None:
 
 
 def test_lambda_returns_are_their_definition_with_ends_inside() -> None:
-    """G_l = (1 - trace) sum_n trace^(n-1) G_l^(n) + trace^(N-1) G_l^(N), the O(L^2) way."""
+    """G_l = (1 - trace) sum_n trace^(n-1) G_l^(n) + trace^(N-1) G_l^(N), in O(L^2) steps."""
     length, trace = 6, 0.8
     reward, value = torch.randn(2, length), torch.randn(2, length)
     discount = torch.full((2, length), 0.9)
@@ -131,7 +131,7 @@ def test_every_row_has_every_term(model: WorldModel, tiny: Config) -> None:
     assert set(terms) == {"kl_dynamics", "kl_representation", "reward", "discount", "image"}
 
 
-def test_decoding_a_share_of_the_rows_costs_the_same_on_average(
+def test_decoding_a_share_of_the_rows_gives_the_same_loss_on_average(
     model: WorldModel, tiny: Config
 ) -> None:
     batch = make_batch(3, 4)
@@ -148,11 +148,13 @@ def test_decoding_a_share_of_the_rows_costs_the_same_on_average(
     torch.testing.assert_close(quarter.mean(), image_loss(1.0, 0).mean(), rtol=0.02, atol=0)
 
 
-def test_a_dream_follows_the_policy_and_weighs_by_arrival(model: WorldModel, tiny: Config) -> None:
+def test_imagined_actions_are_the_policys_and_weights_are_discounts(
+    model: WorldModel, tiny: Config
+) -> None:
     assert model.policy is not None
     starts = model.dynamics.initial(5)
     model.discount = Answer(lambda features: torch.full(features.shape[:-1], 0.5))
-    dreamed = dream(
+    imagined = act_in_imagination(
         model,
         model.policy,
         starts,
@@ -161,12 +163,12 @@ def test_a_dream_follows_the_policy_and_weighs_by_arrival(model: WorldModel, tin
         discount_rate=0.8,
         generator=torch.Generator().manual_seed(0),
     )
-    assert dreamed.features.shape == (5, 4, model.dynamics.feature_size)
-    assert torch.equal(dreamed.features[:, 0], starts.features)
-    torch.testing.assert_close(dreamed.weights, torch.tensor([1.0, 0.4, 0.16]).expand(5, 3))
+    assert imagined.features.shape == (5, 4, model.dynamics.feature_size)
+    assert torch.equal(imagined.features[:, 0], starts.features)
+    torch.testing.assert_close(imagined.weights, torch.tensor([1.0, 0.4, 0.16]).expand(5, 3))
 
 
-def test_imagined_returns_pull_the_policy_to_what_pays(model: WorldModel) -> None:
+def test_imagined_returns_teach_the_policy_the_rewarded_action(model: WorldModel) -> None:
     """A world whose latent is the last action: the gradient points to the rewarded one."""
     policy = model.policy
     assert policy is not None
@@ -180,7 +182,7 @@ def test_imagined_returns_pull_the_policy_to_what_pays(model: WorldModel) -> Non
     optimizer = torch.optim.Adam(policy.parameters(), lr=0.02)
     generator = torch.Generator().manual_seed(0)
     for _ in range(200):
-        dreamed = dream(
+        imagined = act_in_imagination(
             model,
             policy,
             starts,
@@ -190,7 +192,7 @@ def test_imagined_returns_pull_the_policy_to_what_pays(model: WorldModel) -> Non
             generator=generator,
         )
         optimizer.zero_grad()
-        (-dreamed.returns.mean()).backward()
+        (-imagined.returns.mean()).backward()
         optimizer.step()
     with torch.no_grad():
         mean, std = policy(starts.features[:1])

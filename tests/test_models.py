@@ -65,8 +65,8 @@ def test_observing_all_at_once_is_observing_step_by_step(filtered: Filtered) -> 
         torch.testing.assert_close(at(together, (slice(None), t)).features, latent.features)
 
 
-def test_a_filter_is_one_net_of_what_was_and_what_is_seen() -> None:
-    """Its weights are those of one layer, drawn as one and kept in two halves."""
+def test_a_filter_is_one_network_of_context_and_embedding() -> None:
+    """Its weights are those of one layer, drawn together and kept as two matrices."""
     torch.manual_seed(5)
     net = nn.Sequential(plain(D + E, 9), nn.Linear(9, 2 * S))
     torch.manual_seed(5)
@@ -95,7 +95,7 @@ def test_the_prior_never_sees_its_own_image(filtered: Filtered) -> None:
     assert not torch.equal(prior.features[:, 4], blind.features[:, 4])
 
 
-def test_rows_of_a_batch_do_not_mix(filtered: Filtered) -> None:
+def test_windows_of_a_batch_do_not_mix(filtered: Filtered) -> None:
     action, embed, noise = window()
     _, before = filtered.observe(action, embed, noise)
     action[1] += 1.0
@@ -154,7 +154,7 @@ def test_the_published_cell_is_computed_by_its_equations() -> None:
     torch.testing.assert_close(cell(x, h), z * h + (1 - z) * c)
 
 
-def test_a_cell_starts_by_remembering() -> None:
+def test_a_new_cell_mostly_keeps_its_state() -> None:
     h = torch.full((1, 3), 0.9)
     for cell in (GRUCell(2, 3), NormedGRUCell(2, 3)):
         kept = (cell(torch.zeros(1, 2), h) / h).mean()
@@ -189,7 +189,7 @@ def test_planet_has_the_published_shapes_and_counts() -> None:
 
 @pytest.mark.parametrize("kind", ["patch", "slim"])
 @pytest.mark.parametrize("size", [16, 32, 64, 96])
-def test_ours_take_every_multiple_of_16(tiny: Config, size: int, kind: str) -> None:
+def test_slim_and_patch_take_every_multiple_of_16(tiny: Config, size: int, kind: str) -> None:
     sizes = read(tiny.model, {"encoder": {"kind": kind}})
     model = build(sizes, Spec((size, size, 6), 1))
     image = torch.randint(0, 256, (2, 3, size, size, 6), dtype=torch.uint8)
@@ -198,7 +198,7 @@ def test_ours_take_every_multiple_of_16(tiny: Config, size: int, kind: str) -> N
     assert model.decode(model.dynamics.initial(2, 3)).shape == image.shape
 
 
-def test_patches_do_not_care_how_the_image_lies_in_memory() -> None:
+def test_patches_are_equal_for_any_memory_layout_of_the_image() -> None:
     encoder = PatchEncoder(size=32, channels=3, width=2)
     apart = torch.randn(4, 3, 32, 32)
     laced = apart.to(memory_format=torch.channels_last)
@@ -213,7 +213,7 @@ def test_patches_leave_no_pixel_out() -> None:
     assert bool((image.grad != 0).all())
 
 
-def test_bytes_survive_the_way_to_floats_and_back() -> None:
+def test_bytes_to_floats_and_back_are_the_same_bytes() -> None:
     pixels = Pixels(4, 3, bits=8)
     image = torch.arange(192, dtype=torch.uint8).reshape(1, 4, 4, 12)[..., :3].contiguous()
     assert torch.equal(pixels.to_bytes(pixels(image)), image)
@@ -290,7 +290,7 @@ def test_log_probabilities_are_those_of_torch() -> None:
     assert torch.equal(Constant(1.0)(features), torch.ones(5))
 
 
-def test_twohot_learns_the_mean_of_what_it_sees() -> None:
+def test_twohot_learns_the_mean_of_its_targets() -> None:
     head = TwoHot(1, 1, 8, normed)
     optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
     features = torch.ones(64, 1)
@@ -302,7 +302,7 @@ def test_twohot_learns_the_mean_of_what_it_sees() -> None:
     torch.testing.assert_close(head(features[:1]), torch.tensor([3.0]), rtol=0.02, atol=0)
 
 
-def test_an_encoder_may_begin_louder(tiny: Config) -> None:
+def test_gain_scales_an_encoders_initial_weights(tiny: Config) -> None:
     def answer(gain: float) -> torch.Tensor:
         torch.manual_seed(0)
         louder = build(read(tiny.model, {"encoder_gain": gain}), Spec((16, 16, 3), A))
@@ -316,7 +316,7 @@ def test_an_encoder_may_begin_louder(tiny: Config) -> None:
     torch.testing.assert_close(answer(3.0), 3 * answer(1.0))
 
 
-def test_what_is_drawn_is_what_acts() -> None:
+def test_draw_and_act_give_the_same_action() -> None:
     policy = Policy(4, A, 1, 8, normed)
     torch.nn.init.normal_(policy.last.weight)
     features, noise = torch.randn(50, 4), torch.randn(50, A)
@@ -326,8 +326,11 @@ def test_what_is_drawn_is_what_acts() -> None:
 
 
 @pytest.mark.parametrize(("saturation", "learns"), [(0.1, True), (0.0, False)])
-def test_a_policy_that_is_sure_can_change_its_mind(saturation: float, learns: bool) -> None:
-    """It always does 1, with the least spread; -0.5 is best. Without the weight it never does."""
+def test_a_saturated_policy_can_still_learn(saturation: float, learns: bool) -> None:
+    """The policy begins at action 1 with the smallest std; -0.5 is best.
+
+    With the weight on saturation it learns that action, without it never.
+    """
     torch.manual_seed(0)
     policy = Policy(4, 1, 1, 8, normed)
     with torch.no_grad():
@@ -344,7 +347,7 @@ def test_a_policy_that_is_sure_can_change_its_mind(saturation: float, learns: bo
     assert ((mean + 0.5).abs().max() < 0.1) == learns
 
 
-def test_saturation_begins_where_slopes_end() -> None:
+def test_saturation_begins_where_slopes_vanish() -> None:
     policy = Policy(4, 1, 1, 8, normed)
     features, noise = torch.randn(1, 4), torch.zeros(1, 1)
     for mean, std, saturation in (

@@ -77,7 +77,7 @@ BLIND = torch.full((1, LENGTH, ACTIONS), 0.9)  # far from the top
 
 
 def parabola(actions: Tensor) -> Tensor:
-    """Falls in every direction from TOP, where it is 0."""
+    """A parabola with its maximum, 0, at TOP."""
     return -(actions - TOP).square().sum((-1, -2))
 
 
@@ -92,7 +92,7 @@ def search(
     asks: float = math.inf,
     slice_size: int | None = None,
 ) -> Search:
-    """One search whose clock runs out after so many asks."""
+    """One search whose clock says that time is up after it was asked so many times."""
     start = torch.zeros(1, LENGTH, ACTIONS) if start is None else start
     asked = 0
 
@@ -137,7 +137,7 @@ def test_a_score_with_its_sign_flipped_does_not_lead_to_the_top(planner: Planner
 
 
 @every_planner
-def test_four_rows_together_are_four_rows_alone(planner: Planner) -> None:
+def test_a_batch_of_four_searches_is_four_single_searches(planner: Planner) -> None:
     shake = torch.Generator().manual_seed(5)
     tops = torch.rand(BATCH, 1, LENGTH, ACTIONS, generator=shake) - 0.5
     start = torch.rand(BATCH, LENGTH, ACTIONS, generator=shake) - 0.5
@@ -156,7 +156,7 @@ def test_four_rows_together_are_four_rows_alone(planner: Planner) -> None:
 
 
 @every_planner
-def test_a_proposal_wins_where_every_search_is_blind(planner: Planner) -> None:
+def test_a_proposal_wins_if_no_drawn_candidate_has_a_return(planner: Planner) -> None:
     def needle(actions: Tensor) -> Tensor:
         returns = parabola(actions)
         return returns.masked_fill(returns < -0.01, torch.nan)
@@ -171,7 +171,7 @@ def test_a_proposal_wins_where_every_search_is_blind(planner: Planner) -> None:
 
 @pytest.mark.parametrize("name", ["cem", "mppi"])
 def test_proposals_are_scored_once_and_compete_to_the_end(name: str) -> None:
-    """In a score that nobody else gets anything from, the last elites are the proposals."""
+    """If only the proposals have a finite return, they are the last elites."""
     planner = dataclasses.replace(SAMPLERS[name], elites=2)
     proposals = torch.stack([TOP + 0.01, TOP - 0.02])[None]
     scored: list[int] = []
@@ -188,7 +188,7 @@ def test_proposals_are_scored_once_and_compete_to_the_end(name: str) -> None:
 
 
 @every_planner
-def test_whatever_is_scored_or_returned_is_allowed(planner: Planner) -> None:
+def test_every_scored_or_returned_sequence_is_allowed(planner: Planner) -> None:
     limit = torch.tensor([0.1, 0.2, 0.3, 0.4])[:, None, None, None]  # each row has its own
     scored = 0
 
@@ -216,7 +216,7 @@ def test_whatever_is_scored_or_returned_is_allowed(planner: Planner) -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_region_without_a_finite_return_is_avoided(planner: Planner, bad: float) -> None:
     def fenced(actions: Tensor) -> Tensor:
-        """The top lies behind the fence: TOP[0, 0] is 0.7."""
+        """The maximum is in the region without finite returns: TOP[0, 0] is 0.7."""
         return parabola(actions).masked_fill(actions[..., 0, 0] > 0.2, bad)
 
     found = search(planner, fenced)
@@ -236,7 +236,9 @@ def test_a_score_that_is_never_finite_leaves_the_plan_where_it_was(planner: Plan
 
 
 @every_planner
-def test_one_row_without_returns_does_not_disturb_its_neighbour(planner: Planner) -> None:
+def test_a_search_without_finite_returns_does_not_change_others_of_its_batch(
+    planner: Planner,
+) -> None:
     def score(actions: Tensor) -> Tensor:
         return parabola(actions) * torch.tensor([[torch.nan], [1.0]])
 
@@ -247,7 +249,7 @@ def test_one_row_without_returns_does_not_disturb_its_neighbour(planner: Planner
 
 
 @every_planner
-def test_a_proposal_that_is_not_finite_poisons_nothing(planner: Planner) -> None:
+def test_a_proposal_that_is_not_finite_changes_no_other(planner: Planner) -> None:
     proposals = torch.full((1, 2, LENGTH, ACTIONS), torch.nan)
     found = search(planner, lambda a: parabola(a.nan_to_num()), proposals=proposals)
     assert found.actions.isfinite().all()
@@ -335,7 +337,7 @@ def test_the_dtype_follows_the_start(planner: Planner) -> None:
 
 
 @every_planner
-def test_what_does_not_fit_is_named(planner: Planner) -> None:
+def test_inputs_of_a_wrong_shape_are_named(planner: Planner) -> None:
     with pytest.raises(ValueError, match="proposals: expected fewer than"):
         search(planner, parabola, proposals=torch.zeros(1, 5000, LENGTH, ACTIONS))
     with pytest.raises(ValueError, match=r"proposals: expected \[B, any, L, A\]"):
@@ -368,7 +370,7 @@ def test_all_that_is_scored_or_returned_keeps_the_limits_to_the_last_bit(planner
     limits = Limits(low, high, change)
 
     def assert_kept(actions: Tensor) -> None:
-        """In double precision, which rounds nothing here: [B, N, L, A]"""
+        """Computed in double precision, which rounds nothing here: [B, N, L, A]"""
         rows = torch.cat([last[:, None, None].expand(-1, actions.shape[1], 1, -1), actions], 2)
         assert (rows.double().diff(dim=2).abs() <= change.double()).all()
         assert ((actions >= low) & (actions <= high)).all()
@@ -421,7 +423,7 @@ def test_a_change_is_counted_from_the_nearest_place_inside() -> None:
     assert torch.equal(again, project(wished))  # what is allowed stays as it is
 
 
-def test_limits_without_a_change_need_to_know_nothing_of_before() -> None:
+def test_limits_without_a_change_need_no_last_action() -> None:
     start = torch.zeros(2, 3, 2)
     project = Limits(low=[-0.5, 0.0], high=torch.tensor([[0.5, 1.0], [0.1, 0.2]])).project(
         start, None
@@ -463,7 +465,7 @@ def test_slices_change_nothing_where_there_is_time(planner: Planner) -> None:
 
 
 @every_planner
-def test_an_iteration_that_is_cut_makes_do_with_those_scored(planner: Planner) -> None:
+def test_an_iteration_cut_short_uses_the_candidates_already_scored(planner: Planner) -> None:
     """The clock runs out when ten were scored: two slices of five."""
     scored: list[Tensor] = []
 
@@ -505,7 +507,7 @@ def test_time_inside_an_iteration_is_not_lost(planner: Planner) -> None:
 
 
 class Ticking:
-    """A clock that goes on when somebody works."""
+    """A clock that advances only when work is done."""
 
     def __init__(self) -> None:
         self.now = 7.0
@@ -785,7 +787,7 @@ def test_ilqr_swings_a_pendulum_up_and_is_never_worse_for_more_iterations() -> N
     assert heights(torch.ones(1, 40, 1)).max() < 0  # pushing one way alone does not lift it
 
 
-def test_four_rows_of_ilqr_are_four_alone() -> None:
+def test_a_batch_of_four_ilqr_searches_is_four_single_ones() -> None:
     start = 0.3 * torch.randn(BATCH, 20, 1, generator=torch.Generator().manual_seed(1))
     together = swing_up(5, start)
     for row in range(BATCH):
@@ -958,7 +960,7 @@ def test_the_steps_of_the_gradient_planner_shrink_until_it_rests_on_a_ridge() ->
     assert farthest(found.actions) < 0.01
 
 
-def test_an_action_without_a_finite_slope_rests_while_the_others_climb() -> None:
+def test_an_action_without_a_finite_slope_stays_while_the_others_climb() -> None:
     def broken_at_zero(actions: Tensor) -> Tensor:
         return parabola(actions) + 0 * actions[..., 0, 0].sqrt()
 
@@ -1007,7 +1009,7 @@ def test_the_best_of_6561_sequences_of_choices_is_found() -> None:
     assert (flipped.actions.argmax(-1) != CHOICES).all()
 
 
-def test_choices_of_four_rows_are_those_of_four_alone() -> None:
+def test_choices_of_a_batch_of_four_are_those_of_four_single_searches() -> None:
     short = dataclasses.replace(CHOOSER, iterations=2)
     together = search(short, matches, torch.zeros(BATCH, 8, 3))
     for row in range(BATCH):
@@ -1028,7 +1030,7 @@ def test_one_elite_does_not_end_the_search_among_choices() -> None:
     assert differs == pytest.approx(0.05 * 2 / 3, abs=0.02)
 
 
-def test_a_proposed_sequence_of_choices_wins_where_the_search_is_blind() -> None:
+def test_a_proposed_sequence_of_choices_wins_if_none_drawn_has_a_return() -> None:
     def all_or_nothing(actions: Tensor) -> Tensor:
         count = matches(actions)
         return count.masked_fill(count < 8, torch.nan)

@@ -1,4 +1,4 @@
-"""Products by oneDNN against PyTorch's own."""
+"""Dense products by oneDNN, compared with PyTorch's own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worldmodel.models import products
+from worldmodel.models.fast import onednn
 from worldmodel.models.fast.onednn import Linear, has_onednn, multiplied
 
 pytestmark = pytest.mark.skipif(not has_onednn(torch.float32), reason="torch without oneDNN")
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not has_onednn(torch.float32), reason="torch wit
 @pytest.fixture(autouse=True)
 def everything_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(products, "WORTH", 0)
+    monkeypatch.setattr(onednn, "WORTH", 0)
 
 
 def is_ours(product: Tensor) -> bool:
@@ -45,7 +45,7 @@ def test_products_and_gradients_are_pytorchs(shape: tuple[int, ...], has_bias: b
     torch.testing.assert_close(*gradients)
 
 
-def test_what_needs_no_gradient_gets_none() -> None:
+def test_gradients_that_are_not_needed_are_not_computed() -> None:
     x, weight = torch.randn(4, 5), torch.randn(7, 5).requires_grad_()
     upstream = torch.randn(4, 7)
     (of_weight,) = torch.autograd.grad(multiplied(x, weight), weight, upstream)
@@ -63,16 +63,16 @@ def test_few_numbers_float64_autocast_and_acting_are_left_to_pytorch(
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(x).dtype == torch.bfloat16
     assert not is_ours(layer.double()(x.double()))
-    monkeypatch.setattr(products, "WORTH", 4 * 5 * 7 + 1)
+    monkeypatch.setattr(onednn, "WORTH", 4 * 5 * 7 + 1)
     assert not is_ours(layer.float()(x))
-    monkeypatch.setattr(products, "WORTH", 4 * 5 * 7)
+    monkeypatch.setattr(onednn, "WORTH", 4 * 5 * 7)
     assert is_ours(layer(x))
-    monkeypatch.setattr(products, "has_onednn", lambda dtype: False)
+    monkeypatch.setattr(onednn, "has_onednn", lambda dtype: False)
     assert not is_ours(layer(x))
 
 
 def test_derivatives_of_derivatives_are_pytorchs() -> None:
-    """Planners that work with curvatures look at one row at a time."""
+    """Planners that compute curvatures give one input at a time, through vmap."""
     layer = Linear(5, 7)
 
     def cost(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is felt beside the image, from the environment's row to the belief and the gradient."""
+"""Vectors in addition to the image: from the environment's row to the belief and the gradient."""
 
 from __future__ import annotations
 
@@ -26,17 +26,19 @@ from worldmodel.rollout import BadEpisodeError, play_random
 from worldmodel.structs import Episode, Spec, Step
 
 SIZES = {"joints": 2, "torque": 1}
-Felt = dict[str, np.ndarray]
+Named = dict[str, np.ndarray]
 
 
-class Feeling(Painter):
-    """The painter, whose joints are the time and its half, and whose torque is the reward."""
+class PainterWithVectors(Painter):
+    """The painter with two vectors: joints are the time and its half, torque is the reward."""
 
-    def __init__(self, change: Callable[[Felt, int], Felt] = lambda felt, time: felt) -> None:
+    def __init__(
+        self, change: Callable[[Named, int], Named] = lambda vectors, time: vectors
+    ) -> None:
         super().__init__()
         self.change = change
 
-    def felt(self, row: Step) -> Step:
+    def with_vectors(self, row: Step) -> Step:
         vectors = {
             "joints": np.array([self.time, self.time / 2], np.float64),
             "torque": np.array([row.reward]),
@@ -44,14 +46,14 @@ class Feeling(Painter):
         return replace(row, vectors=self.change(vectors, self.time))
 
     def reset(self, seed: int | None = None) -> Step:
-        return self.felt(super().reset(seed))
+        return self.with_vectors(super().reset(seed))
 
     def step(self, action: np.ndarray) -> Step:
-        return self.felt(super().step(action))
+        return self.with_vectors(super().step(action))
 
 
 def episode() -> Episode:
-    return play_random(adopt(Feeling()), seed=0).episode
+    return play_random(adopt(PainterWithVectors()), seed=0).episode
 
 
 @pytest.fixture
@@ -59,50 +61,52 @@ def model(tiny: Config) -> WorldModel:
     return build(tiny.model, Spec((16, 16, 3), 2, vectors=SIZES))
 
 
-def test_vectors_stand_in_the_row_that_they_were_felt_in() -> None:
+def test_vectors_are_in_the_row_that_they_were_measured_in() -> None:
     played = episode()
     assert played.vectors["joints"].dtype == np.float32
     assert played.vectors["joints"][:, 0].tolist() == played.image[:, 0, 0, 2].tolist()
     np.testing.assert_array_equal(played.vectors["torque"][:, 0], played.reward)
 
 
-DEFECTS: dict[str, Callable[[Felt, int], Felt]] = {
-    "joints: expected finite numbers": lambda felt, time: felt | {"joints": np.full(2, np.nan)},
-    r"joints: expected numbers \[V\]": lambda felt, time: felt | {"joints": np.ones((2, 1))},
-    "vectors: expected .*torque.* as in the first row": lambda felt, time: (
-        felt if time < 2 else {"joints": np.ones(2)}
+DEFECTS: dict[str, Callable[[Named, int], Named]] = {
+    "joints: expected finite numbers": lambda vectors, time: (
+        vectors | {"joints": np.full(2, np.nan)}
     ),
-    "vectors: image is the image's own name": lambda felt, time: felt | {"image": np.ones(2)},
+    r"joints: expected numbers \[V\]": lambda vectors, time: vectors | {"joints": np.ones((2, 1))},
+    "vectors: expected .*torque.* as in the first row": lambda vectors, time: (
+        vectors if time < 2 else {"joints": np.ones(2)}
+    ),
+    "vectors: image is the image's own name": lambda vectors, time: vectors | {"image": np.ones(2)},
 }
 
 
 @pytest.mark.parametrize("sentence", DEFECTS)
 def test_the_check_knows_vectors(sentence: str) -> None:
-    check_env(Feeling())
+    check_env(PainterWithVectors())
     with pytest.raises(ValueError, match=sentence):
-        check_env(Feeling(DEFECTS[sentence]))
+        check_env(PainterWithVectors(DEFECTS[sentence]))
 
 
 def test_an_episode_with_a_broken_vector_is_dropped() -> None:
     for change in (
-        lambda felt, time: felt | {"joints": np.full(2, np.nan if time == 3 else 0.0)},
-        lambda felt, time: felt if time < 3 else {"joints": np.ones(2)},
+        lambda vectors, time: vectors | {"joints": np.full(2, np.nan if time == 3 else 0.0)},
+        lambda vectors, time: vectors if time < 3 else {"joints": np.ones(2)},
     ):
         with pytest.raises(BadEpisodeError, match="joints"):
-            play_random(adopt(Feeling(change)), seed=0)
+            play_random(adopt(PainterWithVectors(change)), seed=0)
 
 
-def test_vectors_are_kept_and_leave_in_the_windows_of_their_images(tmp_path: Path) -> None:
+def test_vectors_are_kept_and_sampled_in_the_windows_of_their_images(tmp_path: Path) -> None:
     played = episode()
     write_episode(tmp_path / "one.npz", played)
     back = read_episode(tmp_path / "one.npz")
     assert back.vectors.keys() == played.vectors.keys()
-    for name, felt in played.vectors.items():
-        np.testing.assert_array_equal(back.vectors[name], felt)
+    for name, vectors in played.vectors.items():
+        np.testing.assert_array_equal(back.vectors[name], vectors)
     replay = Replay(tmp_path / "replay", batch=40, length=4, memory_bytes=10**6)
     replay.add(played)
     replay.add(replace(played, **{name: getattr(played, name)[:2] for name in ROWS}, vectors={
-        name: felt[:2] for name, felt in played.vectors.items()
+        name: vectors[:2] for name, vectors in played.vectors.items()
     }))  # fmt: skip
     batch = replay.sample(np.random.default_rng(0))
     assert not batch.valid.all()
@@ -143,7 +147,7 @@ def test_vectors_are_learned_and_learned_from(model: WorldModel, tiny: Config) -
         assert not torch.equal(parameter, before[name]), name
 
 
-def test_a_belief_takes_the_dict_and_feels_every_part(model: WorldModel, tiny: Config) -> None:
+def test_a_belief_takes_the_dict_and_depends_on_every_part(model: WorldModel, tiny: Config) -> None:
     agent = agent_of(tiny, model.requires_grad_(False))
     seen = {"image": np.zeros((16, 16, 3), np.uint8), "joints": np.ones(2), "torque": np.zeros(1)}
 
@@ -170,7 +174,7 @@ def test_a_belief_takes_the_dict_and_feels_every_part(model: WorldModel, tiny: C
     ],
 )
 def test_a_wrong_vector_is_named(
-    model: WorldModel, tiny: Config, change: Felt, complaint: str
+    model: WorldModel, tiny: Config, change: Named, complaint: str
 ) -> None:
     agent = agent_of(tiny, model)
     seen = {"image": np.zeros((16, 16, 3), np.uint8), "joints": np.ones(2), "torque": np.zeros(1)}
@@ -180,7 +184,7 @@ def test_a_wrong_vector_is_named(
         agent.observe(agent.initial(), agent.no_action(), seen["image"])
 
 
-def test_the_simulators_sensors_stand_beside_the_image_where_asked() -> None:
+def test_the_simulators_vectors_are_given_with_the_image_on_request() -> None:
     assert not make_env("toy").reset(0).vectors
     env = make_env("toy", EnvConfig(vectors=True))
     row = env.reset(0)

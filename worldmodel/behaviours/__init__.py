@@ -1,7 +1,7 @@
-"""Behaviours: what is learned to act with, one file a kind.
+"""Behaviours: ways to learn a policy and its value, one file a kind.
 
-``BehaviourSettings`` is the only list of kinds; None learns nothing to act with, and a planner acts
-alone.
+``BehaviourSettings`` is the only list of kinds. None learns no policy, and the planner acts without
+one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every behaviour is to the learner: losses, and the parameters that they teach."""
+"""The interface of every behaviour: losses, and the parameters that they train."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from worldmodel.models.world import Inference
 class Loss:
     name: str
     value: Tensor  # []
-    into: Sequence[nn.Parameter]  # those that its gradient reaches, and no others
+    into: Sequence[nn.Parameter]  # the only parameters that its gradient changes
 
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that learn at a rate of their own."""
+    """Parameters with a learning rate of their own."""
 
     parameters: Sequence[nn.Parameter]
     rate: float
@@ -29,17 +29,20 @@ class ParameterGroup:
 
 class Behaviour(Protocol):
     def groups(self) -> list[ParameterGroup]:
-        """What it teaches; the world model's own loss leaves these alone."""
+        """The parameters that it trains; the world model's objective does not change these."""
 
     def losses(
         self, seen: Inference, random: torch.Generator
     ) -> tuple[list[Loss], dict[str, Tensor]]:
-        """Of a batch that the model has observed, without its gradients; and figures to show."""
+        """The losses of a batch that the model has observed, and figures for the log.
+
+        No gradient reaches the posterior of the batch.
+        """
 
     def stepped(self) -> None:
         """Called after each step of the optimizer."""
 
     def state(self) -> dict[str, Tensor]:
-        """What it remembers beside parameters, for a checkpoint."""
+        """All that it keeps between updates except parameters, for a checkpoint."""
 
     def restore(self, state: Mapping[str, Tensor]) -> None: ...

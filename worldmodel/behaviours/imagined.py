@@ -1,4 +1,4 @@
-"""Actor and critic learned in imagination: returns imagined by the model teach value and policy."""
+"""Actor and critic in imagination: returns that the model imagines train value and policy."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from worldmodel.structs import Latent, at, flatten
 
 @dataclass(frozen=True)
 class Imagined:
-    """How value and policy are learned from imagined returns."""
+    """Settings of an actor and a critic that learn from imagined returns."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"policy", "head:value", "head:reward"})
 
     kind: Literal["imagined"] = "imagined"
-    # Rows of the batch that imagination begins at.
+    # How many rows of the batch imagination begins at.
     imagined_states: Annotated[int, at_least(1)] = 96
     horizon: Annotated[int, at_least(1)] = 5
     return_lambda: Annotated[float, between(0, 1)] = 0.95
     entropy: Annotated[float, at_least(0)] = 1e-3
-    # Weight of what keeps a policy from being too sure (models/policy.py).
+    # Weight of the policy's saturation, which keeps it from being too certain (models/policy.py).
     saturation: Annotated[float, at_least(0)] = 0.1
     target_rate: Annotated[float, more_than(0, at_most=1)] = 0.1  # how fast the slow value follows
     value_rate: Annotated[float, more_than(0)] = 1e-3  # learning rate
@@ -43,7 +43,7 @@ class Imagined:
 
 
 class ActorCritic:
-    """Remembers the scale of imagined returns: the moving 5th and 95th percentile."""
+    """The losses of policy and value; it keeps a moving 5th and 95th percentile of returns."""
 
     def __init__(
         self, settings: Imagined, model: WorldModel, discount_rate: float, precision: Precision
@@ -67,7 +67,7 @@ class ActorCritic:
         order = torch.randperm(len(rows), generator=random, device=rows.device)
         starts = at(flatten(seen.posterior), rows[order[: settings.imagined_states]])
         with self.precision():
-            dreamed = dream(
+            imagined = act_in_imagination(
                 self.model,
                 policy,
                 starts,
@@ -76,16 +76,16 @@ class ActorCritic:
                 discount_rate=self.discount_rate,
                 generator=random,
             )
-        returns = dreamed.returns.detach()
+        returns = imagined.returns.detach()
         scale = self._scale(returns)
 
-        entropy = policy.entropy(dreamed.spread)
-        gain = dreamed.returns / scale + settings.entropy * entropy
-        gain = gain - settings.saturation * dreamed.saturation
-        policy_loss = -(dreamed.weights * gain).mean()
+        entropy = policy.entropy(imagined.spread)
+        gain = imagined.returns / scale + settings.entropy * entropy
+        gain = gain - settings.saturation * imagined.saturation
+        policy_loss = -(imagined.weights * gain).mean()
         with self.precision():
-            log_prob = value.log_prob(dreamed.features[:, :-1].detach(), returns)
-        value_loss = -(dreamed.weights * log_prob).mean()
+            log_prob = value.log_prob(imagined.features[:, :-1].detach(), returns)
+        value_loss = -(imagined.weights * log_prob).mean()
         # The policy's gradient goes through the world model's parameters, and never into them.
         losses = [
             Loss("policy", policy_loss, [*policy.parameters()]),
@@ -93,7 +93,7 @@ class ActorCritic:
         ]
         figures = {
             "entropy": entropy.detach().mean(),
-            "saturation": dreamed.saturation.detach().mean(),
+            "saturation": imagined.saturation.detach().mean(),
             "imagined_return": returns.mean(),
             "return_scale": scale,
         }
@@ -109,7 +109,10 @@ class ActorCritic:
         self.return_range.copy_(state["return_range"])
 
     def _scale(self, returns: Tensor) -> Tensor:
-        """The spread of returns so far, at least 1: what a policy's gain is divided by."""
+        """The scale of returns, which divides a policy's gain: 5th to 95th percentile, at least 1.
+
+        The percentiles are moving averages over the updates.
+        """
         shares = torch.tensor([0.05, 0.95], device=returns.device)
         is_first = bool((self.return_range == 0).all())
         self.return_range.lerp_(torch.quantile(returns, shares), 1.0 if is_first else 0.01)
@@ -117,17 +120,17 @@ class ActorCritic:
 
 
 @dataclass(frozen=True)
-class Dream:
-    """What was imagined under the policy; time runs from the start (0) to the horizon (L)."""
+class Trajectories:
+    """Trajectories imagined under the policy; time runs from the start (0) to the horizon (L)."""
 
     features: Tensor  # [M, L + 1, F]
-    spread: Tensor  # [M, L, A] of the policy: what its entropy follows from
+    spread: Tensor  # [M, L, A] the policy's std or log-probabilities, from which entropy follows
     saturation: Tensor  # [M, L] of the policy
     returns: Tensor  # [M, L] of each state before the last, differentiable in the actions
-    weights: Tensor  # [M, L] the probability of getting there
+    weights: Tensor  # [M, L] the discounted probability that the task still goes on there
 
 
-def dream(
+def act_in_imagination(
     model: WorldModel,
     policy: AnyPolicy,
     starts: Latent,
@@ -136,8 +139,8 @@ def dream(
     return_lambda: float,
     discount_rate: float,
     generator: torch.Generator,
-) -> Dream:
-    """Let the policy act in imagination. Gradients flow through the dynamics to the actions."""
+) -> Trajectories:
+    """Let the policy act in imagination. Gradients reach the actions through the dynamics."""
     features, spreads, saturations = [starts.features], [], []
     action_size = model.spec.action_size
     shape = (horizon, starts.shape[0], action_size + model.dynamics.noise_size)
@@ -158,4 +161,6 @@ def dream(
     returns = lambda_returns(model.reward(ahead), discount, model.slow_value(ahead), return_lambda)
     certain = torch.ones_like(discount[:, :1])
     reached = torch.cat([certain, discount[:, :-1].detach()], 1).cumprod(1)
-    return Dream(path, torch.stack(spreads, 1), torch.stack(saturations, 1), returns, reached)
+    return Trajectories(
+        path, torch.stack(spreads, 1), torch.stack(saturations, 1), returns, reached
+    )

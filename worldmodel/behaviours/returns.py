@@ -1,4 +1,4 @@
-"""Returns of imagined rows: what they pay, and what the last one is worth."""
+"""Lambda returns: the discounted sum of imagined rewards and values."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 def lambda_returns(reward: Tensor, discount: Tensor, value: Tensor, return_lambda: float) -> Tensor:
     """Lambda returns of the L states before the last.
 
-    reward, discount, value [..., L] arrived with the L states after the first: state l + 1 pays
-    reward[l], goes on with discount[l] and is worth value[l].
+    reward, discount, value [..., L] belong to the L states after the first: state l + 1 has
+    reward[l], discount[l] and value[l].
 
     G[l] = reward[l] + discount[l] ((1 - lambda) value[l] + lambda G[l + 1]),  G[L] = value[L - 1]
     """

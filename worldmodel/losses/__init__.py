@@ -1,6 +1,7 @@
-"""Terms of the world model's objective: one file a term, and the setting is the term.
+"""Losses: the terms of the world model's objective, one file a term.
 
-``Objective`` names those that are added up; ``terms_of`` computes them for a batch.
+A term is its own settings: a frozen dataclass that is called. ``Objective`` names the terms that
+are summed; ``terms_of`` computes them for a batch.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ __all__ = [
 
 @runtime_checkable
 class Term(Protocol):
-    """One part of the objective, as a frozen dataclass of its weights."""
+    """One term of the objective: a frozen dataclass of its weights, which is called on a batch."""
 
     needs: ClassVar[frozenset[str]]
     """What the model must have: ``decoder``, ``distribution``, ``head:reward``, ..."""
@@ -44,16 +45,19 @@ class Term(Protocol):
     def __call__(
         self, model: WorldModel, seen: Inference, random: torch.Generator
     ) -> dict[str, Tensor]:
-        """By name, [B, T], weighted, lower is better; {} where the batch has nothing for it."""
+        """Weighted losses [B, T] by name; {} if the model or the batch has nothing for this term.
+
+        Lower is better.
+        """
 
 
 def terms_in(objective: Any) -> dict[str, Term]:
-    """The terms of an objective (a dataclass of them) that are there, in the order of its fields.
+    """The terms of an objective that are not None, in the order of its fields.
 
-    An objective of your own is any frozen dataclass whose fields are terms, beside ``priority``.
+    An objective of your own is any frozen dataclass whose fields are terms, and ``priority``.
     """
-    found = {f.name: getattr(objective, f.name) for f in dataclasses.fields(objective)}
-    return {name: part for name, part in found.items() if isinstance(part, Term)}
+    parts = {f.name: getattr(objective, f.name) for f in dataclasses.fields(objective)}
+    return {name: part for name, part in parts.items() if isinstance(part, Term)}
 
 
 def terms_of(
@@ -69,5 +73,5 @@ def terms_of(
 
 
 def mean_over_valid(term: Tensor, valid: Tensor) -> Tensor:
-    """[B, T] -> []; padding does not count."""
+    """The mean over valid rows: [B, T] -> []; padding does not count."""
     return (term * valid).sum() / valid.sum()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from worldmodel.checks import at_least, more_than
@@ -20,14 +21,16 @@ class Image:
     needs: ClassVar[frozenset[str]] = frozenset({"decoder"})
 
     weight: Annotated[float, at_least(0)] = 1.0
-    # Of the rows, drawn anew for each update: the same gradient on average, and the decoder's cost.
+    # The share of the rows that are decoded, drawn at random in each update: the gradient is the
+    # same on average, and the decoder costs that share of its time.
     decoded_share: Annotated[float, more_than(0, at_most=1)] = 0.125
 
     def __call__(
         self, model: WorldModel, seen: Inference, random: torch.Generator
     ) -> dict[str, Tensor]:
         shape, device = seen.batch.valid.shape, seen.pixels.device
-        latents, target = flatten(seen.posterior), seen.pixels.flatten(0, 1)
+        latents = flatten(seen.posterior)
+        target = rearrange(seen.pixels, "b t c h w -> (b t) c h w")
         rows = len(target)
         count = max(1, round(self.decoded_share * rows))
         chosen = torch.arange(rows, device=device)

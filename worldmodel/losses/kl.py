@@ -1,4 +1,4 @@
-"""KL divergence between what an image says and what was expected without it, balanced."""
+"""The KL divergence of the posterior from the prior, with a weight for each direction."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from worldmodel.structs import each
 
 @dataclass(frozen=True)
 class KL:
-    """Pull the prior to the posterior, and more weakly the posterior to the prior.
+    """Move the prior towards the posterior, and more weakly the posterior towards the prior.
 
-    ``free_nats`` of each are free: below them nothing pulls.
+    A KL below ``free_nats`` has no gradient.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"distribution"})
 
-    # The image's error is scaled up (models/pixels.py), so what must be learned beside it is too:
+    # The image's error is scaled up (models/pixels.py), so the other terms are weighted up too:
     # with 1 for both this and the reward, 800 updates left twice the reward's error, and the
     # prediction 5 steps ahead was a tenth worse (assets/model_trials.csv: one seed).
-    dynamics: Annotated[float, at_least(0)] = 5.0  # pulls the prior to the posterior
-    representation: Annotated[float, at_least(0)] = 0.3  # pulls the posterior to the prior
+    dynamics: Annotated[float, at_least(0)] = 5.0  # moves the prior towards the posterior
+    representation: Annotated[float, at_least(0)] = 0.3  # moves the posterior towards the prior
     free_nats: Annotated[float, at_least(0)] = 1.0
 
     def __call__(

@@ -1,4 +1,4 @@
-"""The objective: which terms train the world model, and which of them orders replay."""
+"""The objective: the terms that train the world model, and the one that prioritises replay."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Objective:
     discount: Discount | None = Discount()
     image: Image | None = Image()
     vectors: Vectors | None = Vectors()
-    # The loss, by its name in metrics, whose rows prioritised replay prefers; None: no preference.
+    # The loss, by its name in metrics, that is each row's priority in replay; None: no preference.
     priority: (
         Literal["kl_dynamics", "kl_representation", "reward", "discount", "image", "vectors"] | None
     ) = "kl_dynamics"

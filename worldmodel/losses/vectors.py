@@ -1,4 +1,4 @@
-"""The error of the vectors that stand beside the image, as a robot's joints."""
+"""The prediction error of the vectors, such as a robot's joints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worldmodel.models.world import Inference
 
 @dataclass(frozen=True)
 class Vectors:
-    """Absent where a body has no vectors."""
+    """The vectors' negative log-probability; no loss if the environment has no vectors."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
 

@@ -1,4 +1,4 @@
-"""The learned parts: encoder, dynamics, decoder, heads, policy; each one file with one verb."""
+"""The learned parts: encoder, dynamics, posterior, decoder, heads, policy; one file each."""
 
 from worldmodel.models.world import WorldModel as WorldModel
 from worldmodel.models.world import build as build

@@ -1,4 +1,4 @@
-"""Small networks on the features, each a distribution over one number.
+"""Heads: small networks on a latent's features, each a distribution over one number.
 
 Calling a head gives its mean; ``log_prob`` scores a target. All of them do both.
 """
@@ -36,10 +36,11 @@ class TwoHotSettings:
 
 
 class TwoHot(nn.Module):
-    """A histogram over symlog values: a number lies between two bins and weighs both.
+    """A histogram over symlog values: a number is divided between the two bins around it.
 
-    Its scale never depends on the targets', so rewards of 0.01 and of 1000 learn alike. The last
-    layer starts at zero: the first prediction is exactly 0. Bins as in TD-MPC2: 101 over [-10, 10].
+    The loss does not depend on the scale of the targets, so rewards of 0.01 and of 1000 are learned
+    equally well. The last layer starts at zero: the first prediction is exactly 0. The bins are
+    TD-MPC2's: 101 over [-10, 10].
     """
 
     bins = 101
@@ -123,7 +124,7 @@ class BernoulliSettings:
 
 
 class Bernoulli(nn.Module):
-    """The probability that the task goes on."""
+    """A Bernoulli distribution: its mean is the probability that the task goes on."""
 
     def __init__(self, inputs: int, layers: int, size: int, layer: Layer) -> None:
         super().__init__()
@@ -146,7 +147,7 @@ class Bernoulli(nn.Module):
 
 
 class Constant(nn.Module):
-    """A head that knows the answer: nothing to learn."""
+    """A head without parameters, whose mean is always ``value``."""
 
     def __init__(self, value: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What planners ask of a model, as fast as this machine multiplies."""
+"""Imagination: the parts of a model that a planner needs, in fast layers of one dtype."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ from worldmodel.models.roll import given, roll
 from worldmodel.models.world import WorldModel
 from worldmodel.structs import Latent, each, repeat
 
+# The parts of a model that a plan needs.
 PLANNED = ("dynamics", "reward", "discount", "slow_value", "policy")
 
 
 class Imagination:
     """The parts of a model that a plan needs, in ``dtype``; None: the model's own, unchanged.
 
-    Latents stay in ``dtype`` from row to row, heads answer in float32. Quick layers hold copies of
-    the weights, so ``refresh`` compares them with the model's, and copies anew what has changed.
-    Only the model's own parts pass gradients.
+    Latents stay in ``dtype`` from row to row; heads return float32. Fast layers hold copies of the
+    weights, so ``refresh`` compares these with the model's and copies all of them again if one has
+    changed. Only the model's own parts pass gradients.
     """
 
     def __init__(self, model: WorldModel, dtype: torch.dtype | None) -> None:
         self.model = model
         self.dtype = dtype
-        self._made_of: list[nn.Module] = []
-        self._weights: list[Tensor] = []
+        self._copied_parts: list[nn.Module] = []
+        self._copied_weights: list[Tensor] = []
         self._copy()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy, or another process, packs weights anew: oneDNN's layout cannot be copied."""
+        """Pickle the model alone; the copy packs its weights: oneDNN's layout cannot be copied."""
         return Imagination, (self.model, self.dtype)
 
     def refresh(self) -> Imagination:
-        """Itself, of the model as it is now.
+        """Take over the model's weights if they have changed, and return this object.
 
-        Comparing weights takes a tenth of packing them. Their version counters would be cheaper,
-        and miss the steps of torch's fused optimizers.
+        Comparing weights takes a tenth of the time of packing them. Their version counters would be
+        cheaper, but torch's fused optimizers do not advance them.
         """
         if self.dtype is not None and not self._is_current():
             self._copy()
@@ -53,7 +54,7 @@ class Imagination:
         return roll(self.dynamics, begin, given(actions), actions.shape[-2], noise)[1]
 
     def follow(self, belief: Latent, noise: Tensor) -> Tensor:
-        """What the policy does from belief [B] on, by its noise [B, M, L, A]: [B, M, L, A]"""
+        """The policy's actions, imagined from belief [B], noise [B, M, L, A]: [B, M, L, A]"""
         policy = self.policy
         assert policy is not None
         begin = repeat(self._cast(belief), noise.shape[1])
@@ -73,26 +74,26 @@ class Imagination:
     def _copy(self) -> None:
         model, dtype = self.model, self.dtype
 
-        def quick(part: Any) -> Any:
+        def fast_copy(part: Any) -> Any:
             return part if part is None or dtype is None else fast(part, dtype)
 
-        self.dynamics: Dynamics[Any] = quick(model.dynamics)
-        self.reward = quick(model.reward)
-        self.discount = quick(model.discount)
-        self.slow_value = quick(model.slow_value)
-        self.policy: AnyPolicy | None = quick(model.policy)
+        self.dynamics: Dynamics[Any] = fast_copy(model.dynamics)
+        self.reward = fast_copy(model.reward)
+        self.discount = fast_copy(model.discount)
+        self.slow_value = fast_copy(model.slow_value)
+        self.policy: AnyPolicy | None = fast_copy(model.policy)
         if dtype is not None:
-            self._made_of = self._parts()
-            self._weights = [weight.detach().clone() for weight in _weights(self._made_of)]
+            self._copied_parts = parts = self._parts()
+            self._copied_weights = [weight.detach().clone() for weight in _weights(parts)]
 
     def _is_current(self) -> bool:
-        parts = self._parts()
+        parts, copied = self._parts(), self._copied_weights
         weights = _weights(parts)
         return (
-            len(weights) == len(self._weights)
-            and all(a is b for a, b in zip(parts, self._made_of, strict=True))
-            and all(a.device == b.device for a, b in zip(weights, self._weights, strict=True))
-            and all(map(torch.equal, weights, self._weights))
+            len(weights) == len(copied)
+            and all(a is b for a, b in zip(parts, self._copied_parts, strict=True))
+            and all(a.device == b.device for a, b in zip(weights, copied, strict=True))
+            and all(map(torch.equal, weights, copied))
         )
 
 

@@ -1,7 +1,7 @@
-"""Latents: what a model knows of the world at one moment, a record for each kind.
+"""Latents: a model's state of the world at one moment, one record a kind.
 
-Every tensor has its leading axes first ([], [B], [B, T], [B, N, L]); the verbs over them are in
-``structs``. A latent is opaque to everyone but the dynamics that made it. Others read its
+Every tensor has its leading axes first ([], [B], [B, T], [B, N, L]); functions over these axes are
+in ``structs``. Only the dynamics that made a latent reads its fields. Everyone else reads its
 ``features``, its ``shape`` (the leading axes) and its ``distribution``.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Point:
-    """A latent that is known exactly: a deterministic embedding."""
+    """A deterministic latent: a vector without a distribution."""
 
     z: Tensor  # [..., S]
 
@@ -35,11 +35,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A draw from a diagonal Gaussian, and the Gaussian; its own ``distribution``."""
+    """A diagonal Gaussian and a sample from it; it is its own ``distribution``."""
 
     mean: Tensor  # [..., S]
     std: Tensor  # [..., S]
-    sample: Tensor  # [..., S] equal to the mean where nothing was drawn
+    sample: Tensor  # [..., S] the mean itself if no noise was given
 
     @property
     def features(self) -> Tensor:
@@ -62,19 +62,19 @@ class Gaussian:
 
 
 def draw_gaussian(mean: Tensor, std: Tensor, noise: Tensor | None) -> Gaussian:
-    """``noise`` is standard normal [..., S]; None takes the mean."""
+    """A Gaussian and its sample; ``noise`` is standard normal [..., S], None takes the mean."""
     return Gaussian(mean, std, mean if noise is None else mean + std * noise)
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """A deterministic part that remembers, and a random part: PlaNet's and Dreamer's latent.
+    """A deterministic, recurrent part and a random part: PlaNet's and Dreamer's latent.
 
-    The order of the features is decided here alone: the remembered part, then the random one.
+    The order of the features is decided only here: the deterministic part, then the random one.
     """
 
     deter: Tensor  # [..., D]
-    stoch: Gaussian | Point  # a planner needs no standard deviation and makes a Point
+    stoch: Gaussian | Point  # a Point in plans, which need no standard deviation
 
     @property
     def features(self) -> Tensor:

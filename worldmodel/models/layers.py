@@ -1,4 +1,4 @@
-"""The two ways to build a layer: with normalisation, and bare."""
+"""Dense layers and recurrent cells, of two kinds: with LayerNorm, and without."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from worldmodel.models.fast.onednn import Linear
 
 Layers = Literal["normed", "plain"]
-"""Dense layers of a model: LayerNorm and SiLU, or PlaNet's bare ReLU."""
+"""Dense layers of a model: LayerNorm and SiLU, or PlaNet's ReLU without a norm."""
 Layer = Callable[[int, int], nn.Module]
 """(inputs, outputs) -> one dense layer with its activation."""
 
@@ -44,7 +44,7 @@ class ChannelNorm(nn.Module):
 
 
 class GRUCell(nn.Module):
-    """The gated recurrent unit as first published: the reset gate acts before the product.
+    """The gated recurrent unit as first published: the reset gate is applied before the product.
 
     r, z = sigmoid(W [x, h]);  c = tanh(U [x, r h]);  h' = z h + (1 - z) c
     """
@@ -53,7 +53,7 @@ class GRUCell(nn.Module):
         super().__init__()
         self.gates = Linear(inputs + size, 2 * size)
         self.candidate = Linear(inputs + size, size)
-        nn.init.ones_(self.gates.bias)  # start by remembering
+        nn.init.ones_(self.gates.bias)  # at first the new state is mostly the old one
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """[..., I], [..., D] -> [..., D]"""
@@ -63,9 +63,10 @@ class GRUCell(nn.Module):
 
 
 class NormedGRUCell(nn.Module):
-    """One product, normalised, for all three gates; the update gate starts at remembering.
+    """A gated recurrent unit with one product for all three gates, and LayerNorm on it.
 
-    r, c, z = LayerNorm(W [x, h]);  c = tanh(sigmoid(r) c);  h' = z c + (1 - z) h
+    r, c, z = LayerNorm(W [x, h]);  c = tanh(sigmoid(r) c);  z = sigmoid(z - 1)
+    h' = z c + (1 - z) h, where the shift by 1 makes the first new states mostly the old ones
     """
 
     def __init__(self, inputs: int, size: int) -> None:

@@ -1,22 +1,22 @@
-"""Bytes become floats here, and floats become bytes, and nowhere else."""
+"""Pixels: the only place where the bytes of images become floats, and floats become bytes."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-# What it costs, in nats, to draw the mean image in place of the right one. Fixing it for every
-# task makes a thin pole as loud as a large walker. At 100 the latents of cartpole stayed empty for
-# 600 updates (assets/model_trials.csv). Not studied carefully.
+# The reconstruction loss, in nats, of drawing the mean image in place of the right one. It is the
+# same for every task, so that a thin pole counts as much as a large walker. At 100 the latents of
+# cartpole held nothing after 600 updates (assets/model_trials.csv). Not studied carefully.
 ENERGY = 800.0
 
 
 class Pixels(nn.Module):
-    """Images as the networks see them: ``(x - mean) * scale``, x in [0, 1].
+    """Images as the inputs and targets of networks: ``(x - mean) * scale``, x in [0, 1].
 
     ``mean`` and ``scale`` start as PlaNet's (one half, one). ``fit`` replaces them by the mean
-    image of the seed episodes and a scale at which the mean image costs ENERGY: what is left to
-    draw is what moves.
+    image of the seed episodes, and by the scale at which drawing that mean image costs ENERGY: the
+    decoder then only has to draw what moves.
     """
 
     mean: Tensor
@@ -29,17 +29,18 @@ class Pixels(nn.Module):
         self.register_buffer("scale", torch.ones(()))
 
     def forward(self, image: Tensor) -> Tensor:
-        """[..., H, W, C] uint8 -> [..., C, H, W], whose memory stays as it came"""
+        """[..., H, W, C] uint8 -> [..., C, H, W], a view whose memory still has C last"""
         levels = image.float()
-        if self.bits < 8:  # not a shift of the bytes: exported, it is another one
+        if self.bits < 8:  # a division, because a bit shift of bytes is another one once exported
             levels.div_(2 ** (8 - self.bits)).floor_()
         pixels = levels.mul_(self.scale / (2**self.bits - 1)).sub_(self.mean * self.scale)
         return pixels.movedim(-1, -3)
 
     def dither(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Spread each level evenly over its bin, so that a density over it makes sense.
+        """Add uniform noise inside each level's bin, so that a density over levels makes sense.
 
-        To one of 256 places: eight pixels share a random number, which is most of the work.
+        The noise is one of 256 numbers. Eight pixels share one random number of 64 bits, because
+        drawing random numbers takes most of the time.
         """
         numbers = torch.empty(pixels.numel() // 8, dtype=torch.int64, device=pixels.device)
         place = numbers.random_(-(2**63), None, generator=generator).view(torch.uint8)

@@ -1,9 +1,10 @@
-"""Policies on the latent: they propose actions to the planner, or act alone.
+"""Policies on a latent's features: they propose actions to the planner, or act without one.
 
-Both take standard normal noise [..., A] and follow their most likely action without it. ``draw``
-is differentiable in the parameters; its ``spread`` [..., A] is what ``entropy`` wants, its
-``saturation`` [...] grows where the numbers behind an action lie so far out that no gradient comes
-back: a policy that is sure of itself could never again change its mind.
+Both take standard normal noise [..., A]; without noise they give their most likely action.
+``draw`` is differentiable in the parameters. It also returns ``spread`` [..., A], the input of
+``entropy``, and ``saturation`` [...], which is positive where the network's outputs are so large
+that tanh, sigmoid or softmax pass almost no gradient: a policy that is certain could otherwise
+never change again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class PolicySettings:
-    kind: Literal["tanh_normal"] = "tanh_normal"  # where an action is a choice: over the choices
+    kind: Literal["tanh_normal"] = "tanh_normal"  # categorical if an action is one of A choices
     layers: Annotated[int, at_least(1)] = 2
     size: Annotated[int, at_least(1)] = 256
 
@@ -40,8 +41,9 @@ class PolicySettings:
 
 
 class Policy(nn.Module):
-    """A Gaussian around a squashed mean, clipped to [-1, 1], its std between 0.1 and 1."""
+    """A Gaussian whose mean is a tanh and whose std is 0.1 to 1; actions are clipped to [-1, 1]."""
 
+    # Outputs further from 0 than these count as saturation.
     mean_reach = 2.0  # a mean of 0.96, where tanh has a fourteenth of its slope
     std_reach = 3.0  # a std between 0.14 and 0.96
 
@@ -71,7 +73,7 @@ class Policy(nn.Module):
         return drawn
 
     def _raw(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """What is squashed to the mean and to the std; the policy begins with a std of 0.89."""
+        """Mean and std before tanh and sigmoid; the policy begins with a std of 0.89."""
         mean, std = self.last(self.net(features)).float().chunk(2, -1)
         return mean, std + 2.0
 
@@ -81,25 +83,25 @@ class Policy(nn.Module):
 
     @staticmethod
     def entropy(std: Tensor) -> Tensor:
-        """[..., A] -> [...] before clipping"""
+        """The std [..., A] -> the entropy [...] before clipping"""
         return (torch.log(std) + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
 
 
 class CategoricalPolicy(nn.Module):
-    """One of A choices, one-hot, none ever less likely than a hundredth of an even share.
+    """A categorical policy over A choices, one-hot, mixed with 1 % of the uniform distribution.
 
-    Drawn by the Gumbel trick from the noise that a Gaussian would take, through its own
-    distribution function:
+    It draws by the Gumbel trick. Standard normal noise, the same as a Gaussian policy's, becomes
+    Gumbel noise through the normal distribution function Phi:
 
         choice = argmax(log p + g),  g = -log(-log Phi(noise))
 
     The gradient is straight-through: forwards the choice, backwards the probabilities. It is
-    biased, and needs no second way of learning: imagined returns flow back through the dynamics
-    as they do for a Gaussian.
+    biased, but needs no second way of learning: gradients of imagined returns reach the policy
+    through the dynamics, as they do for a Gaussian.
     """
 
-    even_share = 0.01  # as DreamerV3's: log-probabilities stay finite
-    reach = 4.0  # of logits: e^8 to 1 for the likeliest of two
+    even_share = 0.01  # DreamerV3's: log-probabilities stay finite
+    reach = 4.0  # of logits, before saturation counts: e^8 to 1 for the likelier of two choices
 
     def __init__(self, inputs: int, action_size: int, layers: int, size: int, layer: Layer) -> None:
         super().__init__()
@@ -122,29 +124,29 @@ class CategoricalPolicy(nn.Module):
         return Drawn(choices, spread, saturation)
 
     def act(self, features: Tensor, noise: Tensor | None) -> Tensor:
-        """[..., F], standard normal [..., A] or None for the likeliest -> one-hot [..., A]"""
+        """[..., F], standard normal [..., A] or None for the most likely -> one-hot [..., A]"""
         spread = self(features)
         return choose(spread, torch.zeros_like(spread) if noise is None else noise)
 
     def _mix(self, logits: Tensor) -> Tensor:
-        """[..., A] -> log-probabilities [..., A]"""
+        """Logits [..., A] -> log-probabilities [..., A]"""
         probabilities = logits.softmax(-1)
         even = self.even_share / probabilities.shape[-1]
         return ((1 - self.even_share) * probabilities + even).log()
 
     @staticmethod
     def entropy(spread: Tensor) -> Tensor:
-        """[..., A] -> [...]"""
+        """Log-probabilities [..., A] -> [...]"""
         return -(spread.exp() * spread).sum(-1)
 
 
 def beyond(raw: Tensor, reach: float) -> Tensor:
-    """How far numbers lie outside of [-reach, reach], squared: [..., A] -> [...]"""
+    """The squared distance of numbers to [-reach, reach], summed: [..., A] -> [...]"""
     return (raw.abs() - reach).relu().square().sum(-1)
 
 
 def choose(log_probabilities: Tensor, noise: Tensor) -> Tensor:
-    """[..., A], standard normal [..., A] -> one-hot [..., A]; equal noise: the likeliest"""
+    """[..., A], standard normal [..., A] -> one-hot [..., A]; equal noise gives the most likely"""
     gumbel = -torch.log(-torch.special.log_ndtr(noise))
     place = (log_probabilities + gumbel).argmax(-1)
     return functional.one_hot(place, noise.shape[-1]).to(log_probabilities)

@@ -1,4 +1,4 @@
-"""Time, row after row: ``roll`` imagines without images, ``follow_images`` observes with them."""
+"""Loops over time: ``roll`` imagines without images, ``follow_images`` observes with them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def given(actions: Tensor) -> Act:
 def imagined_rows(
     dynamics: Dynamics[Any], latent: Latent, act: Act, length: int, noise: Tensor | None
 ) -> Iterator[tuple[Tensor, Latent]]:
-    """Each row's action [..., A] and the latent [...] that it leads to.
+    """Imagine row by row: each row's action [..., A] and the latent [...] that it leads to.
 
     ``noise``: standard normal [..., L, S]; None follows the mean.
     """
@@ -38,7 +38,7 @@ def imagined_rows(
 def roll(
     dynamics: Dynamics[Any], latent: Latent, act: Act, length: int, noise: Tensor | None
 ) -> tuple[Tensor, Latent]:
-    """From latents [...]: the actions [..., L, A], and the latents [..., L] that they lead to."""
+    """Imagine from latents [...]: actions [..., L, A] and the latents [..., L] they lead to."""
     dim = len(latent.shape)
     actions, latents = zip(*imagined_rows(dynamics, latent, act, length, noise), strict=True)
     return stack(actions, dim), stack(latents, dim)
@@ -54,12 +54,13 @@ def follow_images(
 ) -> tuple[Context, Latent]:
     """Filter windows: actions [B, T, A], evidence [B, T, V], noise [B, T, S] or None.
 
-    Returns what the past said of each row [B, T], before its image, and the posterior [B, T].
+    Returns each row's context [B, T], which is what the past says of it, and the posterior [B, T].
     """
     contexts, latents = [], []
-    for row, (action, fact) in enumerate(zip(actions.unbind(1), evidence.unbind(1), strict=True)):
+    pairs = zip(actions.unbind(1), evidence.unbind(1), strict=True)
+    for row, (action, row_evidence) in enumerate(pairs):
         context = dynamics.remember(latent, action)
-        statistics = posterior.correct(context, fact)
+        statistics = posterior.correct(context, row_evidence)
         latent = dynamics.believe(context, statistics, None if noise is None else noise[:, row])
         contexts.append(context)
         latents.append(latent)

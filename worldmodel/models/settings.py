@@ -1,4 +1,4 @@
-"""The settings of a model: which parts meet, and their sizes."""
+"""The settings of a model: the kinds of its parts, and their sizes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ModelConfig:
     encoder: EncoderSettings = PatchSettings()
     encoder_gain: Annotated[float, more_than(0)] = 3.0  # of its first weights, over PyTorch's own
     decoder: DecoderSettings = SlimSettings()
-    layers: Layers = "normed"  # LayerNorm and SiLU, or PlaNet's bare ReLU
+    layers: Layers = "normed"  # LayerNorm and SiLU, or PlaNet's ReLU without a norm
     dynamics: DynamicsSettings = RecurrentSettings()
     posterior: PosteriorSettings = FilterSettings()
     reward: TwoHotSettings | NormalSettings = TwoHotSettings()
@@ -42,7 +42,7 @@ class ModelConfig:
         )
 
     def offers(self) -> dict[str, tuple[bool, str]]:
-        """By need of a term, a behaviour or a score: whether it is there, and what decides it."""
+        """For each need of a term, behaviour or score: whether it is met, and by which setting."""
         dynamics = f"model.dynamics.kind is {self.dynamics.kind}"
         return {
             "head:reward": (self.reward is not None, "model.reward is none"),

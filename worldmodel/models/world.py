@@ -1,4 +1,4 @@
-"""The world model: its parts under two verbs, *observe* (with images) and *imagine* (without)."""
+"""The world model: all learned parts, and two verbs: *observe* (images) and *imagine* (none)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from worldmodel.structs import Batch, Latent, Spec
 
 
 class WorldModel(nn.Module):
-    """Parameters only: whoever acts keeps the belief, whoever plans keeps the plan."""
+    """All learned parts as one module. It holds parameters only: the caller keeps the belief."""
 
     def __init__(self, config: ModelConfig, spec: Spec) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class WorldModel(nn.Module):
         return self.join(self.encoder(self.pixels(image)), vectors or {})
 
     def join(self, embed: Tensor, vectors: Mapping[str, Tensor]) -> Tensor:
-        """The image's embedding with that of what was felt: [..., E]"""
+        """Concatenate the embeddings of the image and of the vectors: [..., E]"""
         if self.vectors is None:
             return embed
         if missing := self.vectors.sizes.keys() - vectors.keys():
@@ -76,7 +76,7 @@ class WorldModel(nn.Module):
         noise: Tensor | None = None,
         vectors: Mapping[str, Tensor] | None = None,
     ) -> Latent:
-        """What is believed after an action and an image: [B]; without noise it follows the mean."""
+        """The posterior after an action and an image: [B]; without noise it takes the mean."""
         embed = self.embed(image, vectors).float()
         acting = self.posterior.acting
         evidence = acting.evidence(embed[:, None], action[:, None])[:, 0]
@@ -87,9 +87,10 @@ class WorldModel(nn.Module):
     def observe(
         self, actions: Tensor, embeds: Tensor, noise: Tensor | None
     ) -> tuple[Context, Latent]:
-        """Windows from their first row on: [B, T, A], [B, T, E], [B, T, S] or None for the mean.
+        """Filter windows from their first row: [B, T, A], [B, T, E], noise [B, T, S] or None.
 
-        Returns what the past said of each row before its image, and the posterior: [B, T].
+        Returns each row's context, which is what the past says of it, and the posterior: [B, T].
+        Without noise it takes the mean.
         """
         evidence = self.posterior.evidence(embeds, actions)
         begin = self.dynamics.initial(actions.shape[0])
@@ -101,19 +102,19 @@ class WorldModel(nn.Module):
         random: torch.Generator,
         precision: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> Inference:
-        """Posterior and prior of a batch: all that terms of the objective read, computed once.
+        """Posterior and prior of a batch: computed once, for all terms of the objective.
 
-        ``precision`` surrounds the encoder; the sequence itself stays in float32.
+        The encoder runs under ``precision``; the loop over time stays in float32.
         """
         device = batch.action.device
-        rows, steps = batch.action.shape[:2]
+        windows, length = batch.action.shape[:2]
         pixels = self.pixels(batch.image)  # [B, T, C, H, W]
         if self.pixels.bits < 8:
             pixels = self.pixels.dither(pixels, random)
         with precision():
             embed = self.encoder(pixels).float()
         embed = self.join(embed, batch.vectors)
-        shape = (rows, steps, self.dynamics.noise_size)
+        shape = (windows, length, self.dynamics.noise_size)
         noise = torch.randn(shape, generator=random, device=device)
         contexts, posterior = self.observe(batch.action, embed, noise)
         return Inference(
@@ -121,11 +122,11 @@ class WorldModel(nn.Module):
             pixels,
             posterior,
             prior=self.dynamics.imagine(contexts, None),
-            follows=batch.valid & (torch.arange(steps, device=device) > 0),
+            follows=batch.valid & (torch.arange(length, device=device) > 0),
         )
 
     def imagine(self, latent: Latent, actions: Tensor, noise: Tensor | None) -> Latent:
-        """Without images: latent [...], actions [..., L, A], noise [..., L, S] -> [..., L]"""
+        """No images: latent [...], actions [..., L, A], noise [..., L, S] or None -> [..., L]"""
         return roll(self.dynamics, latent, given(actions), actions.shape[-2], noise)[1]
 
     def draw(self, latent: Latent) -> Tensor:
@@ -138,7 +139,7 @@ class WorldModel(nn.Module):
         return self.pixels.to_bytes(self.draw(latent))
 
     def fit(self, images: Tensor) -> None:
-        """Learn from [M, H, W, C] bytes what gradients do not: the pixels' mean and scale."""
+        """Set the pixels' mean and scale, which no gradient reaches, from [M, H, W, C] bytes."""
         self.pixels.fit(images)
 
     @torch.no_grad()
@@ -150,29 +151,29 @@ class WorldModel(nn.Module):
 
 @dataclass(frozen=True)
 class Inference:
-    """What a model makes of a batch of windows."""
+    """A batch of windows with its posterior and prior latents."""
 
     batch: Batch
     pixels: Tensor  # [B, T, C, H, W] what the decoder should draw
     posterior: Latent  # [B, T]
     prior: Latent  # [B, T] of the same rows, without their images
-    follows: Tensor  # [B, T] bool: valid, and a row of the window stands before it
+    follows: Tensor  # [B, T] bool: valid, and not the first row of its window
 
 
 def build(settings: ModelConfig, spec: Spec) -> WorldModel:
-    """A new model of what ``spec`` describes; its weights follow from torch's own seed."""
+    """A new model of an environment with this ``spec``; torch's seed decides its weights."""
     return WorldModel(settings, spec)
 
 
 def build_head(settings: HeadSettings | None, features: int, layer: Layer, absent: float) -> Head:
-    """A head; where there is none, one that answers ``absent`` whatever the latent is."""
+    """The head that the settings describe; without settings, the constant ``absent``."""
     return Constant(absent) if settings is None else settings.build(features, layer)
 
 
 def refuse_infinite_weights(model: nn.Module) -> None:
-    """Raise if a weight is NaN or infinite: every imagined return would be NaN.
+    """Raise if a weight is NaN or infinite.
 
-    No action could then be ranked.
+    Every imagined return would be NaN, and no action could be ranked.
     """
     for name, weights in model.state_dict().items():
         broken = int((~torch.isfinite(weights)).sum())

@@ -1,4 +1,4 @@
-"""PlaNet's decoder: four transposed convolutions, for images of 64x64 alone."""
+"""PlaNet's decoder: four transposed convolutions, only for images of 64x64."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from worldmodel.models.fast.convolutions import Doubling, FewPixels, FromOnePixe
 @dataclass(frozen=True)
 class PlanetSettings:
     kind: Literal["planet"] = "planet"
-    width: Annotated[int, at_least(1)] = 32  # of its last layer but one; the others double it
+    width: Annotated[int, at_least(1)] = 32  # of its last layer but one; each before doubles it
 
     def wrong_size(self, size: int) -> str:
-        """What it makes, where that is not an image of ``size``; else empty."""
+        """Which sizes it makes, if ``size`` is not one of them; else empty."""
         return "64" if size != 64 else ""
 
     def build(self, feature_size: int, size: int, channels: int) -> PlanetDecoder:
@@ -25,7 +25,7 @@ class PlanetSettings:
 
 
 class PlanetDecoder(nn.Module):
-    """1 -> 5 -> 13 -> 30 -> 64 (PlaNet's, 64x64 only)."""
+    """A dense layer and four transposed convolutions: 1 -> 5 -> 13 -> 30 -> 64 (64x64 only)."""
 
     def __init__(self, feature_size: int, size: int, channels: int, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The slim decoder: one product, then transposed convolutions that double the side."""
+"""The slim decoder: one dense layer, then transposed convolutions that double the side."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from worldmodel.models.layers import ChannelNorm
 @dataclass(frozen=True)
 class SlimSettings:
     kind: Literal["slim"] = "slim"
-    width: Annotated[int, at_least(1)] = 16  # of its last layer but one; the others double it
+    width: Annotated[int, at_least(1)] = 16  # of its last layer but one; each before doubles it
 
     def wrong_size(self, size: int) -> str:
-        """What it makes, where that is not an image of ``size``; else empty."""
+        """Which sizes it makes, if ``size`` is not one of them; else empty."""
         return "a multiple of 16" if size % 16 else ""
 
     def build(self, feature_size: int, size: int, channels: int) -> SlimDecoder:
@@ -27,8 +27,10 @@ class SlimSettings:
 
 
 class SlimDecoder(nn.Module):
-    """A product, then overlapping transposed convolutions: they draw thin things, where patches
-    that do not overlap leave them out."""
+    """A dense layer, then four transposed convolutions whose kernels overlap.
+
+    Overlapping kernels draw thin things, which patches that do not overlap leave out.
+    """
 
     def __init__(self, feature_size: int, size: int, channels: int, width: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Latent dynamics: how the world goes on, one file a kind.
+"""Latent dynamics: prediction of the next latent, one file a kind.
 
-``DynamicsSettings`` is the only list of kinds. Settings name the kind of their ``latent``, which a
-posterior must fit, and what they ``offer`` to terms that need it.
+``DynamicsSettings`` is the only list of kinds. The settings of each kind name its kind of
+``latent``, which the posterior must fit, and what it ``offers`` to terms that need it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ DynamicsSettings = RecurrentSettings
 
 Z = TypeVar("Z")
 Context = Any
-"""All that the past says of a row: a tensor [..., C], or a record of a kind's own."""
+"""All that the past says of a row: a tensor [..., C], or a record that a kind defines."""
 
 
 class Dynamics(Protocol[Z]):
-    """Three verbs: remember what was, imagine what comes, believe what an image says.
+    """Dynamics: ``remember`` gives the context, ``imagine`` the prior, ``believe`` the posterior.
 
-    Noise is handed in, never found: standard normal [..., noise_size], or None for the mean.
+    Noise is always an argument: standard normal [..., noise_size], or None for the mean.
     """
 
     @property
@@ -32,35 +32,35 @@ class Dynamics(Protocol[Z]):
 
     @property
     def context_size(self) -> int:
-        """C, of what a posterior reads."""
+        """C, the size of the context that a posterior reads."""
 
     @property
     def noise_size(self) -> int: ...
 
     @property
     def statistics_size(self) -> int:
-        """P, the numbers that a posterior gives to ``believe``."""
+        """P, how many numbers a posterior gives to ``believe``."""
 
     def initial(self, *batch: int) -> Z: ...
 
     def remember(self, latent: Z, action: Tensor) -> Context:
-        """[...], [..., A] -> all that the past says of the next row"""
+        """Latent [...], action [..., A] -> the context of the next row"""
 
     def imagine(self, context: Context, noise: Tensor | None) -> Z:
-        """The prior of that row: no image."""
+        """The prior of that row, without its image."""
 
     def believe(self, context: Context, statistics: Tensor, noise: Tensor | None) -> Z:
-        """The posterior of that row, from a posterior's numbers [..., P]."""
+        """The posterior of that row, from the statistics [..., P] that the posterior computed."""
 
 
 class Linearisable(Protocol):
-    """Dynamics that a planner with derivatives (iLQR) can follow: one flat state, no noise."""
+    """Dynamics that a planner with derivatives (iLQR) can use: one flat state, no noise."""
 
     def state(self, latent: Any) -> Tensor:
         """[...] -> [..., X]"""
 
     def step(self, state: Tensor, action: Tensor) -> Tensor:
-        """[X], [A] -> [X], differentiable and never random"""
+        """[X], [A] -> [X], differentiable and deterministic"""
 
     def features_of(self, state: Tensor) -> Tensor:
-        """[X] -> [F] what heads and goals read of a state"""
+        """[X] -> [F], the features that heads and goals read"""

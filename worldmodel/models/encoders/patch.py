@@ -1,4 +1,4 @@
-"""The encoder of patches: products of 4x4 pixels, then small convolutions."""
+"""The patch encoder: one product for each patch of 4x4 pixels, then small convolutions."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from worldmodel.models.fast.convolutions import Patches
 @dataclass(frozen=True)
 class PatchSettings:
     kind: Literal["patch"] = "patch"
-    width: Annotated[int, at_least(1)] = 16  # the unit of its layers' widths
+    width: Annotated[int, at_least(1)] = 16  # channels of its first layer; each other doubles them
 
     def wrong_size(self, size: int) -> str:
-        """What it takes, where that is not an image of ``size``; else empty."""
+        """Which sizes it takes, if ``size`` is not one of them; else empty."""
         return "a multiple of 16" if size % 16 else ""
 
     def build(self, size: int, channels: int) -> PatchEncoder:
@@ -43,5 +43,6 @@ class PatchEncoder(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """[..., C, H, W] -> [..., E]"""
         hidden: Tensor = self.net(pixels.reshape(-1, *pixels.shape[-3:]))
-        embed: Tensor = self.last(rearrange(hidden, "m c h w -> m (h w c)"))  # as it lies in memory
+        # channels last, as in memory: no copy
+        embed: Tensor = self.last(rearrange(hidden, "m c h w -> m (h w c)"))
         return embed.reshape(*pixels.shape[:-3], self.embed_size)

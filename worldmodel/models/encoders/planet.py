@@ -1,4 +1,4 @@
-"""PlaNet's encoder: four convolutions, for images of 64x64 alone."""
+"""PlaNet's encoder: four convolutions, only for images of 64x64."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from worldmodel.models.fast.convolutions import FewWindows, Windowed
 @dataclass(frozen=True)
 class PlanetSettings:
     kind: Literal["planet"] = "planet"
-    width: Annotated[int, at_least(1)] = 32  # of its first layer; each other doubles it
+    width: Annotated[int, at_least(1)] = 32  # channels of its first layer; each other doubles them
 
     def wrong_size(self, size: int) -> str:
-        """What it takes, where that is not an image of ``size``; else empty."""
+        """Which sizes it takes, if ``size`` is not one of them; else empty."""
         return "64" if size != 64 else ""
 
     def build(self, size: int, channels: int) -> PlanetEncoder:
@@ -25,7 +25,7 @@ class PlanetSettings:
 
 
 class PlanetEncoder(nn.Module):
-    """Four bare convolutions without padding: 64 -> 31 -> 14 -> 6 -> 2 (PlaNet's, 64x64 only)."""
+    """Four convolutions without padding: 64 -> 31 -> 14 -> 6 -> 2 (PlaNet's, 64x64 only)."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()

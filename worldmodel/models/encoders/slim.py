@@ -13,10 +13,10 @@ from worldmodel.checks import at_least
 @dataclass(frozen=True)
 class SlimSettings:
     kind: Literal["slim"] = "slim"
-    width: Annotated[int, at_least(1)] = 16  # the unit of its layers' widths
+    width: Annotated[int, at_least(1)] = 16  # half the first layer's channels; each other doubles
 
     def wrong_size(self, size: int) -> str:
-        """What it takes, where that is not an image of ``size``; else empty."""
+        """Which sizes it takes, if ``size`` is not one of them; else empty."""
         return "a multiple of 16" if size % 16 else ""
 
     def build(self, size: int, channels: int) -> SlimEncoder:
@@ -24,7 +24,7 @@ class SlimSettings:
 
 
 class SlimEncoder(nn.Module):
-    """Three convolutions, the first one of 8x8 with strides of four, then one product."""
+    """Three convolutions, the first of 8x8 with a stride of four, then one dense layer."""
 
     embed_size = 256
 

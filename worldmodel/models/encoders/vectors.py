@@ -1,4 +1,4 @@
-"""Named vectors beside the image, as a robot's own joints: into the embedding, and back."""
+"""Vectors: the encoder and decoder of named vectors, such as a robot's joints."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from worldmodel.models.heads import symexp, symlog
 from worldmodel.models.layers import Layer, mlp
 
-EMBED_SIZE = 64  # beside the image's 256; not studied
+EMBED_SIZE = 64  # the image's is 256; not studied
 LAYERS, WIDTH = 2, 128
 
 
 class Vectors(nn.Module):
-    """An encoder to stand beside the image's, and a decoder that holds it to what it saw.
+    """An encoder and a decoder of vectors, in addition to those of the image.
 
-    Numbers of unknown size go in and are predicted as symlog, which keeps millimetres and tonnes
-    apart without statistics to fit. Names have a fixed order: that of ``sizes``.
+    Inputs and predictions are symlog, so numbers of unknown scale, millimetres or tonnes, need no
+    statistics to be fitted. Names have a fixed order: that of ``sizes``.
     """
 
     def __init__(self, features: int, sizes: Mapping[str, int], layer: Layer) -> None:
@@ -44,9 +44,9 @@ class Vectors(nn.Module):
     def decode(self, features: Tensor) -> dict[str, Tensor]:
         """[..., F] -> name -> [..., V]"""
         parts = self.decoder(features).float().split(list(self.sizes.values()), -1)
-        grown = [symexp(part) for part in parts]
-        return dict(zip(self.sizes, grown, strict=True))
+        vectors = [symexp(part) for part in parts]
+        return dict(zip(self.sizes, vectors, strict=True))
 
     def join(self, vectors: Mapping[str, Tensor]) -> Tensor:
-        """name -> [..., V] -> [..., all of them]"""
+        """name -> [..., V] -> their concatenation in symlog, [..., sum of V]"""
         return symlog(torch.cat([vectors[name] for name in self.sizes], -1))

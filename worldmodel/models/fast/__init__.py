@@ -1,4 +1,5 @@
-"""PyTorch's own layers, quicker: the same parameters and the same results, a test for each.
+"""Fast layers: PyTorch's own with the same parameters and results, computed faster.
 
-Swap an import to go back to PyTorch's. Private operators of torch are called in ``onednn`` alone.
+A test compares each with PyTorch's. Swap an import to go back to PyTorch's own. Private operators
+of torch are called only in ``onednn``.
 """

@@ -1,7 +1,7 @@
-"""Convolutions with strides, in shapes that a processor is quick at.
+"""Convolutions with strides, computed as products that are fast on a processor.
 
-Parameters, names and results are those of ``nn.Conv2d`` and ``nn.ConvTranspose2d``; only the order
-of the sums differs.
+Parameters, their names and the results are those of ``nn.Conv2d`` and ``nn.ConvTranspose2d``; only
+the order of the sums differs.
 """
 
 from __future__ import annotations
@@ -10,20 +10,24 @@ from itertools import product
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
 
 class FromOnePixel(nn.ConvTranspose2d):
-    """Of an image that is one pixel: a single product."""
+    """A transposed convolution of images of one pixel: a single product."""
 
     def forward(self, x: Tensor, output_size: Any = None) -> Tensor:
         """[M, C, 1, 1] -> [M, D, K, K]"""
         return self._draw(x.flatten(1), self.weight, torch.zeros((), device=x.device))
 
     def after(self, start: nn.Linear, features: Tensor) -> Tensor:
-        """[M, F] -> [M, D, K, K]: with nothing between, two products are one. PlaNet's 1024 numbers
-        between 230 and 3200 would take four times the work."""
+        """This layer after the dense layer ``start``, as one product: [M, F] -> [M, D, K, K].
+
+        No activation is between them. PlaNet's 230 features and 3200 outputs have 1024 numbers
+        between them, and two products would take four times the work.
+        """
         kernel, shape = self.weight.flatten(1), self.weight.shape[1:]
         joined = (start.weight.t() @ kernel).reshape(-1, *shape)
         return self._draw(features, joined, (start.bias @ kernel).reshape(shape))
@@ -33,16 +37,18 @@ class FromOnePixel(nn.ConvTranspose2d):
         assert self.bias is not None
         _, outputs, *side = kernel.shape
         bias = (offset + self.bias[:, None, None]).expand(outputs, *side)
-        # a pixel's channels together, as convolutions want them: the kernel is smaller than images
-        drawn = functional.linear(
-            x, kernel.permute(2, 3, 1, 0).flatten(0, 2), bias.permute(1, 2, 0).flatten()
-        )
-        return drawn.reshape(-1, *side, outputs).permute(0, 3, 1, 2)
+        # Convolutions want the channels of a pixel next to each other in memory. The kernel is
+        # reordered, not the images, because it is smaller.
+        by_pixel = rearrange(kernel, "f d k l -> (k l d) f")
+        drawn = functional.linear(x, by_pixel, rearrange(bias, "d k l -> (k l d)"))
+        return rearrange(drawn, "m (k l d) -> m d k l", k=side[0], l=side[1])
 
 
 class Transposed(nn.ConvTranspose2d):
-    """PyTorch's own, but for the bias, whose gradient is a sum by itself: within the convolution's,
-    in bfloat16, it took as long as those of weights and images together.
+    """A transposed convolution that computes the gradient of its bias as a sum of its own.
+
+    As a part of PyTorch's convolution, in bfloat16, that gradient took as long as those of weights
+    and images together.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, padding: int = 0) -> None:
@@ -66,9 +72,11 @@ class Transposed(nn.ConvTranspose2d):
 
 
 class FewPixels(Transposed):
-    """Of images with few pixels of many channels: the gradient of its weights is a product of
-    windows, in six tenths of the time. Its bias is added apart: within, in bfloat16, with a kernel
-    of odd size, it takes four times as long as all the rest.
+    """A transposed convolution of images with few pixels of many channels.
+
+    The gradient of its weights is a product of windows, in six tenths of the time of PyTorch's. The
+    bias is added after the convolution: as a part of it, in bfloat16, with a kernel of odd size, it
+    takes four times as long as all the rest.
     """
 
     @staticmethod
@@ -82,34 +90,34 @@ class FewPixels(Transposed):
 
 
 class Doubling(Transposed):
-    """Forward as an ordinary convolution, which is quicker where there are few channels.
+    """A transposed convolution whose forward pass is an ordinary one, faster with few channels.
 
-    Every other pixel of the result sees every other weight: four small kernels draw four images
-    of half the size, which are then laced into one. The gradients are those of the transposed
-    convolution, which are ordinary convolutions already.
+    Every other pixel of the result depends on every other weight. So four small kernels draw four
+    images of half the size, which are then interleaved to one. The gradients are those of the
+    transposed convolution, which are ordinary convolutions already.
     """
 
     @staticmethod
     def draw(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
-        inputs, outputs, size, _ = weight.shape
+        size = weight.shape[-1]
         half = (size + 1) // 2
         even = functional.pad(weight, (0, size % 2, 0, size % 2))
-        phases = even.reshape(inputs, outputs, half, 2, half, 2)
-        kernel = phases.flip(2, 4).permute(3, 5, 1, 0, 2, 4).flatten(0, 2)  # [4 D, C, h, h]
+        phases = rearrange(even, "c d (h p) (w q) -> p q d c h w", p=2, q=2).flip(4, 5)
+        kernel = rearrange(phases, "p q d c h w -> (p q d) c h w")
         four = functional.conv2d(x, kernel, bias.repeat(4), padding=half - 1)
-        # as it lies in memory, a pixel's channels together: half the time of a pixel_shuffle
-        images, _, *side = four.shape
-        laced = four.movedim(1, -1).reshape(images, *side, 2, 2, outputs).transpose(2, 3)
-        laced = laced.reshape(images, 2 * side[0], 2 * side[1], outputs).movedim(-1, 1)
+        # channels last, as in memory: half the time of a pixel_shuffle
+        four = four.movedim(1, -1)
+        drawn = rearrange(four, "m y x (p q d) -> m (y p) (x q) d", p=2, q=2).movedim(-1, 1)
         down, right = (slice(padding, 2 * side + size - 2 - padding) for side in x.shape[2:])
-        return laced[..., down, right]
+        return drawn[..., down, right]
 
 
 class Windowed(nn.Conv2d):
-    """Without padding; the gradient of its weights is a product of windows.
+    """A convolution without padding; the gradient of its weights is a product of windows.
 
-    Of PlaNet's third, 36 windows of 4x4x64, it takes seven tenths of the time of PyTorch's own; of
-    its second, 196 of 4x4x32, longer (assets/bench/convolution_gradients.csv).
+    For PlaNet's third convolution, 36 windows of 4x4x64, the gradient takes seven tenths of the
+    time of PyTorch's own; for its second, 196 of 4x4x32, longer
+    (assets/bench/convolution_gradients.csv).
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
@@ -133,9 +141,10 @@ class Windowed(nn.Conv2d):
 
 
 class FewWindows(Windowed):
-    """Of images with few windows of many channels: a product of windows, whatever is asked.
+    """A convolution of images with few windows of many channels: result and all gradients are
+    products of windows.
 
-    Of PlaNet's last, four windows of 4x4x128, it takes half the time; of 36 windows, longer.
+    For PlaNet's last, four windows of 4x4x128, it takes half the time; for 36 windows, longer.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -146,9 +155,10 @@ class FewWindows(Windowed):
 
 
 class Patches(nn.Conv2d):
-    """Of images in float32, in patches that do not overlap; so are its weights' gradients found.
+    """A convolution of patches that do not overlap, with its weights' gradient in float32.
 
-    In bfloat16, of three channels, they take twice as long, and the images are there anyway.
+    In bfloat16, with three channels, that gradient takes twice as long, and the images exist in
+    float32 anyway.
     """
 
     def __init__(self, inputs: int, outputs: int, size: int) -> None:
@@ -169,19 +179,19 @@ class _Patched(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
+        results: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
             gradients[0].to(weight), x.to(weight), weight, [len(weight)],
             stride=weight.shape[2:], padding=[0, 0], dilation=[1, 1],
             transposed=False, output_padding=[0, 0], groups=1, output_mask=ctx.needs_input_grad,
         )  # fmt: skip
-        return found
+        return results
 
 
 def _applied(layer: Transposed | Windowed, x: Tensor) -> Tensor:
     assert layer.bias is not None
     parts = [x, layer.weight, layer.bias]
     device = x.device.type
-    if torch.is_autocast_enabled(device):  # as it does it for functions that it knows
+    if torch.is_autocast_enabled(device):  # autocast casts only for PyTorch's own functions
         parts = [part.to(torch.get_autocast_dtype(device)) for part in parts]
     drawn: Tensor = _Strided.apply(  # type: ignore[no-untyped-call]
         type(layer), int(layer.padding[0]), *parts
@@ -190,7 +200,7 @@ def _applied(layer: Transposed | Windowed, x: Tensor) -> Tensor:
 
 
 class _Strided(torch.autograd.Function):
-    """Each gradient by itself, in the way that its layer knows."""
+    """A layer's ``draw``, with the gradients that the layer computes itself."""
 
     @staticmethod
     def forward(
@@ -207,51 +217,56 @@ class _Strided(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        _, _, of_x, of_weight, of_bias = ctx.needs_input_grad
+        _, _, needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         parts = (gradients[0], *ctx.saved_tensors, ctx.padding)
         return (
             None,
             None,
-            ctx.layer.image_gradient(*parts) if of_x else None,
-            ctx.layer.weight_gradient(*parts) if of_weight else None,
-            gradients[0].sum((0, 2, 3)) if of_bias else None,
+            ctx.layer.image_gradient(*parts) if needs_x else None,
+            ctx.layer.weight_gradient(*parts) if needs_weight else None,
+            gradients[0].sum((0, 2, 3)) if needs_bias else None,
         )
 
 
 def _pytorchs_gradient(
     gradient: Tensor, x: Tensor, weight: Tensor, padding: int, *, transposed: bool, of: int
 ) -> Tensor:
-    """PyTorch's ``of`` 0, the images, or 1, the weights."""
-    found: list[Tensor] = torch.ops.aten.convolution_backward(
+    """PyTorch's own gradient of the images (``of`` 0) or of the weights (1)."""
+    results: list[Tensor] = torch.ops.aten.convolution_backward(
         gradient, x, weight, None,
         stride=[2, 2], padding=[padding] * 2, dilation=[1, 1],
         transposed=transposed, output_padding=[0, 0], groups=1,
         output_mask=[of == 0, of == 1, False],
     )  # fmt: skip
-    return found[of]
+    return results[of]
 
 
-AT_ONCE = 50  # images whose windows stay in a processor's cache
+CHUNK = 50  # images whose windows together stay in a processor's cache
 
 
 def _sum_of_windows(pixels: Tensor, images: Tensor, size: int) -> Tensor:
-    """Pixels times the windows that they see: [M, C, Y, X], [M, D, H, W] -> [C, D, K, K]"""
+    """The sum over all windows of an output pixel times its window of the input image.
+
+    [M, C, Y, X], [M, D, H, W] -> [C, D, K, K]
+    """
     outputs, inputs = pixels.shape[1], images.shape[1]
     dtype = torch.promote_types(pixels.dtype, torch.float32)
     total = pixels.new_zeros(outputs, size * size * inputs, dtype=dtype)
-    for some, seen in zip(torch.split(pixels, AT_ONCE), torch.split(images, AT_ONCE), strict=True):
-        total += some.movedim(1, -1).flatten(0, 2).t() @ _windows(seen, size).flatten(0, 2)
-    return total.to(pixels.dtype).reshape(outputs, size, size, inputs).permute(0, 3, 1, 2)
+    chunks = zip(torch.split(pixels, CHUNK), torch.split(images, CHUNK), strict=True)
+    for few_pixels, few_images in chunks:
+        windows = _windows(few_images, size).flatten(0, 2)
+        total += few_pixels.movedim(1, -1).flatten(0, 2).t() @ windows
+    return rearrange(total.to(pixels.dtype), "c (k l d) -> c d k l", k=size, l=size)
 
 
 def _windows(images: Tensor, size: int) -> Tensor:
-    """Every other window, as it lies in memory: [M, C, H, W] -> [M, Y, X, K K C]"""
+    """The windows of a convolution with a stride of two: [M, C, H, W] -> [M, Y, X, K K C]"""
     windows = images.movedim(1, -1).unfold(1, size, 2).unfold(2, size, 2)
-    return windows.permute(0, 1, 2, 4, 5, 3).flatten(3)
+    return rearrange(windows, "m y x c k l -> m y x (k l c)")
 
 
 class _Windows(torch.autograd.Function):
-    """PyTorch's own gradient of them takes many times as long."""
+    """``_windows`` with a gradient of its own: PyTorch's takes many times as long."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, size: int) -> Tensor:

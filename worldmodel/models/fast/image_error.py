@@ -1,4 +1,4 @@
-"""The squared error of images, in fewer passes over the pixels than autograd's own."""
+"""The squared error of images, with fewer passes over the pixels than autograd needs."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from torch import Tensor
 def image_error(drawn: Tensor, target: Tensor) -> Tensor:
     """Half the squared distance of each image from its target: [M, C, H, W] twice -> [M]
 
-    A target is what was seen: it has no gradient.
+    Targets are observed images and get no gradient.
     """
     error: Tensor = _ImageError.apply(drawn, target)  # type: ignore[no-untyped-call]
     return error
 
 
 class _ImageError(torch.autograd.Function):
-    """In five passes over the pixels; autograd's own takes nine or so."""
+    """The error and its gradient in five passes over the pixels; autograd takes about nine."""
 
     @staticmethod
     def forward(ctx: Any, drawn: Tensor, target: Tensor) -> Tensor:
-        away = drawn.to(target.dtype, copy=True).sub_(target)
-        ctx.save_for_backward(away)
+        difference = drawn.to(target.dtype, copy=True).sub_(target)
+        ctx.save_for_backward(difference)
         ctx.dtype = drawn.dtype
-        distance: Tensor = torch.linalg.vector_norm(away, dim=(1, 2, 3))
+        distance: Tensor = torch.linalg.vector_norm(difference, dim=(1, 2, 3))
         return 0.5 * distance.square()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (away,) = ctx.saved_tensors
-        return (away * gradients[0][:, None, None, None]).to(ctx.dtype), None
+        (difference,) = ctx.saved_tensors
+        return (difference * gradients[0][:, None, None, None]).to(ctx.dtype), None

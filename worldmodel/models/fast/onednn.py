@@ -1,4 +1,4 @@
-"""Products with weights, each by the quickest of the libraries that torch holds."""
+"""Dense products by oneDNN, where it is the fastest of the libraries inside torch."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-# Multiplications from which oneDNN's lead outweighs a gradient written in Python.
+# The number of multiplications from which oneDNN saves more time than the gradient in Python costs.
 WORTH = 1 << 21
 
 
 def has_onednn(dtype: torch.dtype) -> bool:
-    """Whether torch was built with it, and it can multiply in ``dtype`` here."""
+    """Whether torch was built with oneDNN, and oneDNN can multiply in ``dtype`` on this machine."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class Linear(nn.Linear):
-    """PyTorch's own, by ``multiplied``."""
+    """PyTorch's dense layer, computed by ``multiplied``."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., I] -> [..., O]"""
@@ -29,25 +29,24 @@ class Linear(nn.Linear):
 
 
 def multiplied(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """What ``functional.linear`` gives, quicker where it learns in float32 on a processor.
+    """``functional.linear``, faster when gradients are computed in float32 on a processor.
 
-    PyTorch leaves products in bfloat16 to oneDNN, and those in float32 to MKL, which on an AMD
-    EPYC takes twice as long, for 24 rows of 512 numbers as for thousands. Without gradients there
-    are few rows, or weights that are packed already.
+    PyTorch leaves products in bfloat16 to oneDNN, and those in float32 to MKL, which takes twice as
+    long on an AMD EPYC, for 24 inputs of 512 numbers and for thousands alike. Without gradients the
+    inputs are few, or the weights are packed already.
 
     [..., I], [O, I], [O] -> [..., O]
     """
     if not (torch.is_grad_enabled() and _is_worth_it(x, weight)):
         return functional.linear(x, weight, bias)
-    rows = x.flatten(0, -2)
-    found: Tensor = _Product.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
-    return found.reshape(*x.shape[:-1], -1)
+    product: Tensor = _Product.apply(x.flatten(0, -2), weight, bias)  # type: ignore[no-untyped-call]
+    return product.reshape(*x.shape[:-1], -1)
 
 
 def _is_worth_it(x: Tensor, weight: Tensor) -> bool:
     return (
         x.numel() * weight.shape[0] >= WORTH
-        and x.dim() > 1  # one row is vmap's: its derivatives have derivatives
+        and x.dim() > 1  # a single input comes from vmap, which differentiates twice
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
         and not torch.is_autocast_enabled("cpu")
@@ -68,16 +67,16 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         x, weight = ctx.saved_tensors
-        of_x, of_weight, of_bias = ctx.needs_input_grad
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         return (
-            _multiply(gradient, weight.t()) if of_x else None,
-            _multiply(gradient.t(), x.t()) if of_weight else None,
-            gradient.sum(0) if of_bias else None,
+            _multiply(gradient, weight.t()) if needs_x else None,
+            _multiply(gradient.t(), x.t()) if needs_weight else None,
+            gradient.sum(0) if needs_bias else None,
         )
 
 
 def packed_weight(weight: Tensor) -> Tensor:
-    """[O, I] in the layout that oneDNN multiplies from."""
+    """[O, I] in the memory layout that oneDNN multiplies from."""
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)
     return packed
 
@@ -94,5 +93,8 @@ def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _is_dense(matrix: Tensor) -> bool:
-    """Or turned: of a part of a larger one oneDNN takes a hundred times as long."""
+    """Whether a matrix or its transpose is contiguous.
+
+    With a slice of a larger matrix oneDNN takes a hundred times as long.
+    """
     return matrix.is_contiguous() or matrix.t().is_contiguous()

@@ -1,11 +1,11 @@
-"""Layers for planning: ``fast(part, dtype)`` gives the same module with quicker layers.
+"""Fast layers for planning: ``fast(part, dtype)`` gives the same module with packed weights.
 
-A plan is products of many candidates with the same few weights, again and again. So each weight is
-put once into the layout that oneDNN multiplies from, and what follows a product (bias, activation)
-is done before its result is stored. Gradients do not pass.
+A plan multiplies many candidates with the same few weights, many times. So each weight is put once
+into the memory layout that oneDNN multiplies from, and bias and activation are applied before the
+result of a product is stored. No gradient passes.
 
-A new kind of layer registers its quick twin with ``@fast.register``; whatever has none keeps its
-own code around quick children.
+A new kind of layer registers its fast version with ``@fast.register``. A module without one keeps
+its own code, with fast children.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import copy
 from functools import singledispatch
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,18 +23,18 @@ from worldmodel.models.fast.onednn import has_onednn, packed_weight, product_wit
 from worldmodel.models.latents import Point, Remembered
 from worldmodel.models.layers import GRUCell, NormedGRUCell
 
-# Activations that oneDNN applies while a product is still in the registers.
+# Activations that oneDNN applies to a product before it is stored.
 FUSED = {nn.ReLU: "relu", nn.Sigmoid: "sigmoid", nn.Tanh: "tanh"}
 
 
 @singledispatch
 def fast(part: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The same module with quick children; it shares what else it holds."""
-    twin = copy.copy(part)
-    twin._modules = {
+    """A copy of the module with fast children; all else that it holds is shared."""
+    copied = copy.copy(part)
+    copied._modules = {
         name: None if child is None else fast(child, dtype) for name, child in part._modules.items()
     }
-    return twin
+    return copied
 
 
 @fast.register
@@ -48,28 +49,28 @@ def _(norm: nn.LayerNorm, dtype: torch.dtype) -> nn.Module:
 
 @fast.register
 def _(chain: nn.Sequential, dtype: torch.dtype) -> nn.Module:
-    """Each product takes in the activation that follows it."""
+    """Each product applies the activation that follows it."""
     parts: list[nn.Module] = []
     for part in chain:
         before = parts[-1] if parts else None
         if isinstance(before, Product) and before.after == "none" and type(part) in FUSED:
             before.after = FUSED[type(part)]
         elif isinstance(part, nn.SiLU):
-            parts.append(nn.SiLU(inplace=True))  # of what nobody else looks at
+            parts.append(nn.SiLU(inplace=True))  # nothing else reads its input
         else:
             parts.append(fast(part, dtype))
     return nn.Sequential(*parts)
 
 
 class Product(nn.Module):
-    """``x W' + b``, then an activation. Holds no parameters: they are the model's."""
+    """A dense layer, ``after(x W' + b)``. Its weights are copies, not parameters."""
 
     def __init__(
         self,
         linear: nn.Linear,
         after: str,
         dtype: torch.dtype,
-        order: Tensor | slice = slice(None),  # of the outputs
+        order: Tensor | slice = slice(None),  # which outputs, in which order
     ) -> None:
         super().__init__()
         self.after = after
@@ -97,7 +98,7 @@ def _(dynamics: Recurrent, dtype: torch.dtype) -> nn.Module:
 
 
 class FastRecurrent(nn.Module):
-    """``Recurrent`` as a plan reads it: without noise no standard deviation is computed."""
+    """``Recurrent`` for plans: without noise it computes no standard deviation."""
 
     def __init__(self, dynamics: Recurrent, dtype: torch.dtype) -> None:
         super().__init__()
@@ -125,7 +126,7 @@ class FastRecurrent(nn.Module):
         if noise is None:
             return Remembered(context, Point(mean))
         std = functional.softplus(self.raw_std(hidden)) + self.min_std
-        # of 1000 rows in bfloat16 faster than addcmul
+        # for 1000 latents in bfloat16 this is faster than addcmul
         return Remembered(context, Point(mean + std * noise.to(self.dtype)))
 
 
@@ -135,7 +136,7 @@ def _(cell: GRUCell, dtype: torch.dtype) -> nn.Module:
 
 
 class FastGRU(nn.Module):
-    """``GRUCell``."""
+    """``GRUCell`` with packed weights."""
 
     def __init__(self, cell: GRUCell, dtype: torch.dtype) -> None:
         super().__init__()
@@ -155,12 +156,17 @@ def _(cell: NormedGRUCell, dtype: torch.dtype) -> nn.Module:
 
 
 class FastNormedGRU(nn.Module):
-    """``NormedGRUCell``, its two gates side by side and the update's shift inside the norm."""
+    """``NormedGRUCell`` with packed weights.
+
+    Its outputs are reordered so that one sigmoid computes both gates. The update gate's shift by -1
+    is part of the norm's bias.
+    """
 
     def __init__(self, cell: NormedGRUCell, dtype: torch.dtype) -> None:
         super().__init__()
         size = cell.gates.out_features // 3
-        order = torch.arange(3 * size).reshape(3, size)[[0, 2, 1]].flatten()  # r, z, c
+        outputs = rearrange(torch.arange(3 * size), "(gate d) -> gate d", gate=3)  # r, c, z
+        order = outputs[[0, 2, 1]].flatten()  # r, z, c
         shift = torch.zeros(3 * size).index_fill_(0, torch.arange(size, 2 * size), -1.0)
         self.size = size
         self.gates = Product(cell.gates, "none", dtype, order)

@@ -1,6 +1,7 @@
-"""Posteriors: what an image adds to what the past says, one file a kind.
+"""Posteriors: networks that correct the prior by an image, one file a kind.
 
-``PosteriorSettings`` is the only list of kinds. Settings say which kinds of latent they ``fit``.
+``PosteriorSettings`` is the only list of kinds. The settings of each kind say in ``fits`` which
+kinds of latent it can be used with.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ PosteriorSettings = FilterSettings
 
 
 class Posterior(Protocol):
-    """Corrects what the past says of a row by that row's image."""
+    """A posterior corrects the context of a row, which comes from the past, by that row's image."""
 
     def evidence(self, embeds: Tensor, actions: Tensor) -> Tensor:
-        """What images say by themselves, for all times at once.
+        """The part of the computation that needs no past, for all times at once.
 
         [B, T, E], [B, T, A] -> [B, T, V]
         """
 
     def correct(self, context: Tensor, evidence: Tensor) -> Tensor:
-        """[..., C], [..., V] -> the numbers of a distribution [..., P]"""
+        """[..., C], [..., V] -> the statistics of the posterior distribution [..., P]"""
 
     @property
     def acting(self) -> Posterior:
-        """The posterior that acts: itself, unless it also looks at images to come."""
+        """The posterior to act with: itself, unless it also reads images of later rows."""

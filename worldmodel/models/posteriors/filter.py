@@ -1,4 +1,4 @@
-"""The filter q(s_t | o_1:t, a_1:t): the past and the newest image together."""
+"""The filter q(s_t | o_1:t, a_1:t): a posterior of the past and the newest image."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class FilterSettings:
 
 
 class Filter(nn.Module):
-    """A small net of context and embedding together::
+    """A small network of context and embedding::
 
         statistics = rest(of_context(context) + of_embed(embed))
 
-    The embedding's product needs no past, so ``evidence`` computes it for all times at once;
-    ``correct`` adds the context's.
+    The embedding's product needs no past, so ``evidence`` computes it for all times at once.
+    ``correct`` adds the context's product.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Filter(nn.Module):
         layer: Layer,
     ) -> None:
         super().__init__()
-        # One layer, drawn as one, so that its initial scale is that of all its inputs.
+        # Draw the weights of one layer and split them: their scale is that of all its inputs.
         first, *rest = layer(context_size + embed_size, hidden_size).children()
         assert isinstance(first, nn.Linear)
         of_context, of_embed = first.weight.detach().tensor_split([context_size], 1)
@@ -67,7 +67,7 @@ class Filter(nn.Module):
 
 
 def _linear(weight: Tensor, bias: nn.Parameter | None) -> Linear:
-    """A layer of given parameters, for which no random number is drawn."""
+    """A dense layer with given parameters: no random number is drawn for it."""
     linear = Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
     linear.weight = nn.Parameter(weight.clone())
     linear.bias = bias  # type: ignore[assignment]
