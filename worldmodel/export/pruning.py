@@ -1,22 +1,24 @@
-"""Some of the weights to zero, and the others solved anew, so that a layer says what it said.
+"""Pruning: some weights become zero, and the others are solved anew for the same outputs.
 
-A layer is judged on what it meets, X: the rows that the agent observes and imagines along its own
+A layer is judged on its inputs X, from the rows that the agent observes and imagines along its own
 episodes. How far its output moves is a parabola in its weights::
 
     |X W' - X W|^2 + ridge |W' - W|^2  =  (W' - W)T H (W' - W),    H = XT X + ridge
 
-so what is the least loss of making one weight zero is known, ``w^2 / (H^-1)_ii``, and so is what
-the others must become (the optimal brain surgeon). The cheapest go, each output for itself; what
-is left is solved and judged anew, in as many steps as can be paid for. The ridge pulls towards the
-old weights and not towards zero: no answer is worse than the old weights with zeros among them.
+so the least loss of making one weight zero is known, ``w^2 / (H^-1)_ii``, and so is what the others
+must become (the optimal brain surgeon). For each output, the weights with the least loss become
+zero; the others are solved and judged anew, in as many steps as there is time for. The ridge pulls
+towards the old weights and not towards zero, so no answer is worse than the old weights with zeros
+among them.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +27,13 @@ from torch.nn import functional
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError
 from worldmodel.models import WorldModel
+from worldmodel.models.imagination import Imagination
+from worldmodel.models.roll import follow_images
+from worldmodel.planners.categorical import largest
 from worldmodel.replay import read_episode
-from worldmodel.structs import Episode, at, repeat
+from worldmodel.scores import RewardSum
+from worldmodel.structs import Episode, Latent, at
 
-EXPORTED = ("encoder", "dynamics", "reward", "discount", "slow_value", "policy")
 SMALLEST = 256  # numbers; below that zeros save no bytes
 RIDGE = 1e-3  # of the inputs' mean square
 EFFORT = 2048  # steps times inputs: a step costs the inputs' cube
@@ -41,17 +46,27 @@ Part = nn.Linear | nn.Conv2d
 
 
 Walk = Callable[[WorldModel], None]
-"""Lets all that is exported answer on the same rows, whichever model it is given."""
+"""Has a model answer whatever its exported agent is asked for, on the same rows each time."""
+
+
+@dataclass(frozen=True)
+class Met:
+    """What a walk asked of a model."""
+
+    # [M, I] of each layer that is worth pruning, with a column of ones where it has a bias
+    inputs: dict[str, Tensor]
+    numbers: int  # in the parameters of every module that was called
 
 
 @torch.no_grad()
 def pruned(agent: Agent, share: float, episodes: Sequence[Episode]) -> Agent:
-    """Another agent, of whose exported weights so large a share is zero."""
+    """Another agent; of its exported weights the given ``share`` is zero."""
     model = copy.deepcopy(agent.model)
-    each = share_of_each(model, share)
-    inputs = met(model, walk_along(agent, episodes))
-    for name, part in prunable(model):
-        rows = inputs.pop(name).double()
+    asked = met(model, walk_along(agent, episodes))
+    each = share_of_each(model, asked, share)
+    for name in list(asked.inputs):
+        part = layer(model, name)
+        rows = asked.inputs.pop(name).double()
         put(part, thinned(matrix(part), rows.T @ rows, each, part.bias is not None))
     return Agent(model.requires_grad_(False), agent.planner, agent.planning, agent.discount_rate)
 
@@ -72,68 +87,88 @@ def newest_episodes(run: Path) -> list[Episode]:
 
 
 def walk_along(agent: Agent, episodes: Sequence[Episode]) -> Walk:
-    """Observe their rows, and from each imagine random futures as long as a plan."""
+    """Observe the rows of episodes; from each, imagine and score futures as long as a plan.
+
+    Actions are random, and once the policy's own where it proposes.
+    """
     generator = torch.Generator().manual_seed(0)
-    shape = (FUTURES, agent.planner.horizon, agent.model.spec.action_size)
-    futures = [
-        torch.randn(len(episode), *shape, generator=generator).clamp(-1.0, 1.0)
-        for episode in episodes
-    ]
+    spec = agent.model.spec
+    score = RewardSum(agent.discount_rate)
+
+    def noise(rows: int, count: int) -> Tensor:
+        """[T, N, L, A]"""
+        shape = (rows, count, agent.planner.horizon, spec.action_size)
+        return torch.randn(shape, generator=generator)
+
+    futures = [noise(len(episode), FUTURES) for episode in episodes]
+    futures = [largest(each) if spec.has_choices else each.clamp(-1.0, 1.0) for each in futures]
+    draws = [noise(len(episode), 1) for episode in episodes]
+    proposes = agent.model.policy is not None and agent.planning.proposals > 0
 
     def walk(model: WorldModel) -> None:
-        for episode, actions in zip(episodes, futures, strict=True):
-            _answer(model, episode, actions)
+        imagination = Imagination(model, None)
+        for episode, actions, drawn in zip(episodes, futures, draws, strict=True):
+            beliefs = believed(model, episode)
+            score.of_rows(imagination.imagine(beliefs, actions, None), actions, imagination)
+            if proposes:
+                imagination.follow(beliefs, drawn)
 
     return walk
 
 
-def _answer(model: WorldModel, episode: Episode, futures: Tensor) -> None:
-    """futures [T, N, L, A]"""
-    embed = model.embed(torch.from_numpy(episode.image)[None])  # [1, T, E]
-    _, beliefs = model.observe(torch.from_numpy(episode.action)[None], embed, None)
-    starts = repeat(at(beliefs, 0), futures.shape[1])
-    features = model.imagine(starts, futures, None).features
-    for head in (model.reward, model.discount, model.slow_value, model.policy):
-        if head is not None:
-            head(features)
+def believed(model: WorldModel, episode: Episode) -> Latent:
+    """What an agent believes along an episode: [T]"""
+    image, actions = (torch.from_numpy(rows)[None] for rows in (episode.image, episode.action))
+    vectors = {name: torch.from_numpy(rows)[None] for name, rows in episode.vectors.items()}
+    acting = model.posterior.acting
+    evidence = acting.evidence(model.embed(image, vectors).float(), actions)
+    begin = model.dynamics.initial(1)
+    beliefs = follow_images(model.dynamics, acting, begin, actions, evidence, None)[1]
+    return at(beliefs, 0)
 
 
-def prunable(model: WorldModel) -> Iterator[tuple[str, Part]]:
-    """In the order of a walk."""
-    for name, part in model.named_modules():
-        if name.split(".")[0] not in EXPORTED or not isinstance(part, nn.Linear | nn.Conv2d):
-            continue
-        if part.weight.numel() >= SMALLEST:
-            yield name, part
+def is_worth_pruning(part: nn.Module) -> TypeGuard[Part]:
+    return isinstance(part, nn.Linear | nn.Conv2d) and part.weight.numel() >= SMALLEST
 
 
-def share_of_each(model: WorldModel, share: float) -> float:
+def layer(model: WorldModel, name: str) -> Part:
+    part = model.get_submodule(name)
+    assert is_worth_pruning(part)
+    return part
+
+
+def share_of_each(model: WorldModel, asked: Met, share: float) -> float:
     """Of each matrix, so that it is ``share`` of all: biases and norms stay."""
-    total = sum(
-        parameter.numel()
-        for name, parameter in model.named_parameters()
-        if name.split(".")[0] in EXPORTED
-    )
-    return share * total / sum(part.weight.numel() for _, part in prunable(model))
+    return share * asked.numbers / sum(layer(model, name).weight.numel() for name in asked.inputs)
 
 
-def met(model: WorldModel, walk: Walk) -> dict[str, Tensor]:
-    """The inputs of each layer: [M, I], with a column of ones where it has a bias."""
-    inputs: dict[str, list[Tensor]] = {name: [] for name, _ in prunable(model)}
+def met(model: WorldModel, walk: Walk) -> Met:
+    """What a walk calls is what is exported, whichever parts a model has."""
+    called: dict[str, list[Tensor]] = {}
+
+    def note(name: str, part: nn.Module, given: tuple[Tensor, ...]) -> None:
+        rows = called.setdefault(name, [])
+        if is_worth_pruning(part):
+            rows.append(given[0])
+
     hooks = [
-        part.register_forward_pre_hook(lambda _, given, name=name: inputs[name].append(given[0]))
-        for name, part in prunable(model)
+        part.register_forward_pre_hook(lambda part, given, name=name: note(name, part, given))
+        for name, part in model.named_modules()
     ]
     try:
         walk(model)
     finally:
         for hook in hooks:
             hook.remove()
-    rows = {name: unfolded(part, inputs.pop(name)) for name, part in prunable(model)}
-    return {
-        name: rows[name] if part.bias is None else functional.pad(rows[name], (0, 1), value=1.0)
-        for name, part in prunable(model)
-    }
+    inputs, numbers = {}, 0
+    for name, part in model.named_modules():
+        if name not in called:
+            continue
+        numbers += sum(parameter.numel() for parameter in part.parameters(recurse=False))
+        if is_worth_pruning(part):
+            rows = unfolded(part, called.pop(name))
+            inputs[name] = rows if part.bias is None else functional.pad(rows, (0, 1), value=1.0)
+    return Met(inputs, numbers)
 
 
 def unfolded(part: Part, inputs: Sequence[Tensor]) -> Tensor:
