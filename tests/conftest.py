@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from worldmodel.agent import Agent
 from worldmodel.analysis import measure
+from worldmodel.behaviours.imagined import act_in_imagination
 from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.envs import suite
 from worldmodel.models import WorldModel, build
 from worldmodel.models.latents import Point, Remembered
+from worldmodel.models.policy import AnyPolicy
 from worldmodel.structs import Spec, Step
 
 TINY = {
@@ -110,6 +112,27 @@ class Echo(torch.nn.Module):
 
     def imagine(self, context: Remembered, noise: torch.Tensor | None) -> Remembered:
         return context
+
+
+def practise(
+    model: WorldModel, policy: AnyPolicy, starts: Remembered, *, rate: float, updates: int
+) -> None:
+    """Train a policy on imagined returns alone."""
+    optimizer = torch.optim.Adam(policy.parameters(), lr=rate)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(updates):
+        imagined = act_in_imagination(
+            model,
+            policy,
+            starts,
+            horizon=2,
+            return_lambda=0.9,
+            discount_rate=0.9,
+            generator=generator,
+        )
+        optimizer.zero_grad()
+        (-imagined.returns.mean()).backward()
+        optimizer.step()
 
 
 class Painter:

@@ -191,7 +191,7 @@ def test_operations_are_counted_forwards_backwards_and_packed() -> None:
 def test_the_straightforward_planet_does_the_same_sums(planet: Config) -> None:
     """Else the ratio beside it would flatter."""
     sizes, search = planet.model, planet.planner
-    straightforward = Planet(sizes.dynamics, sizes.reward.size, sizes.encoder.width, A)
+    straightforward = Planet(sizes, A)
     agent = agent_of(planet, build(sizes, Spec((64, 64, 3), A)))
     ours = operations(lambda: agent.plan(agent.initial()))
     assert ours == operations(lambda: straightforward.plan(search))

@@ -12,10 +12,9 @@ import torch
 from torch import distributions
 
 import worldmodel
-from tests.conftest import Answer, Echo, parts_of
+from tests.conftest import Answer, Echo, parts_of, practise
 from worldmodel.agent import Agent
 from worldmodel.assembly import agent_of
-from worldmodel.behaviours.imagined import act_in_imagination
 from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
 from worldmodel.envs import adopt, check_env
@@ -216,21 +215,7 @@ def test_the_policy_learns_the_rewarded_choice(model: WorldModel) -> None:
     model.slow_value = Answer(lambda features: torch.zeros(features.shape[:-1]))  # type: ignore[assignment]
     model.discount = Answer(lambda features: torch.ones(features.shape[:-1]))  # type: ignore[assignment]
     starts = echo.at_rest(32, memory_size=2)
-    optimizer = torch.optim.Adam(policy.parameters(), lr=0.05)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(60):
-        imagined = act_in_imagination(
-            model,
-            policy,
-            starts,
-            horizon=2,
-            return_lambda=0.9,
-            discount_rate=0.9,
-            generator=generator,
-        )
-        optimizer.zero_grad()
-        (-imagined.returns.mean()).backward()
-        optimizer.step()
+    practise(model, policy, starts, rate=0.05, updates=60)
     assert policy(starts.features[:1])[0, 2].exp() > 0.9
 
 

@@ -23,6 +23,7 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "model.policy": {"model.value": None, "behaviour": None},
     "model.value": {"model.policy": None, "behaviour": None},
     "model.discount": {"objective.discount": None},
+    "model.reward": {"objective.reward": None, "behaviour": None},
     "objective.kl": {"objective.priority": None},
 }
 

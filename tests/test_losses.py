@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, distributions
 
-from tests.conftest import Answer, Echo
+from tests.conftest import Answer, Echo, practise
 from worldmodel.behaviours.imagined import act_in_imagination
 from worldmodel.behaviours.returns import lambda_returns
 from worldmodel.config import Config
@@ -179,21 +179,7 @@ def test_imagined_returns_teach_the_policy_the_rewarded_action(model: WorldModel
     model.reward = Answer(lambda features: -((features[..., -1] - 0.6) ** 2))
     model.slow_value = Answer(lambda features: torch.zeros(features.shape[:-1]))
     model.discount = Answer(lambda features: torch.ones(features.shape[:-1]))
-    optimizer = torch.optim.Adam(policy.parameters(), lr=0.02)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(200):
-        imagined = act_in_imagination(
-            model,
-            policy,
-            starts,
-            horizon=2,
-            return_lambda=0.9,
-            discount_rate=0.9,
-            generator=generator,
-        )
-        optimizer.zero_grad()
-        (-imagined.returns.mean()).backward()
-        optimizer.step()
+    practise(model, policy, starts, rate=0.02, updates=200)
     with torch.no_grad():
         mean, std = policy(starts.features[:1])
     assert float(mean[0, 1]) == pytest.approx(0.6, abs=0.1)

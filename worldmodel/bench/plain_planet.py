@@ -12,6 +12,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
 from worldmodel.models.dynamics.recurrent import RecurrentSettings
+from worldmodel.models.settings import ModelConfig
 from worldmodel.planners import Sampling
 
 
@@ -69,10 +70,11 @@ class TransitionModel(nn.Module):
 class Planet(nn.Module):
     """PlaNet's model, its planner and its update."""
 
-    def __init__(
-        self, sizes: RecurrentSettings, head_size: int, width: int, action_size: int
-    ) -> None:
+    def __init__(self, settings: ModelConfig, action_size: int) -> None:
         super().__init__()
+        assert settings.reward is not None
+        sizes, width = settings.dynamics, settings.encoder.width
+        head_size = settings.reward.size
         self.action_size = action_size
         self.encoder = nn.Sequential(
             nn.Conv2d(3, width, 4, 2), nn.ReLU(),

@@ -46,9 +46,7 @@ def bench_plan(default: Config, published: Config, repetitions: int) -> list[Tab
 def _published(config: Config, repetitions: int, rates: dict[torch.dtype, float]) -> Table:
     """Time PlaNet's search in turn by plain PyTorch and by this package in each precision."""
     model, search = _model(config), with_candidates(config.planner)
-    planet = Planet(
-        config.model.dynamics, config.model.reward.size, config.model.encoder.width, ACTION_SIZE
-    )
+    planet = Planet(config.model, ACTION_SIZE)
     agents = {dtype: agent_of(_precise(config, name), model) for dtype, name in NAMES.items()}
     belief = model.dynamics.initial()
     works: dict[str, Callable[[], object]] = {"plain": lambda: planet.plan(search)}

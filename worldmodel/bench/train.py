@@ -46,8 +46,7 @@ def _compared(
     default: Config, published: Config, repetitions: int, rates: dict[torch.dtype, float]
 ) -> Table:
     """Time whole updates in turn: PlaNet in plain PyTorch, PlaNet here, and the default."""
-    sizes = published.model
-    planet = Planet(sizes.dynamics, sizes.reward.size, sizes.encoder.width, ACTION_SIZE)
+    planet = Planet(published.model, ACTION_SIZE)
     batch = make_batch(published)
     images = batch.image.permute(1, 0, 4, 2, 3).contiguous()
     actions, rewards = batch.action.transpose(0, 1), batch.reward.transpose(0, 1)

@@ -24,7 +24,7 @@ class ModelConfig:
     layers: Layers = "normed"  # LayerNorm and SiLU, or PlaNet's ReLU without a norm
     dynamics: DynamicsSettings = RecurrentSettings()
     posterior: PosteriorSettings = FilterSettings()
-    reward: TwoHotSettings | NormalSettings = TwoHotSettings()
+    reward: TwoHotSettings | NormalSettings | None = TwoHotSettings()
     discount: BernoulliSettings | None = BernoulliSettings()
     value: TwoHotSettings | NormalSettings | None = TwoHotSettings()
     policy: PolicySettings | None = PolicySettings()
