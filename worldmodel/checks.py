@@ -187,7 +187,8 @@ def read(base: T, differences: Mapping[str, Any], path: str = "") -> T:
     for name, value in differences.items():
         where = f"{path}{name}"
         if name not in known:
-            if where in RENAMED:
+            # a number whose place a section took is renamed only where that section is
+            if where in RENAMED and not RENAMED[where].startswith(f"{where}."):
                 raise ConfigError(f"{where}: renamed; write {RENAMED[where]}")
             raise ConfigError(f"{where}: no such setting{nearest(str(name), known, path)}")
         if sections(declared[name]):
@@ -221,7 +222,7 @@ def refuse_other_kind(hint: Any, part: Any, name: str, where: str) -> None:
     """Raise where ``name`` is no setting of ``part``, but one of another kind of it."""
     known = list(hints(type(part)))
     variants = [variant for variant in sections(hint) if name in hints(variant)]
-    if name not in known and variants:
+    if name not in known and variants and hasattr(part, "kind"):
         having = " and ".join(kind for variant in variants for kind in kinds(variant))
         raise ConfigError(
             f"{where}.{name}: a setting of {having}, and {where}.kind is {part.kind}"

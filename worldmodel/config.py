@@ -97,7 +97,6 @@ class Config:
 
     def _check_parts(self) -> None:
         """Refuse parts that do not fit each other, by the needs that they declare."""
-        offers = self.model.offers()
         asking: dict[str, Any] = {
             f"objective.{name}": term for name, term in terms_in(self.objective).items()
         }
@@ -105,7 +104,7 @@ class Config:
             asking["behaviour"] = self.behaviour
         for path, part in asking.items():
             for need in sorted(part.needs):
-                is_there, because = offers[need]
+                is_there, because = self.model.offers(need)
                 require(is_there, f"{path}: needs {need}, and {because}; write {path}: none")
         dynamics, posterior = self.model.dynamics, self.model.posterior
         require(

@@ -62,12 +62,12 @@ def refuse_other_settings(run: Path, config: Config) -> None:
             " exported, and goes on learning only with the version that made it; choose another"
             " folder with --run"
         )
-    made_with = read_run(run)
+    made_with = read(config, _written(run))  # whose parts may be of the user's own making
     younger = unsaid(made_with, read_about(run)["settings"])
     if younger:
         raise ConfigError(
             f"run: {run} was made before these settings were; write into its config.yaml what it"
-            " shall go on with (today's defaults):\n  " + "\n  ".join(younger)
+            " shall go on with (what was asked for now):\n  " + "\n  ".join(younger)
         )
     differing = differences(made_with, config)
     if differing:
@@ -133,9 +133,32 @@ def refuse_links(run: Path) -> None:
         )
 
 
-def read_run(run: Path) -> Config:
-    """Read the settings of a run, as they were used; those of an older version in today's names."""
-    return read(Config(), older_settings.with_todays_names(read_about(run)["settings"]))
+def read_run(run: Path, config: Config | None = None) -> Config:
+    """Read the settings of a run, as they were used; those of an older version in today's names.
+
+    ``config``: the settings that it was made with, where its parts are of your own making. A file
+    names them only, and nothing that a file names is imported.
+    """
+    written = _written(run)
+    if config is None:
+        try:
+            return read(Config(), written)
+        except ConfigError as error:
+            raise ConfigError(
+                f"run: {run}: {error}; where that is a part of your own making, give the settings"
+                " that the run was made with: worldmodel.load(run, config=config)"
+            ) from error
+    differing = differences(read(config, written), config)
+    if differing:
+        raise ConfigError(
+            f"run: {run} was made with other settings than those given (run -> given):\n  "
+            + "\n  ".join(differing)
+        )
+    return config
+
+
+def _written(run: Path) -> dict[str, Any]:
+    return older_settings.with_todays_names(read_about(run)["settings"])
 
 
 def read_about(run: Path) -> dict[str, Any]:
@@ -157,10 +180,13 @@ def read_about(run: Path) -> dict[str, Any]:
     return about
 
 
-def load(run: Path | str, device: str = "cpu") -> Agent:
-    """Load the agent of a run. Reads weights; never runs code from a file."""
+def load(run: Path | str, device: str = "cpu", *, config: Config | None = None) -> Agent:
+    """Load the agent of a run. Reads weights; never runs code from a file.
+
+    ``config``: the settings that it was made with, where its parts are of your own making.
+    """
     run = Path(run)
-    config = read_run(run)
+    config = read_run(run, config)
     about = read_about(run)
     spec = Spec.described(about)
     model = build(config.model, spec)

@@ -41,14 +41,17 @@ class ModelConfig:
             f" neither (value is {value}, policy is {policy})",
         )
 
-    def offers(self) -> dict[str, tuple[bool, str]]:
-        """For each need of a term, behaviour or score: whether it is met, and by which setting."""
-        dynamics = f"model.dynamics.kind is {self.dynamics.kind}"
-        return {
+    def offers(self, need: str) -> tuple[bool, str]:
+        """Whether a need of a term or behaviour is met, and the setting that decides it.
+
+        A need that names no part is met where the dynamics ``offer`` it.
+        """
+        parts = {
             "head:reward": (self.reward is not None, "model.reward is none"),
             "head:discount": (self.discount is not None, "model.discount is none"),
             "head:value": (self.value is not None, "model.value is none"),
             "policy": (self.policy is not None, "model.policy is none"),
             "decoder": (self.decoder is not None, "model.decoder is none"),
-            "distribution": ("distribution" in self.dynamics.offers, dynamics),
         }
+        dynamics = f"model.dynamics.kind is {self.dynamics.kind}"
+        return parts.get(need, (need in self.dynamics.offers, dynamics))
