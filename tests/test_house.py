@@ -119,6 +119,53 @@ def test_no_files_import_each_other_in_a_circle() -> None:
     graphlib.TopologicalSorter(graph).prepare()  # CycleError names the circle
 
 
+# One kind of dynamics, its settings and its latent, and the parts of that latent.
+ONE_KIND = {"Recurrent", "RecurrentSettings", "Remembered", "recurrent"}
+ITS_PARTS = {"deter", "stoch"}
+
+
+def names_of_one_kind(text: str) -> Iterator[tuple[int, str]]:
+    """Line and name, wherever code names that kind or reads a part of its latent."""
+    for node in ast.walk(ast.parse(text)):
+        names: set[str] = set()
+        if isinstance(node, ast.Name):
+            names = {node.id} & ONE_KIND
+        elif isinstance(node, ast.Attribute):
+            names = {node.attr} & (ONE_KIND | ITS_PARTS)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            module = getattr(node, "module", None) or ""
+            words = [*module.split("."), *(w for a in node.names for w in a.name.split("."))]
+            names = {*words} & ONE_KIND
+        for name in names:
+            yield node.lineno, name
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if room_of(f) != "models"], ids=str)
+def test_only_models_know_one_kind_of_dynamics(file: Path) -> None:
+    """Everybody else takes any latent: its features, its shape, its distribution."""
+    for line, name in names_of_one_kind((HOUSE / file).read_text()):
+        pytest.fail(f"{file}:{line} names {name}")
+
+
+def test_names_of_one_kind_are_seen_by_this_test() -> None:
+    text = """
+from worldmodel.models.dynamics.recurrent import Recurrent
+from worldmodel.models import dynamics
+x = dynamics.RecurrentSettings()
+y = belief.stoch.mean, belief.deter
+deter = "deter", x.deter_size
+"""
+    assert sorted(names_of_one_kind(text)) == [
+        (2, "Recurrent"),
+        (2, "recurrent"),
+        (4, "RecurrentSettings"),
+        (5, "deter"),
+        (5, "stoch"),
+    ]
+    inside = (HOUSE / "models" / "dynamics" / "recurrent.py").read_text()
+    assert {name for _, name in names_of_one_kind(inside)} >= {"Remembered", "deter", "stoch"}
+
+
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_print_lives_in_log_and_cli(file: Path) -> None:
     if room_of(file) in ("log", "cli"):

@@ -6,18 +6,35 @@ on purpose, and nothing is tuned.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
-from worldmodel.models.dynamics.recurrent import RecurrentSettings
 from worldmodel.models.settings import ModelConfig
 from worldmodel.planners import Sampling
 
 
+class Sizes(Protocol):
+    """The sizes of PlaNet's dynamics, by the names of the settings that they come from."""
+
+    @property
+    def deter_size(self) -> int: ...
+
+    @property
+    def stoch_size(self) -> int: ...
+
+    @property
+    def hidden_size(self) -> int: ...
+
+    @property
+    def min_std(self) -> float: ...
+
+
 class TransitionModel(nn.Module):
-    def __init__(self, sizes: RecurrentSettings, action_size: int, embed_size: int) -> None:
+    def __init__(self, sizes: Sizes, action_size: int, embed_size: int) -> None:
         super().__init__()
         self.deter_size, self.stoch_size = sizes.deter_size, sizes.stoch_size
         self.min_std = sizes.min_std
