@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import re
 import shlex
 import time
@@ -26,6 +28,7 @@ from tests.arm import (
     complain,
 )
 from tests.conftest import TINY
+from tests.test_house import FLOOR_OF
 from worldmodel import cli
 from worldmodel.agent import Agent
 from worldmodel.assembly import agent_of
@@ -216,7 +219,7 @@ def test_every_command_is_understood(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize("page", ["README.md", "assets/README.md"])
 def test_every_file_that_is_named_exists(page: str) -> None:
-    names = re.findall(r"\]\(((?!http)[^)#]+)\)", (ROOT / page).read_text())
+    names = re.findall(r"\]\(((?!http)[^)#]+)(?:#[^)]*)?\)", (ROOT / page).read_text())
     assert names
     for name in names:
         assert ((ROOT / page).parent / name).exists(), name
@@ -224,12 +227,58 @@ def test_every_file_that_is_named_exists(page: str) -> None:
 
 def test_every_table_and_picture_has_its_place_on_the_page_of_assets() -> None:
     page = (ROOT / "assets/README.md").read_text()
-    patterns = re.findall(r"[\w*]+\.(?:csv|png)", page)
+    patterns = re.findall(r"[\w*-]+\.(?:csv|png)", page)
     for path in (ROOT / "assets").glob("*.[cp][sn][vg]"):
         assert any(path.match(pattern) for pattern in patterns), path
 
 
+def rooms_of_the_map() -> list[list[str]]:
+    """The names in each row of the map, from top to bottom."""
+    rows = README.split("| room | what it does |")[1].split("\n\n")[0]
+    return [re.findall(r"`([^`]+)`", row.split("|")[1]) for row in rows.splitlines()[2:]]
+
+
 def test_every_room_of_the_map_exists() -> None:
-    for row in re.findall(r"^\| (`[^|]+) \|", README, re.MULTILINE):
-        for name in re.findall(r"`([^`]+)`", row):
-            assert (ROOT / "worldmodel" / name).exists() or (ROOT / name).exists(), name
+    for name in itertools.chain(*rooms_of_the_map()):
+        assert (ROOT / "worldmodel" / name).exists() or (ROOT / name).exists(), name
+
+
+def test_the_map_shows_every_room_with_lower_floors_below() -> None:
+    rows = [[name.strip("/").removesuffix(".py") for name in row] for row in rooms_of_the_map()]
+    shown = [room for row in rows for room in row if room != "configs"]  # no room: YAML alone
+    assert sorted(shown) == sorted(FLOOR_OF)
+    floors = [FLOOR_OF[room] for room in shown]
+    assert floors == sorted(floors, reverse=True)
+
+
+def test_another_planner_follows_a_goal(tiny: Config) -> None:
+    """The lines for iLQR as they stand."""
+    code = next(block for block in blocks("python") if "ILQR" in block)
+    agent = agent_of(tiny, build(tiny.model, Spec((64, 64, 3), 2)))
+    names: dict[str, Any] = {"agent": agent, "belief": agent.initial()}
+    exec(code, {**names, "camera": lambda: np.zeros((64, 64, 3), np.uint8)}, names)
+    assert names["plan"].first.shape == (2,)
+    assert names["goal"].action_cost > 0
+
+
+def test_the_parts_that_can_be_added_have_the_places_that_are_named() -> None:
+    table = README.split("| to add |")[1].split("\n\n")[0]
+    rows = [row.split("|")[1:-1] for row in table.splitlines()[2:]]
+    assert len(rows) == 8
+    for part, file, _, union in rows:
+        for folder in re.findall(r"`(\w+/[\w/.]*)`", file.replace("NAME.py", "") + union):
+            assert (ROOT / "worldmodel" / folder).exists(), (part, folder)
+        for name in re.findall(r"`([A-Z]\w+)` (?:and `\w+` )?in `([\w/.]+)`", union):
+            module = name[1].strip("/").removesuffix(".py").replace("/", ".")
+            assert hasattr(importlib.import_module(f"worldmodel.{module}"), name[0]), name
+
+
+def test_every_heading_that_is_linked_exists() -> None:
+    for page in ("README.md", "assets/README.md"):
+        for file, anchor in re.findall(
+            r"\]\(((?!http)[^)#]*)#([^)]+)\)", (ROOT / page).read_text()
+        ):
+            text = ((ROOT / page).parent / file if file else ROOT / page).read_text()
+            headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+            known = {re.sub(r"[^\w\- ]", "", name.lower()).replace(" ", "-") for name in headings}
+            assert anchor in known, (page, anchor)
