@@ -14,10 +14,10 @@ import pytest
 import worldmodel
 from worldmodel.checks import ConfigError
 from worldmodel.envs import adopt, check_env, gl, make_env, render, suite, tasks, warp
-from worldmodel.envs.settings import EnvConfig
+from worldmodel.envs.settings import EnvSettings
 from worldmodel.structs import Step
 
-WARP = EnvConfig(renderer="warp")
+WARP = EnvSettings(renderer="warp")
 
 
 class Counter:
@@ -263,7 +263,7 @@ def test_the_toy_repeats_an_episode_from_its_seed():
 
 
 def test_the_toy_counts_the_simulator_steps_of_a_short_last_row():
-    rows = play(make_env("toy", EnvConfig(action_repeat=3)), lambda env: np.zeros(2), 0)
+    rows = play(make_env("toy", EnvSettings(action_repeat=3)), lambda env: np.zeros(2), 0)
     assert [row.env_steps for row in rows] == [0] + [3] * 53 + [1]
     assert rows[-1].is_last
     assert rows[-1].discount == 1
@@ -279,7 +279,7 @@ def test_the_toy_hides_its_velocity():
 
 
 def test_a_toys_point_is_drawn_where_it_is():
-    env = make_env("toy", EnvConfig(image_size=32))
+    env = make_env("toy", EnvSettings(image_size=32))
     bright = env.reset(3).image[..., 0] > 150  # red: only the point has much of it
     rows, columns = np.nonzero(bright)
     x, y = env.state()["position"]
@@ -289,8 +289,8 @@ def test_a_toys_point_is_drawn_where_it_is():
 
 
 def test_stacked_images_hold_the_past_oldest_first():
-    env = make_env("toy", EnvConfig(image_size=16, frames=3))
-    single = make_env("toy", EnvConfig(image_size=16))
+    env = make_env("toy", EnvSettings(image_size=16, frames=3))
+    single = make_env("toy", EnvSettings(image_size=16))
     policy = lambda env: np.array([1.0, 0.0])  # noqa: E731
     stacked, plain = play(env, policy, 0), play(single, policy, 0)
     assert stacked[0].image.shape == (16, 16, 9)

@@ -19,14 +19,14 @@ from worldmodel.checks import ConfigError
 from worldmodel.config import Config
 from worldmodel.envs import adopt, check_env, make_env
 from worldmodel.envs.images import resize
-from worldmodel.envs.settings import EnvConfig
+from worldmodel.envs.settings import EnvSettings
 from worldmodel.loop import online
 from worldmodel.run_folder import default_run
 
 gymnasium = pytest.importorskip("gymnasium")
 spaces = gymnasium.spaces
 
-SMALL = EnvConfig(image_size=16)
+SMALL = EnvSettings(image_size=16)
 
 
 class Clock(gymnasium.Env):  # type: ignore[misc]
@@ -97,7 +97,7 @@ def test_a_time_limit_is_no_end_of_the_task() -> None:
 
 
 def test_a_repeated_action_adds_its_rewards_and_stops_at_the_end() -> None:
-    env = adopt(Clock(), EnvConfig(image_size=16, action_repeat=4))
+    env = adopt(Clock(), EnvSettings(image_size=16, action_repeat=4))
     env.reset(0)
     row, end = env.step(np.zeros(2)), env.step(np.zeros(2))
     assert (row.reward, row.env_steps, row.is_last) == (1 + 2 + 3 + 4, 4, False)
@@ -130,7 +130,7 @@ def test_what_is_rendered_stands_in_for_images_that_are_not_observed() -> None:
 
 
 def test_frames_are_stacked_and_starts_follow_from_the_seed() -> None:
-    env = adopt(Clock(), EnvConfig(image_size=16, frames=2))
+    env = adopt(Clock(), EnvSettings(image_size=16, frames=2))
     env.reset(0)
     row = env.step(np.zeros(2))
     assert row.image[0, 0].tolist() == [0, 0, 0, 1, 1, 1]
@@ -267,7 +267,7 @@ def test_vectors_go_out_beside_the_image() -> None:
     assert seen["image"].shape == (16, 16, 4)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*not having a spec|.*infinity")
-        check(worldmodel.as_gym(make_env("toy", EnvConfig(image_size=16, vectors=True))))
+        check(worldmodel.as_gym(make_env("toy", EnvSettings(image_size=16, vectors=True))))
 
 
 @pytest.mark.parametrize("name", ["Pendulum-v1", "CartPole-v1"])

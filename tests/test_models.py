@@ -13,7 +13,7 @@ from worldmodel.models import WorldModel, build
 from worldmodel.models.dynamics.recurrent import RecurrentSettings
 from worldmodel.models.encoders import PatchEncoder
 from worldmodel.models.heads import Bernoulli, Constant, Normal, TwoHot, symexp, symlog
-from worldmodel.models.latents import Remembered
+from worldmodel.models.latents import Point, Remembered
 from worldmodel.models.layers import GRUCell, Layers, NormedGRUCell, layer_of, normed, plain
 from worldmodel.models.pixels import ENERGY, Pixels
 from worldmodel.models.policy import Policy
@@ -175,7 +175,7 @@ def test_planet_has_the_published_shapes_and_counts() -> None:
     transposed = [(1024, 128, 5), (128, 64, 5), (64, 32, 6), (32, 3, 6)]
     decoder = (230 + 1) * 1024 + sum(i * o * k * k + o for i, o, k in transposed)
     assert count(model.decoder) == decoder
-    assert model.decoder(torch.zeros(2, 230)).shape == (2, 3, 64, 64)
+    assert model.decoder(Point(torch.zeros(2, 230))).shape == (2, 3, 64, 64)
     join = (30 + action_size + 1) * 200
     cell = 3 * (200 + 200 + 1) * 200
     prior = (200 + 1) * 200 + (200 + 1) * 60

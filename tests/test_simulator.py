@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from worldmodel.envs import make_env
-from worldmodel.envs.settings import EnvConfig
+from worldmodel.envs.settings import EnvSettings
 from worldmodel.envs.simulator import Simulator, fork
 
-SMALL = EnvConfig(renderer="warp", image_size=16)
+SMALL = EnvSettings(renderer="warp", image_size=16)
 
 pytestmark = pytest.mark.mujoco
 

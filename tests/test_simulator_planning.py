@@ -10,11 +10,11 @@ import pytest
 from worldmodel.bench import simulator_planning
 from worldmodel.bench.simulator_planning import SEARCH, keep, plan_with_simulator
 from worldmodel.envs import make_env
-from worldmodel.envs.settings import EnvConfig
+from worldmodel.envs.settings import EnvSettings
 from worldmodel.envs.simulator import fork
 from worldmodel.planners import MPPI
 
-SMALL = EnvConfig(renderer="warp", image_size=16)
+SMALL = EnvSettings(renderer="warp", image_size=16)
 BRIEF = MPPI(horizon=6, iterations=2, candidates=12, elites=4, initial_std=0.3)
 
 

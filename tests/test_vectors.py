@@ -17,7 +17,7 @@ from worldmodel.assembly import agent_of, learner_of
 from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
 from worldmodel.envs import adopt, check_env, make_env
-from worldmodel.envs.settings import EnvConfig
+from worldmodel.envs.settings import EnvSettings
 from worldmodel.models import WorldModel, build
 from worldmodel.models.encoders.vectors import Vectors
 from worldmodel.models.layers import normed
@@ -186,14 +186,14 @@ def test_a_wrong_vector_is_named(
 
 def test_the_simulators_vectors_are_given_with_the_image_on_request() -> None:
     assert not make_env("toy").reset(0).vectors
-    env = make_env("toy", EnvConfig(vectors=True))
+    env = make_env("toy", EnvSettings(vectors=True))
     row = env.reset(0)
     assert set(row.vectors) == {"position", "velocity", "goal"}
     row = env.step(np.ones(2))
     np.testing.assert_array_equal(row.vectors["velocity"], env.state()["velocity"])
     pytest.importorskip("pygame")
     with pytest.raises(ConfigError, match=r"env\.vectors: gym:FrozenLake-v1 has no sensors"):
-        make_env("gym:FrozenLake-v1", EnvConfig(vectors=True))
+        make_env("gym:FrozenLake-v1", EnvSettings(vectors=True))
 
 
 def test_image_and_vectors_train_and_the_run_is_loaded(tiny: Config, tmp_path: Path) -> None:

@@ -17,19 +17,19 @@ from worldmodel.checks import (
     more_than,
     require,
 )
-from worldmodel.envs.settings import EnvConfig
-from worldmodel.learner import LearnerConfig
+from worldmodel.envs.settings import EnvSettings
+from worldmodel.learner import LearnerSettings
 from worldmodel.losses import Objective, terms_in
-from worldmodel.models.settings import ModelConfig
+from worldmodel.models.settings import ModelSettings
 from worldmodel.planners import ILQR, MPPI, PlannerSettings
 from worldmodel.planning import Planning
-from worldmodel.replay.settings import ReplayConfig
+from worldmodel.replay.settings import ReplaySettings
 
 UPDATES_PER_ROW = 0.6  # where loop.updates is None
 
 
 @dataclass(frozen=True)
-class LoopConfig:
+class LoopSettings:
     seed_episodes: Annotated[int, at_least(1)] = 5
     # Learned from the seed episodes before the planner acts.
     seed_updates: Annotated[int, at_least(0)] = 200
@@ -47,7 +47,7 @@ class LoopConfig:
 
 
 @dataclass(frozen=True)
-class ExplorationConfig:
+class ExplorationSettings:
     """Noise on the planned actions while collecting."""
 
     # Its standard deviation; where the action is one of several choices, the probability that it
@@ -67,16 +67,16 @@ class Config:
     task: str = "cartpole_swingup"
     seed: Annotated[int, at_least(0)] = 0
     discount_rate: Annotated[float, more_than(0, at_most=1)] = 0.99  # of a reward one row later
-    env: EnvConfig = EnvConfig()
-    replay: ReplayConfig = ReplayConfig()
-    model: ModelConfig = ModelConfig()
+    env: EnvSettings = EnvSettings()
+    replay: ReplaySettings = ReplaySettings()
+    model: ModelSettings = ModelSettings()
     objective: Objective = Objective()
     behaviour: BehaviourSettings | None = Imagined()
-    learner: LearnerConfig = LearnerConfig()
+    learner: LearnerSettings = LearnerSettings()
     planner: PlannerSettings = MPPI()
     planning: Planning = Planning()
-    exploration: ExplorationConfig = ExplorationConfig()
-    loop: LoopConfig = LoopConfig()
+    exploration: ExplorationSettings = ExplorationSettings()
+    loop: LoopSettings = LoopSettings()
 
     def __post_init__(self) -> None:
         check(self)

@@ -23,7 +23,7 @@ MOST_SKIPS = 10  # updates in a row without a finite gradient: more will not bri
 
 
 @dataclass(frozen=True)
-class LearnerConfig:
+class LearnerSettings:
     model_rate: Annotated[float, more_than(0)] = 8e-4
     # From here on the rates fall, as one over the root of the number of updates; None: never.
     decay_after: Annotated[int | None, at_least(1)] = 1500
@@ -62,7 +62,7 @@ class Learner:
         model: WorldModel,
         objective: Any,
         behaviour: BehaviourSettings | None,
-        settings: LearnerConfig,
+        settings: LearnerSettings,
         *,
         seed: int,
         discount_rate: float,

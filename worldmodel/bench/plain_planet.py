@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
-from worldmodel.models.settings import ModelConfig
+from worldmodel.models.settings import ModelSettings
 from worldmodel.planners import Sampling
 
 
@@ -87,7 +87,7 @@ class TransitionModel(nn.Module):
 class Planet(nn.Module):
     """PlaNet's model, its planner and its update."""
 
-    def __init__(self, settings: ModelConfig, action_size: int) -> None:
+    def __init__(self, settings: ModelSettings, action_size: int) -> None:
         super().__init__()
         assert settings.reward is not None
         sizes, width = settings.dynamics, settings.encoder.width

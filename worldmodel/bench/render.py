@@ -8,13 +8,13 @@ from worldmodel.bench.measure import Cell, Table, interleave, percentiles
 from worldmodel.checks import ConfigError
 from worldmodel.envs import make_env
 from worldmodel.envs.render import Renderer, choose, make_renderer
-from worldmodel.envs.settings import EnvConfig
+from worldmodel.envs.settings import EnvSettings
 
 SAMPLES = (1, 2, 4)
 
 
 def bench_render(
-    tasks: tuple[str, ...], repetitions: int, image_size: int = EnvConfig.image_size
+    tasks: tuple[str, ...], repetitions: int, image_size: int = EnvSettings.image_size
 ) -> list[Table]:
     return [_task(task, repetitions, image_size) for task in tasks]
 

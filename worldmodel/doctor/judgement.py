@@ -8,7 +8,7 @@ from worldmodel.doctor.facts import TASK, Facts
 from worldmodel.doctor.findings import Finding, blame, count, split
 from worldmodel.doctor.packages import judge_packages
 from worldmodel.doctor.renderers import judge_renderers, who_draws
-from worldmodel.replay.settings import ReplayConfig
+from worldmodel.replay.settings import ReplaySettings
 
 BUSY = 0.5  # share of the cores; a load above it is noted
 DISK_GB = 6.5  # 500,000 rows of 64x64 bytes x 3: a million steps at action repeat 2
@@ -81,7 +81,7 @@ def _judge_machine(facts: Facts) -> Iterator[Finding]:
         yield Finding("ok", "load", f"{facts.load:.1f} on {count(facts.cores, 'core')}")
     if facts.memory_gb is None:
         return
-    wanted = ReplayConfig().memory_gb
+    wanted = ReplaySettings().memory_gb
     if facts.memory_gb < wanted + PROCESSES_GB:
         less = max(0.1, facts.memory_gb - PROCESSES_GB)
         said = f"{facts.memory_gb:.1f} GB are free; a long run keeps {wanted:g} GB of episodes"

@@ -11,7 +11,7 @@ from worldmodel.envs.adopted import adopt
 from worldmodel.envs.check import check_env
 from worldmodel.envs.contract import Environment
 from worldmodel.envs.images import resize
-from worldmodel.envs.settings import EnvConfig
+from worldmodel.envs.settings import EnvSettings
 
 if TYPE_CHECKING:
     from worldmodel.envs.to_gym import ToGym
@@ -39,10 +39,10 @@ class TaskInfo:
     action_size: int
 
 
-_DEFAULTS = EnvConfig()
+_DEFAULTS = EnvSettings()
 
 
-def make_env(task: str, config: EnvConfig = _DEFAULTS, seed: int = 0) -> Environment:
+def make_env(task: str, config: EnvSettings = _DEFAULTS, seed: int = 0) -> Environment:
     """``toy``, ``domain_task`` of dm_control, or ``gym:ID``; actions in [-1, 1] or choices."""
     env = _make(task, config, seed)
     if not config.vectors:
@@ -53,7 +53,7 @@ def make_env(task: str, config: EnvConfig = _DEFAULTS, seed: int = 0) -> Environ
 
 
 def make_env_of_file(
-    task: str, config: EnvConfig = _DEFAULTS, seed: int = 0, *, trust: bool = False
+    task: str, config: EnvSettings = _DEFAULTS, seed: int = 0, *, trust: bool = False
 ) -> Environment:
     """``make_env`` for a task that a file names, such as a run's config.yaml.
 
@@ -75,7 +75,7 @@ def module_of(task: str) -> str:
     return task.removeprefix("gym:").rpartition(":")[0] if is_gym else ""
 
 
-def _make(task: str, config: EnvConfig, seed: int) -> Environment:
+def _make(task: str, config: EnvSettings, seed: int) -> Environment:
     if task == "toy":
         from worldmodel.envs.toy import Toy
 

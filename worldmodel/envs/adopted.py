@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from worldmodel.envs.actions import actions_of, wrong_actions
 from worldmodel.envs.contract import Environment
-from worldmodel.envs.settings import EnvConfig
+from worldmodel.envs.settings import EnvSettings
 from worldmodel.structs import Step
 
-_DEFAULTS = EnvConfig()
+_DEFAULTS = EnvSettings()
 
 
 class Adopted:
@@ -67,7 +67,7 @@ class Adopted:
         return true
 
 
-def adopt(env: Any, config: EnvConfig = _DEFAULTS) -> Environment:
+def adopt(env: Any, config: EnvSettings = _DEFAULTS) -> Environment:
     """``env`` as the loop uses it: see ``Adopted``.
 
     One that is adopted already stays as it is. A ``gymnasium.Env`` is opened first, its images as
@@ -79,7 +79,7 @@ def adopt(env: Any, config: EnvConfig = _DEFAULTS) -> Environment:
     return Adopted(opened(env, config))
 
 
-def opened(env: Any, config: EnvConfig = _DEFAULTS) -> Any:
+def opened(env: Any, config: EnvSettings = _DEFAULTS) -> Any:
     """A ``gymnasium.Env`` as one of ours; nobody has one who has not imported gymnasium."""
     gymnasium = sys.modules.get("gymnasium")
     if gymnasium is None or not isinstance(env, gymnasium.Env):

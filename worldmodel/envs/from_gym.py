@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from worldmodel.checks import ConfigError, nearest
 from worldmodel.envs.images import ImageStack, resize
-from worldmodel.envs.settings import EnvConfig
+from worldmodel.envs.settings import EnvSettings
 from worldmodel.structs import Step
 
 INSTALL = 'pip install "gymnasium[classic-control]>=1.0"'
@@ -38,7 +38,7 @@ class FromGym:
     space; one of so many choices is counted from 0, wherever the space begins to count.
     """
 
-    def __init__(self, env: Any, config: EnvConfig, seed: int = 0, task: str = "") -> None:
+    def __init__(self, env: Any, config: EnvSettings, seed: int = 0, task: str = "") -> None:
         import gymnasium
 
         self._env = env
@@ -108,7 +108,7 @@ class FromGym:
         return images[0] if len(images) == 1 else np.concatenate(images, -1)
 
 
-def make_gym(task: str, config: EnvConfig, seed: int) -> FromGym:
+def make_gym(task: str, config: EnvSettings, seed: int) -> FromGym:
     """``gym:ID``, or ``gym:MODULE:ID`` where importing MODULE registers ID."""
     if importlib.util.find_spec("gymnasium") is None:
         raise ConfigError(f"task: {task} needs gymnasium, which is not installed; type: {INSTALL}")

@@ -9,7 +9,7 @@ from worldmodel.checks import at_least, between
 
 
 @dataclass(frozen=True)
-class EnvConfig:
+class EnvSettings:
     """What the camera sees and how long an action lasts."""
 
     camera: Annotated[int, at_least(0)] = 0

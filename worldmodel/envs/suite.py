@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from worldmodel.checks import ConfigError
 from worldmodel.envs.images import ImageStack
 from worldmodel.envs.render import choose, make_renderer
-from worldmodel.envs.settings import EnvConfig
+from worldmodel.envs.settings import EnvSettings
 from worldmodel.structs import Step
 
 # PlaNet, Table 1 of the appendix; its successors take 2 everywhere
@@ -97,7 +97,7 @@ def _quiet_absl() -> Iterator[None]:
 class Suite:
     """A task of the suite. One step repeats the action; its reward is the sum."""
 
-    def __init__(self, task: str, config: EnvConfig, seed: int) -> None:
+    def __init__(self, task: str, config: EnvSettings, seed: int) -> None:
         self._task = task
         self._random = np.random.RandomState(0)  # the task's own; seeded anew for each episode
         self._seeds = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.envs.images import ImageStack
-from worldmodel.envs.settings import EnvConfig
+from worldmodel.envs.settings import EnvSettings
 from worldmodel.structs import Step
 
 ACTION_REPEAT = 2
@@ -36,7 +36,7 @@ class Toy:
     the action repeat so that a row's reward stays in [0, 1] like the step's.
     """
 
-    def __init__(self, config: EnvConfig, seed: int) -> None:
+    def __init__(self, config: EnvSettings, seed: int) -> None:
         self.action_low = -np.ones(ACTION_SIZE, np.float32)
         self.action_high = np.ones(ACTION_SIZE, np.float32)
         self._repeat = config.action_repeat or ACTION_REPEAT

@@ -26,6 +26,7 @@ from worldmodel.checks import ConfigError, nearest
 from worldmodel.demo import WEIGHTS
 from worldmodel.envs import Environment, make_env_of_file
 from worldmodel.files import write_rows
+from worldmodel.models.latents import Point
 from worldmodel.planners import of_kind
 from worldmodel.progress import Progress
 from worldmodel.scores import LatentScore
@@ -72,7 +73,7 @@ def by_picture(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
     there = model.pixels(torch.from_numpy(picture))
 
     def score(latents: Tensor, actions: Tensor) -> Tensor:
-        drawn = model.decoder(latents.flatten(0, -2))
+        drawn = model.draw(Point(latents.flatten(0, -2)))
         errors: Tensor = (drawn - there).square().mean((-3, -2, -1))
         return -errors.reshape(latents.shape[:-1])
 

@@ -10,7 +10,7 @@ from typing import Any
 from worldmodel.checks import ConfigError
 from worldmodel.config import Config
 from worldmodel.envs import Environment, adopt, check_env, make_env
-from worldmodel.envs.settings import EnvConfig
+from worldmodel.envs.settings import EnvSettings
 from worldmodel.rollout import IN_STEP, Fleet
 
 
@@ -35,11 +35,11 @@ class Environments:
         return Fleet(self.make, IN_STEP) if self.own is None else Fleet.of(self.own)
 
 
-def _make_own(make: Callable[[], Any], config: EnvConfig) -> Environment:
+def _make_own(make: Callable[[], Any], config: EnvSettings) -> Environment:
     return _checked(make(), config)
 
 
-def _checked(env: Any, config: EnvConfig) -> Environment:
+def _checked(env: Any, config: EnvSettings) -> Environment:
     check_env(env)
     return adopt(env, config)
 

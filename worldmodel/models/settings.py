@@ -17,7 +17,7 @@ from worldmodel.models.posteriors import FilterSettings, PosteriorSettings
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelSettings:
     encoder: EncoderSettings = PatchSettings()
     encoder_gain: Annotated[float, more_than(0)] = 3.0  # of its first weights, over PyTorch's own
     decoder: DecoderSettings = SlimSettings()

@@ -19,14 +19,14 @@ from worldmodel.models.layers import Layer, layer_of
 from worldmodel.models.pixels import Pixels
 from worldmodel.models.posteriors import Posterior
 from worldmodel.models.roll import follow_images, given, roll
-from worldmodel.models.settings import ModelConfig
+from worldmodel.models.settings import ModelSettings
 from worldmodel.structs import Batch, Latent, Spec
 
 
 class WorldModel(nn.Module):
     """All learned parts as one module. It holds parameters only: the caller keeps the belief."""
 
-    def __init__(self, config: ModelConfig, spec: Spec) -> None:
+    def __init__(self, config: ModelSettings, spec: Spec) -> None:
         super().__init__()
         self.spec = spec
         image_size, _, channels = spec.image
@@ -131,7 +131,7 @@ class WorldModel(nn.Module):
 
     def draw(self, latent: Latent) -> Tensor:
         """[...] -> the image's mean [..., C, H, W]"""
-        drawn: Tensor = self.decoder(latent.features)
+        drawn: Tensor = self.decoder(latent)
         return drawn
 
     def decode(self, latent: Latent) -> Tensor:
@@ -160,7 +160,7 @@ class Inference:
     follows: Tensor  # [B, T] bool: valid, and not the first row of its window
 
 
-def build(settings: ModelConfig, spec: Spec) -> WorldModel:
+def build(settings: ModelSettings, spec: Spec) -> WorldModel:
     """A new model of an environment with this ``spec``; torch's seed decides its weights."""
     return WorldModel(settings, spec)
 

@@ -9,7 +9,7 @@ from worldmodel.checks import at_least, more_than
 
 
 @dataclass(frozen=True)
-class ReplayConfig:
+class ReplaySettings:
     """How episodes are kept, and the windows that are drawn from them."""
 
     batch: Annotated[int, at_least(1)] = 24  # windows in a batch

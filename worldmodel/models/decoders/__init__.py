@@ -1,4 +1,4 @@
-"""Decoders: from features to an image, which is the mean of a unit Gaussian over pixels.
+"""Decoders: from a latent to an image, which is the mean of a unit Gaussian over pixels.
 
 One file a kind; ``DecoderSettings`` is the only list of kinds.
 """

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from worldmodel.checks import at_least
 from worldmodel.models.fast.convolutions import Doubling, FewPixels, FromOnePixel
+from worldmodel.structs import Latent
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,9 @@ class PlanetDecoder(nn.Module):
             Doubling(width, channels, 6),
         )  # fmt: skip
 
-    def forward(self, features: Tensor) -> Tensor:
-        """[..., F] -> [..., C, H, W]"""
+    def forward(self, latent: Latent) -> Tensor:
+        """[...] -> [..., C, H, W]"""
+        features = latent.features
         first = self.net[0]
         assert isinstance(first, FromOnePixel)
         hidden: Tensor = first.after(self.start, features.reshape(-1, features.shape[-1]))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from worldmodel.checks import at_least
 from worldmodel.models.fast.convolutions import Doubling, FewPixels, Transposed
 from worldmodel.models.layers import ChannelNorm
+from worldmodel.structs import Latent
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,9 @@ class SlimDecoder(nn.Module):
             Doubling(widths[3], channels, 4, padding=1),
         )  # fmt: skip
 
-    def forward(self, features: Tensor) -> Tensor:
-        """[..., F] -> [..., C, H, W]"""
+    def forward(self, latent: Latent) -> Tensor:
+        """[...] -> [..., C, H, W]"""
+        features = latent.features
         hidden: Tensor = self.start(features.reshape(-1, features.shape[-1]))
         grid = rearrange(hidden, "m (c h w) -> m c h w", h=self.grid, w=self.grid)
         return self.net(grid).reshape(*features.shape[:-1], *self.shape)  # type: ignore[no-any-return]
