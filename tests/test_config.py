@@ -7,15 +7,18 @@ import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
+import torch
 import yaml
 
 from tests.test_checks import Animal, Bell, Swim
 from worldmodel.checks import ConfigError, hints, is_optional, kinds, options, read, sections
 from worldmodel.compare_settings import changes, differences, settings_hash, unsaid
 from worldmodel.config import Config
+from worldmodel.models.dynamics.recurrent import RecurrentSettings
+from worldmodel.models.settings import ModelConfig
 from worldmodel.presets import load_preset, load_yaml, presets
 
 # settings that are changed together or not at all
@@ -271,3 +274,56 @@ def test_another_kind_is_a_difference_of_its_own() -> None:
         "moves.pace",
         "collar.loud",
     ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Flow:
+    """A term of nobody's: it needs what no dynamics of the package offer."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"flow"})
+
+    def __call__(self, model: Any, seen: Any, random: Any) -> dict[str, torch.Tensor]:
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Flowing:
+    flow: Flow = Flow()
+    priority: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Swirls(RecurrentSettings):
+    latent: ClassVar[str] = "swirl"
+    offers: ClassVar[frozenset[str]] = frozenset({"flow"})
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ({"discount": "none"}, "discount: needs head:discount, and model.discount is none"),
+        ({"reward": "none"}, "reward: needs head:reward, and model.reward is none"),
+    ],
+    ids=["discount", "reward"],
+)
+def test_a_term_without_what_it_needs_is_refused(said: dict[str, Any], answer: str) -> None:
+    term = answer.split(":")[0]
+    with pytest.raises(ConfigError) as raised:
+        read(Config(), {"model": said})
+    assert str(raised.value) == f"objective.{answer}; write objective.{term}: none"
+
+
+def test_a_need_of_an_own_term_is_met_by_dynamics_that_offer_it() -> None:
+    objective: Any = Flowing()
+    with pytest.raises(ConfigError) as raised:
+        Config(objective=objective)
+    assert str(raised.value) == (
+        "objective.flow: needs flow, and model.dynamics.kind is recurrent; write"
+        " objective.flow: none"
+    )
+    with pytest.raises(ConfigError) as raised:
+        Config(model=ModelConfig(dynamics=Swirls()), objective=objective)
+    assert str(raised.value) == (
+        "model.posterior.kind: filter gives the numbers of latents that are gaussian or remembered;"
+        " those of model.dynamics.kind = recurrent are swirl"
+    )
