@@ -344,7 +344,9 @@ def test_inputs_of_a_wrong_shape_are_named(planner: Planner) -> None:
         search(planner, parabola, proposals=torch.zeros(1, LENGTH, ACTIONS))
     with pytest.raises(ValueError, match="score: expected returns of shape"):
         search(planner, lambda actions: parabola(actions).mean(1))
-    with pytest.raises(ValueError, match="generators: expected one for each of the 1 rows"):
+    with pytest.raises(
+        ValueError, match="generators: expected one for each search of a batch of 1"
+    ):
         planner.search(
             parabola,
             torch.zeros(1, LENGTH, ACTIONS),
@@ -530,12 +532,12 @@ def test_nothing_begins_that_would_end_too_late() -> None:
     assert not expected()  # a first slice that should take 9 ms
     clock.now += 0.002
     assert expected()
-    assert expected.leaves(0.0079)
-    assert not expected.leaves(0.0081)
+    assert expected.allows(0.0079)
+    assert not expected.allows(0.0081)
     never = Deadline(clock, 7.0, None)
     clock.now += 1e9
     assert not never()
-    assert never.leaves(1e9)
+    assert never.allows(1e9)
 
 
 @every_planner

@@ -147,9 +147,9 @@ def begin(
     Without time for a search, the policy's mean takes the place of the previous plan where it
     ``may_follow``: where the policy has learned for the score that is planned for.
     """
-    in_haste = not deadline.leaves(timing.proposing_s + timing.slice_s)
+    in_haste = not deadline.allows(timing.proposing_s + timing.slice_s)
     if in_haste:
-        count = min(1, count) if deadline.leaves(timing.following_s) else 0
+        count = min(1, count) if deadline.allows(timing.following_s) else 0
     asked = now()
     proposals = propose(count)
     seconds = now() - asked
@@ -157,7 +157,7 @@ def begin(
     if in_haste:
         took = {"proposing_s": None, "following_s": seconds if count else None}
     # asked once more: proposing may have taken longer than it was to
-    in_haste = in_haste or not deadline.leaves(timing.slice_s)
+    in_haste = in_haste or not deadline.allows(timing.slice_s)
     if in_haste and proposals is not None and may_follow:
         mean = proposals[:, 0]
         start = torch.where(mean.isfinite(), mean, start)

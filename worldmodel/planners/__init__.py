@@ -1,6 +1,6 @@
-"""Planners: search over a score for the action sequence to follow, knowing no model.
+"""Planners: searches for the action sequence with the best score, independent of any model.
 
-``ILQR`` asks its score for more than returns: for the dynamics and the cost behind them.
+``ILQR`` needs more from its score than returns: also the dynamics and the cost behind them.
 """
 
 from __future__ import annotations
@@ -48,15 +48,17 @@ __all__ = [
 ]
 
 Sampling = CEM | ICEM | MPPI | Shooting | Gradient
-"""Planners that judge candidates."""
+"""Planners that evaluate many candidates."""
 PlannerSettings = Sampling | ILQR
 
 CHOICES_FLOOR = 0.05  # share of the uniform distribution in a search over choices; not studied
 
 
 def over_choices(planner: PlannerSettings) -> CategoricalCEM:
-    """The planner for actions that are choices: the categorical search is the counterpart of cem
-    and mppi. The others' ideas need numbers between the choices."""
+    """The planner for actions that are choices: the categorical search, for cem and mppi.
+
+    The other planners need actions that vary continuously.
+    """
     require(
         isinstance(planner, CEM | MPPI),
         "planner.kind: where an action is one of several choices, expected cem or mppi (both are"
@@ -73,17 +75,17 @@ def over_choices(planner: PlannerSettings) -> CategoricalCEM:
 
 
 def with_candidates(planner: PlannerSettings) -> Sampling:
-    """The planner itself, where it judges candidates."""
+    """The planner itself; raise if it does not evaluate candidates."""
     require(
         not isinstance(planner, ILQR),
-        "planner.kind: ilqr follows one trajectory; expected a planner that judges candidates",
+        "planner.kind: ilqr follows one trajectory; expected a planner that evaluates candidates",
     )
     assert not isinstance(planner, ILQR)
     return planner
 
 
 def of_kind(kind: str, like: PlannerSettings) -> PlannerSettings:
-    """The planner of that kind with the numbers that it shares with ``like``."""
+    """A planner of that kind that takes from ``like`` all settings that both have."""
     variants = {variant.kind: variant for variant in get_args(PlannerSettings)}
     require(kind in variants, f"planner.kind: expected one of {', '.join(variants)}; got {kind!r}")
     planner: PlannerSettings = variants[kind]()
@@ -92,5 +94,5 @@ def of_kind(kind: str, like: PlannerSettings) -> PlannerSettings:
 
 
 def beginning_at(std: float, planner: PlannerSettings) -> PlannerSettings:
-    """The same search with another width at its beginning, where it has one."""
+    """The same planner with another ``initial_std``, if its kind has one."""
     return planner if isinstance(planner, Shooting | ILQR) else replace(planner, initial_std=std)

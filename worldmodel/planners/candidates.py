@@ -1,4 +1,4 @@
-"""The life of candidates in every search: admitted or drawn, judged, elected."""
+"""Candidates of a search: proposals are checked, others drawn, all evaluated, the best chosen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worldmodel.structs import Score
 
 
 def checked_proposals(proposals: Tensor | None, start: Tensor, candidates: int) -> Tensor:
-    """[B, M, L, A], empty for None. An action that is not finite becomes that of ``start``."""
+    """Proposals [B, M, L, A], none for None; NaN and infinite actions become those of ``start``."""
     batch, *action_shape = start.shape
     if proposals is None:
         return start.new_empty(batch, 0, *action_shape)
@@ -35,22 +35,26 @@ def draw(
     generators: Sequence[torch.Generator],
     law: Callable[..., Tensor] = Tensor.normal_,
 ) -> Tensor:
-    """Fill [B, ...] in place, each row from its own generator; a row never depends on B."""
+    """Fill [B, ...] in place with random numbers, each of the B parts from its own generator.
+
+    A part does not depend on how many others are in the batch.
+    """
     if len(generators) != len(noise):
         raise ValueError(
-            f"generators: expected one for each of the {len(noise)} rows, got {len(generators)}"
+            f"generators: expected one for each search of a batch of {len(noise)},"
+            f" got {len(generators)}"
         )
-    for row, generator in zip(noise, generators, strict=True):
-        law(row, generator=generator)
+    for part, generator in zip(noise, generators, strict=True):
+        law(part, generator=generator)
     return noise
 
 
 def in_time(
     candidates: Tensor, out_of_time: Callable[[], bool], slice_size: int | None
 ) -> Iterator[Tensor]:
-    """Slices [B, n, L, A] of so many candidates, the clock being asked before each but the first.
+    """Slices [B, n, L, A] of ``slice_size`` candidates, as long as there is time.
 
-    None: all at once.
+    The clock is asked before each slice but the first. None: one slice of all candidates.
     """
     size = slice_size or candidates.shape[1]
     for begin in range(0, candidates.shape[1], size):
@@ -60,7 +64,7 @@ def in_time(
 
 
 def evaluate(score: Score, candidates: Tensor) -> Tensor:
-    """[B, N, L, A] -> [B, N]: what is not finite becomes -inf, worse than all that is."""
+    """Score candidates: [B, N, L, A] -> [B, N]. A return that is NaN or infinite becomes -inf."""
     returns = score(candidates)
     if returns.shape != candidates.shape[:2]:
         raise ValueError(
@@ -77,9 +81,9 @@ def evaluate_in_time(
     slice_size: int | None,
     known: Tensor | None = None,
 ) -> Tensor:
-    """[B, N, L, A] -> [B, M]: of the first M candidates, those that there was time for.
+    """Score candidates as long as there is time: [B, N, L, A] -> [B, M], of the first M of them.
 
-    ``known``: the returns of the first ones, which are not scored again.
+    ``known``: the returns of the first candidates, which are not scored again.
     """
     returns = [] if known is None else [known]
     unknown = candidates if known is None else candidates[:, known.shape[1] :]
@@ -88,10 +92,10 @@ def evaluate_in_time(
 
 
 def best_of(candidates: Tensor, returns: Tensor, elites: int) -> tuple[Tensor, Tensor]:
-    """The best [B, K, L, A] and their returns [B, K], best first.
+    """The elites [B, K, L, A] and their returns [B, K], best first.
 
-    Where only the first M of N candidates have returns [B, M], the best share of these is taken
-    that K is of N. Where so few have returns, or finite ones, these few fill the K places in turn.
+    If only the first M of N candidates have returns [B, M], the best K * M / N of them are taken.
+    If fewer than K are taken, or fewer have a finite return, they are repeated to fill K places.
     """
     scored = returns.shape[1]
     share = min(math.ceil(elites * scored / candidates.shape[1]), scored)

@@ -1,4 +1,4 @@
-"""The cross-entropy method where an action is one of A choices."""
+"""The cross-entropy method for actions that are one of A choices."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from worldmodel.structs import Score, Search
 
 @dataclass(frozen=True)
 class CategoricalCEM:
-    """A distribution over the choices of each time step, fitted again and again to the best.
+    """CEM with a categorical distribution for each time step, refitted to the elites.
 
-    Actions are one-hot [B, L, A]; of ``start`` and the proposals, the largest entry counts.
-    Begins uniform; ``floor`` is the share of the uniform distribution that stays, so that no choice
-    dies by accident. The best so far, at first ``start``, competes in every iteration, and is the
-    answer. ``project`` may rule choices out, by giving other one-hot actions instead.
+    Actions are one-hot [B, L, A]; the largest entry of each action of ``start`` and the proposals
+    is its choice. The distribution begins uniform. ``floor`` is the share of the uniform
+    distribution that stays in it, so that no choice becomes impossible by chance. The best sequence
+    so far, at first ``start``, competes in every iteration and is the answer. ``project`` may
+    forbid choices by giving other one-hot actions instead.
     """
 
     horizon: int
@@ -41,8 +42,9 @@ class CategoricalCEM:
         slice_size: int | None = None,
     ) -> Search:
         start = largest(start)
-        given = torch.cat([start[:, None], checked_proposals(proposals, start, self.candidates)], 1)
-        given = largest(given)  # [B, 1 + M, L, A] the best so far, then the proposals
+        # [B, 1 + M, L, A] the best so far, then the proposals
+        kept = torch.cat([start[:, None], checked_proposals(proposals, start, self.candidates)], 1)
+        kept = largest(kept)
         uniform = 1 / start.shape[-1]
         probabilities = torch.full_like(start, uniform)  # [B, L, A]
         noise = start.new_empty(len(start), self.candidates, *start.shape[1:])  # [B, N, L, A]
@@ -52,17 +54,17 @@ class CategoricalCEM:
             if out_of_time():
                 break
             pool = chosen(probabilities[:, None], draw(noise, generators))
-            pool[:, : given.shape[1]] = given
+            pool[:, : kept.shape[1]] = kept
             candidates = project(pool)
             scored = evaluate_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
             elites, returns = best_of(candidates, scored, self.elites)  # [B, K, L, A], [B, K]
 
-            found = returns[:, :1, None].isfinite()  # [B, 1, 1]
+            has_return = returns[:, :1, None].isfinite()  # [B, 1, 1]
             fitted = elites.mean(1).lerp(torch.full_like(start, uniform), self.floor)
-            probabilities = torch.where(found, fitted, probabilities)
-            given[:, 0] = torch.where(found, elites[:, 0], given[:, 0])
+            probabilities = torch.where(has_return, fitted, probabilities)
+            kept[:, 0] = torch.where(has_return, elites[:, 0], kept[:, 0])
             done += scored.shape[1] == candidates.shape[1]
-        return Search(project(given[:, :1])[:, 0], returns.mean(1), elites, done)
+        return Search(project(kept[:, :1])[:, 0], returns.mean(1), elites, done)
 
 
 def chosen(probabilities: Tensor, noise: Tensor) -> Tensor:
@@ -75,6 +77,6 @@ def chosen(probabilities: Tensor, noise: Tensor) -> Tensor:
 
 
 def largest(weights: Tensor) -> Tensor:
-    """[..., A] -> one-hot [..., A]"""
+    """The choice with the largest entry: [..., A] -> one-hot [..., A]"""
     place = weights.argmax(-1, keepdim=True)
     return torch.zeros_like(weights).scatter_(-1, place, 1.0)

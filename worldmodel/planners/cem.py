@@ -1,4 +1,4 @@
-"""The cross-entropy method, as PlaNet plans with it."""
+"""CEM: the cross-entropy method, as in PlaNet."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from worldmodel.structs import Score, Search
 
 @dataclass(frozen=True)
 class CEM:
-    """A Gaussian for each action, fitted again and again to its own best samples.
+    """The cross-entropy method: a Gaussian for each action, refitted to the best candidates.
 
-    PlaNet (Hafner et al. 2019, algorithm 2) begins every decision afresh, at a ``start`` of zeros
-    with unit standard deviation, refits by mean and population standard deviation, and returns the
-    mean. Proposals compete in every iteration with the return of the first.
+    PlaNet (Hafner et al. 2019, algorithm 2) begins every decision at a ``start`` of zeros with unit
+    standard deviation, refits by mean and population standard deviation, and returns the mean.
+    Proposals are scored in the first iteration and compete in each later one with that return.
     """
 
     kind: Literal["cem"] = "cem"
@@ -29,7 +29,7 @@ class CEM:
     iterations: Annotated[int, at_least(1)] = 3
     candidates: Annotated[int, at_least(1)] = 64  # proposals included
     elites: Annotated[int, at_least(1)] = 16
-    initial_std: Annotated[float, more_than(0)] = 0.3  # beside what a policy proposes
+    initial_std: Annotated[float, more_than(0)] = 0.3  # with a policy's proposals among them
 
     def check(self, path: str) -> None:
         require_elites(self, path)

@@ -1,4 +1,4 @@
-"""The clock that a search asks: is there time for another slice of candidates?"""
+"""The deadline of a search: whether there is time for another slice of candidates."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 
 class Deadline:
-    """Out of time where the longest slice so far, once more, would end too late.
+    """Time is up if another slice, as long as the longest so far, would end too late.
 
-    ``slice_s`` is what one should take; 0 where nobody knows, and the first slice is then scored if
-    there is any time at all. A search ends before its deadline unless one slice takes longer than
-    that and all before it.
+    ``slice_s`` is the expected time of one slice; 0 if it was never measured, and then the first
+    slice is scored if there is any time at all. A search ends before its deadline, unless one slice
+    takes longer than ``slice_s`` and than all slices before it.
     """
 
     def __init__(
@@ -35,6 +35,6 @@ class Deadline:
         self._asked_at = None if is_over else now
         return is_over
 
-    def leaves(self, seconds: float) -> bool:
-        """Whether what takes so long, begun now, ends in time."""
+    def allows(self, seconds: float) -> bool:
+        """Whether work that takes ``seconds``, if it begins now, ends in time."""
         return self._clock() + seconds < self._ends_at

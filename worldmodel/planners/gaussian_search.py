@@ -1,4 +1,4 @@
-"""The loop of the planners that refit one Gaussian for each action to the best candidates."""
+"""The loop of CEM and MPPI, which refit a Gaussian for each action to the best candidates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Refit = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Sizes(Protocol):
-    """What the loop asks of the planner."""
+    """The settings of a planner that the loop reads."""
 
     @property
     def iterations(self) -> int: ...
@@ -41,10 +41,10 @@ def gaussian_search(
     out_of_time: Callable[[], bool],
     slice_size: int | None,
 ) -> Search:
-    """Draw, evaluate and refit, as often as ``sizes`` says; the mean is the answer.
+    """Draw candidates, evaluate them and refit the Gaussians; the final mean is the answer.
 
     Proposals are scored in the first iteration and compete in each later one with that return. A
-    row whose candidates all have returns that are not finite keeps its mean and std.
+    search of the batch in which no candidate has a finite return keeps its mean and std.
     """
     proposals = checked_proposals(proposals, start, sizes.candidates)
     proposed = proposals.shape[1]
@@ -65,8 +65,9 @@ def gaussian_search(
 
         # Refit to the best.
         elites, returns = best_of(candidates, scored, sizes.elites)  # [B, K, L, A], [B, K]
-        found = returns[:, :1, None].isfinite()  # [B, 1, 1]
+        has_return = returns[:, :1, None].isfinite()  # [B, 1, 1]
         fitted_mean, fitted_std = refit(elites, returns)
-        mean, std = torch.where(found, fitted_mean, mean), torch.where(found, fitted_std, std)
+        mean = torch.where(has_return, fitted_mean, mean)
+        std = torch.where(has_return, fitted_std, std)
         done += scored.shape[1] == candidates.shape[1]
     return Search(project(mean[:, None])[:, 0], returns.mean(1), elites, done)

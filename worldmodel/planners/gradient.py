@@ -1,4 +1,4 @@
-"""Gradient ascent through the score, from several starts at once."""
+"""Gradient planning: gradient ascent on the score, from several candidates at once."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ MOMENT, SQUARE, EPSILON = 0.9, 0.999, 1e-8
 
 @dataclass(frozen=True)
 class Gradient:
-    """Adam on every candidate by itself, each step projected; remembers the best place of each.
+    """Adam on every candidate separately, each step projected into the limits.
 
-    Candidates start at ``start``, at the proposals, and at ``start`` plus normal noise of
-    ``initial_std``. The first iteration scores them where they stand; each later one takes a step
-    first. A step is about ``rate`` whatever the unit of the score, and shrinks linearly from there.
+    Candidates begin as ``start``, as the proposals, and as ``start`` plus normal noise of
+    ``initial_std``. The first iteration scores them as they are; each later one takes a step first.
+    The first step is about ``rate``, whatever the unit of the score; later steps shrink linearly.
+    The elites are chosen among the best sequence that each candidate has been.
 
-    The score must be differentiable. What it closes over may be made under ``no_grad``, but not
-    under ``inference_mode``: torch cannot differentiate through such tensors.
+    The score must be differentiable. The tensors that it uses may be made under ``no_grad``, but
+    not under ``inference_mode``: torch cannot differentiate through such tensors.
     """
 
     kind: Literal["gradient"] = "gradient"
@@ -35,8 +36,8 @@ class Gradient:
     iterations: Annotated[int, at_least(1)] = 3
     candidates: Annotated[int, at_least(1)] = 64  # proposals included
     elites: Annotated[int, at_least(1)] = 16
-    initial_std: Annotated[float, more_than(0)] = 0.3  # beside what a policy proposes
-    rate: Annotated[float, more_than(0)] = 0.1  # about one step, in the actions' own unit
+    initial_std: Annotated[float, more_than(0)] = 0.3  # with a policy's proposals among them
+    rate: Annotated[float, more_than(0)] = 0.1  # size of the first step, in the unit of actions
 
     def check(self, path: str) -> None:
         require_elites(self, path)
@@ -53,18 +54,18 @@ class Gradient:
         slice_size: int | None = None,
     ) -> Search:
         with torch.inference_mode(mode=False), torch.no_grad():
-            start = start.clone()  # out of a caller's inference mode
+            start = start.clone()  # a copy that is no inference tensor, if the caller's was one
             given = torch.cat(
                 [start[:, None], checked_proposals(proposals, start, self.candidates)], 1
             )
             pool = start.new_empty(len(start), self.candidates, *start.shape[1:])  # [B, N, L, A]
             draw(pool[:, given.shape[1] :], generators).mul_(self.initial_std).add_(start[:, None])
             pool[:, : given.shape[1]] = given
-            places = project(pool)
+            candidates = project(pool)
 
-            best_places = places.clone()
-            best = start.new_full(places.shape[:2], -torch.inf)  # [B, N]
-            slope, moment, square = (torch.zeros_like(places) for _ in range(3))
+            best_candidates = candidates.clone()
+            best = start.new_full(candidates.shape[:2], -torch.inf)  # [B, N]
+            slope, moment, square = (torch.zeros_like(candidates) for _ in range(3))
             elites, returns = unscored(start, project)
             is_scored = False
             done = 0
@@ -77,47 +78,50 @@ class Gradient:
                     scale = (square / (1 - SQUARE**iteration)).sqrt_().add_(EPSILON)
                     step = self.rate * (1 - (iteration - 1) / self.iterations)
                     step /= 1 - MOMENT**iteration
-                    places = project(places.addcdiv(moment, scale, value=step))
-                parts = in_time(places, out_of_time, slice_size)
-                climbed = [climb(score, part, project) for part in parts]
-                returns, slope = (torch.cat(each, 1) for each in zip(*climbed, strict=True))
-                missed = places.shape[1] - returns.shape[1]
+                    candidates = project(candidates.addcdiv(moment, scale, value=step))
+                parts = in_time(candidates, out_of_time, slice_size)
+                evaluated = [evaluate_with_slope(score, part, project) for part in parts]
+                returns, slope = (torch.cat(each, 1) for each in zip(*evaluated, strict=True))
+                missed = candidates.shape[1] - returns.shape[1]
                 returns = torch.nn.functional.pad(returns, (0, missed), value=-torch.inf)
                 better = returns > best
                 best = torch.where(better, returns, best)
-                best_places = torch.where(better[:, :, None, None], places, best_places)
+                best_candidates = torch.where(better[:, :, None, None], candidates, best_candidates)
                 is_scored = True
                 if missed:
                     break
                 done += 1
             if is_scored:
-                elites, returns = best_of(best_places, best, self.elites)  # [B, K, L, A], [B, K]
-            found = returns[:, :1, None].isfinite()  # [B, 1, 1]
-            actions = torch.where(found, elites[:, 0], project(start[:, None])[:, 0])
+                # [B, K, L, A], [B, K]
+                elites, returns = best_of(best_candidates, best, self.elites)
+            has_return = returns[:, :1, None].isfinite()  # [B, 1, 1]
+            actions = torch.where(has_return, elites[:, 0], project(start[:, None])[:, 0])
             return Search(actions, returns.mean(1), elites, done)
 
 
-def climb(score: Score, places: Tensor, project: Project) -> tuple[Tensor, Tensor]:
-    """[B, N, L, A] -> returns [B, N] and the slope [B, N, L, A], zero where it is not finite.
+def evaluate_with_slope(
+    score: Score, candidates: Tensor, project: Project
+) -> tuple[Tensor, Tensor]:
+    """Returns [B, N] and their gradient [B, N, L, A], 0 where it is NaN or infinite.
 
-    Places are allowed already; the slope goes through ``project`` because one that pushes against
-    a limit may have to move what the limit depends on.
+    Candidates [B, N, L, A] are inside the limits already. The gradient passes through ``project``,
+    because an action held at a limit may need another action to move, on which that limit depends.
     """
     with torch.enable_grad():
-        places = places.detach().requires_grad_()
-        returns = evaluate(score, project(places))
+        candidates = candidates.detach().requires_grad_()
+        returns = evaluate(score, project(candidates))
         if not returns.requires_grad:
             raise ValueError(
                 "score: its returns have no gradient by the actions; the gradient planner needs"
                 " one (cem, icem and mppi do not)"
             )
-        (slope,) = torch.autograd.grad(returns.sum(), places)
+        (slope,) = torch.autograd.grad(returns.sum(), candidates)
     return returns.detach(), slope.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
 @dataclass(frozen=True)
 class Refined:
-    """One planner after another: ``then`` starts from the answer and the elites of ``first``."""
+    """Two planners in sequence: ``then`` starts from the answer and the elites of ``first``."""
 
     first: Planner
     then: Gradient
@@ -143,7 +147,7 @@ class Refined:
         out_of_time: Callable[[], bool],
         slice_size: int | None = None,
     ) -> Search:
-        found = self.first.search(
+        first = self.first.search(
             score,
             start,
             proposals=proposals,
@@ -154,14 +158,14 @@ class Refined:
         )
         refined = self.then.search(
             score,
-            found.actions,
-            proposals=found.elites[:, : self.then.candidates - 1],
+            first.actions,
+            proposals=first.elites[:, : self.then.candidates - 1],
             generators=generators,
             project=project,
             out_of_time=out_of_time,
             slice_size=slice_size,
         )
         if not refined.iterations:
-            return found
-        iterations = found.iterations + refined.iterations
+            return first
+        iterations = first.iterations + refined.iterations
         return Search(refined.actions, refined.value, refined.elites, iterations)

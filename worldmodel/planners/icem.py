@@ -1,4 +1,4 @@
-"""iCEM: a cross-entropy method for few samples, with noise that lasts over time."""
+"""iCEM: a cross-entropy method for few candidates, with noise that is correlated in time."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from worldmodel.structs import Score, Search
 class ICEM:
     """CEM with the five changes of Pinneri et al. 2020 (arXiv 2008.06389).
 
-    - Noise has power 1 / frequency ** noise_exponent along the look-ahead: 0 is white, 2 wanders.
-    - The share ``elites_kept`` of the elites competes again; being scored anew, luck does not last.
-    - Each iteration draws ``decay`` times as many candidates, but never fewer than two an elite.
+    - Noise has power 1 / frequency ** noise_exponent along the look-ahead: 0 is white noise, 2 is
+      like a random walk.
+    - The share ``elites_kept`` of the elites competes in the next iteration and is scored again, so
+      a return that was high by chance does not stay.
+    - Each iteration draws ``decay`` times as many candidates as the one before, but at least two
+      for each elite.
     - The mean itself is a candidate in the last iteration.
     - The answer is the best candidate. Proposals compete in the first iteration and stay if elite;
-      hand in the shifted elites of the last decision to keep them between decisions too.
+      propose the shifted elites of the last decision to keep elites between decisions too.
 
     ``momentum`` is the share of the old mean and standard deviation in the new ones.
     """
@@ -34,12 +37,12 @@ class ICEM:
     iterations: Annotated[int, at_least(1)] = 3
     candidates: Annotated[int, at_least(1)] = 64  # proposals included
     elites: Annotated[int, at_least(1)] = 16
-    initial_std: Annotated[float, more_than(0)] = 0.3  # beside what a policy proposes
+    initial_std: Annotated[float, more_than(0)] = 0.3  # with a policy's proposals among them
     noise_exponent: Annotated[float, at_least(0)] = 2.0  # 0 is white noise
     elites_kept: Annotated[float, between(0, 1)] = 0.3  # the share that competes again
     # The candidates of an iteration over those of the one before.
     decay: Annotated[float, between(0.01, 1)] = 0.8
-    momentum: Annotated[float, between(0, 1)] = 0.1  # of the mean
+    momentum: Annotated[float, between(0, 1)] = 0.1  # of the mean and the standard deviation
 
     def check(self, path: str) -> None:
         require_elites(self, path)
@@ -55,9 +58,8 @@ class ICEM:
         out_of_time: Callable[[], bool],
         slice_size: int | None = None,
     ) -> Search:
-        given = checked_proposals(
-            proposals, start, self.candidates
-        )  # [B, .., L, A] those that are not drawn
+        # [B, .., L, A] the candidates that are not drawn
+        given = checked_proposals(proposals, start, self.candidates)
         kept = round(self.elites_kept * self.elites)
         colour = colouring(start, self.noise_exponent)  # [L, L]
         mean, std = start, torch.full_like(start, self.initial_std)  # [B, L, A]
@@ -77,18 +79,19 @@ class ICEM:
             scored = evaluate_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
             elites, returns = best_of(candidates, scored, self.elites)  # [B, K, L, A], [B, K]
 
-            found = returns[:, :1, None].isfinite()  # [B, 1, 1]
-            std = torch.where(found, elites.std(1, correction=0).lerp(std, self.momentum), std)
-            mean = torch.where(found, elites.mean(1).lerp(mean, self.momentum), mean)
+            has_return = returns[:, :1, None].isfinite()  # [B, 1, 1]
+            fitted_std = elites.std(1, correction=0).lerp(std, self.momentum)
+            std = torch.where(has_return, fitted_std, std)
+            mean = torch.where(has_return, elites.mean(1).lerp(mean, self.momentum), mean)
             given = elites[:, :kept]
             done += scored.shape[1] == candidates.shape[1]
-        found = returns[:, :1, None].isfinite()
-        actions = torch.where(found, elites[:, 0], project(mean[:, None])[:, 0])
+        has_return = returns[:, :1, None].isfinite()
+        actions = torch.where(has_return, elites[:, 0], project(mean[:, None])[:, 0])
         return Search(actions, returns.mean(1), elites, done)
 
 
 def colouring(start: Tensor, exponent: float) -> Tensor:
-    """[L, L] that makes unit white noise of length L into unit noise of power 1 / f ** exponent.
+    """A matrix [L, L] that turns unit white noise into unit noise of power 1 / f ** exponent.
 
     The zero frequency gets the power of the lowest other one (Timmer and König 1995).
     """

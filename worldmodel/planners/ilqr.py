@@ -1,4 +1,4 @@
-"""The iterative linear-quadratic regulator, for a model that can be differentiated."""
+"""iLQR: the iterative linear-quadratic regulator, for differentiable dynamics and costs."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from worldmodel.structs import Score, Search
 
 # Step lengths of the line search, all tried at once.
 STEPS = tuple(0.5**k for k in range(8))
-# Damping, as a share of the largest curvature: none at first, so that a linear-quadratic problem is
-# solved in one iteration; where no step helps it begins here and grows, where one does it falls.
+# Damping, as a share of the largest curvature: 0 at first, so that a linear-quadratic problem is
+# solved in one iteration. If no step lowers the cost it becomes DAMPING, then grows by the factor;
+# after each step that does it falls by the factor.
 DAMPING, DAMPING_FACTOR = 1e-2, 8.0
-# The smallest curvature that an action is believed to have, as a share of the largest.
+# The smallest curvature that is assumed for an action, as a share of the largest.
 LEAST_CURVATURE = 1e-9
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A search as a planner with derivatives sees it: a flat state, its dynamics, and costs."""
+    """The problem of a planner with derivatives: a flat state, its dynamics, and costs."""
 
     state: Tensor  # [B, X]
     step: Callable[[Tensor, Tensor], Tensor]  # [X], [A] -> [X]
@@ -35,18 +36,18 @@ class Problem:
 
 @runtime_checkable
 class HasProblem(Protocol):
-    """A score that can also say what ``ILQR`` asks for."""
+    """A score that also gives the ``Problem`` that ``ILQR`` needs."""
 
     def problem(self) -> Problem: ...
 
 
 @dataclass(frozen=True)
 class ILQR:
-    """The iterative linear-quadratic regulator behind the same door as every planner.
+    """The iterative linear-quadratic regulator, with the interface of every planner.
 
-    It asks its score for more than returns: ``score.problem()``. Proposals and the generators are
-    not used, for nothing is drawn. Inside of [-1, 1] limits hold exactly; narrower ones are applied
-    to the answer.
+    Its score must have a method ``problem()``. Proposals and generators are not used, because
+    nothing is drawn. The search itself keeps the limits [-1, 1]; narrower limits are applied only
+    to its answer.
     """
 
     kind: Literal["ilqr"] = "ilqr"
@@ -70,7 +71,7 @@ class ILQR:
                 " plain function; choose another planner"
             )
         problem = score.problem()
-        found = ilqr(
+        search = ilqr(
             problem.step,
             problem.cost,
             problem.final_cost,
@@ -81,8 +82,8 @@ class ILQR:
             high=1.0,
             out_of_time=out_of_time,
         )
-        actions = project(found.actions[:, None])
-        return Search(actions[:, 0], found.value, actions, found.iterations)
+        actions = project(search.actions[:, None])
+        return Search(actions[:, 0], search.value, actions, search.iterations)
 
 
 def ilqr(
@@ -104,13 +105,15 @@ def ilqr(
     are written for one state and mapped over the batch: ``state`` [B, S], ``start`` [B, L, A]. Each
     iteration expands the cost to second order and the dynamics to first order along the trajectory,
     solves that problem backwards (Riccati), and rolls the true dynamics forward with the resulting
-    feedback for several step lengths; a row moves only if it gets better. Actions that lean on a
-    limit are held there while the others are solved for. The dynamics must not be random.
+    feedback for several step lengths. A trajectory of the batch changes only if its cost falls.
+    Actions at a limit that the solution would cross are held there while the others are solved for.
+    The dynamics must not be random.
 
     ``value`` is minus the cost, ``elites`` is the one trajectory.
     """
     with torch.inference_mode(mode=False), torch.no_grad():
-        state, start = state.clone(), start.clone()  # out of a caller's inference mode
+        # copies that are no inference tensors, if the caller's were
+        state, start = state.clone(), start.clone()
         batch, length, action_size = start.shape
         state_size = state.shape[-1]
         step_all = vmap(vmap(dynamics))  # over [B, N]
@@ -128,7 +131,7 @@ def ilqr(
         jacobian_all = vmap(vmap(jacrev(joint_dynamics)))
 
         def total(states: Tensor, actions: Tensor) -> Tensor:
-            """[B, N, L + 1, S], [B, N, L, A] -> [B, N], infinite where it is not a number"""
+            """The cost: [B, N, L + 1, S], [B, N, L, A] -> [B, N]; NaN becomes infinite"""
             running = cost_all(states[:, :, :-1], actions).sum(-1)
             costs = running + final_all(states[:, :, -1])
             return costs.masked_fill(~costs.isfinite(), torch.inf)
@@ -136,17 +139,17 @@ def ilqr(
         def roll(
             steps: Tensor, states: Tensor, actions: Tensor, push: Tensor, feedback: Tensor
         ) -> tuple[Tensor, Tensor]:
-            """Once for each step length: states [B, N, L + 1, S], actions [B, N, L, A]"""
-            now = state[:, None].expand(batch, len(steps), state_size)
-            rolled, acted = [now], []
+            """Trajectories, one for each of the N step lengths: [B, N, L + 1, S], [B, N, L, A]"""
+            current = state[:, None].expand(batch, len(steps), state_size)
+            new_states, new_actions = [current], []
             for t in range(length):
                 action = actions[:, None, t] + steps[:, None] * push[:, None, t]
-                drift = now - states[:, None, t]  # [B, N, S]
-                action = action + drift @ feedback[:, t].mT
-                acted.append(action.clamp(low, high))
-                now = step_all(now, acted[-1])
-                rolled.append(now)
-            return torch.stack(rolled, 2), torch.stack(acted, 2)
+                change = current - states[:, None, t]  # [B, N, S]
+                action = action + change @ feedback[:, t].mT
+                new_actions.append(action.clamp(low, high))
+                current = step_all(current, new_actions[-1])
+                new_states.append(current)
+            return torch.stack(new_states, 2), torch.stack(new_actions, 2)
 
         actions = start.clamp(low, high)
         states = start.new_zeros(batch, length + 1, state_size)
@@ -190,9 +193,9 @@ def ilqr(
             tried_states, tried_actions = roll(steps, states, actions, push, feedback)
             tried, best = total(tried_states, tried_actions).min(1)  # [B]
             better = tried < costs
-            row = torch.arange(batch, device=start.device)
-            states = torch.where(better[:, None, None], tried_states[row, best], states)
-            actions = torch.where(better[:, None, None], tried_actions[row, best], actions)
+            each = torch.arange(batch, device=start.device)
+            states = torch.where(better[:, None, None], tried_states[each, best], states)
+            actions = torch.where(better[:, None, None], tried_actions[each, best], actions)
             costs = torch.where(better, tried, costs)
             less = damping / DAMPING_FACTOR
             less = less.masked_fill(less < DAMPING, 0.0)
@@ -208,8 +211,8 @@ def regulate(
 ) -> tuple[Tensor, Tensor]:
     """The action that minimises a quadratic, as a push [B, A] and a feedback [B, A, S].
 
-    ``slope`` [B, S + A] and ``curvature`` [B, S + A, S + A] are those of the cost ahead, by state
-    and action. An action held at a limit that its slope pushes against stays there.
+    ``slope`` [B, S + A] and ``curvature`` [B, S + A, S + A] are those of the cost to go, by state
+    and action. An action at a limit that a descent would cross stays there.
     """
     action_size = held_low.shape[-1]
     by_action = slope[:, -action_size:]
@@ -218,7 +221,7 @@ def regulate(
     own = curvature[:, -action_size:, -action_size:]
     own = own.masked_fill(held[:, :, None] | held[:, None], 0.0)
     own = own + torch.diag_embed(held.to(own.dtype))
-    # A saddle's downhill direction counts with its size: the step is always downhill.
+    # Negative curvatures count with their size, so that the step always lowers the cost.
     values, vectors = torch.linalg.eigh((own + own.mT) / 2)
     values = values.abs()  # [B, A]
     greatest = values.amax(-1, keepdim=True).clamp(min=LEAST_CURVATURE)

@@ -1,4 +1,4 @@
-"""Limits that hold inside a search: of the actions, of their change, and a user's own."""
+"""Limits of a search: on actions, on the change between actions, and a user's own constraint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Allowed = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Limits:
-    """What every candidate of a search keeps, and so its answer.
+    """Limits that every candidate of a search keeps, and so does its answer.
 
     ::
 
@@ -28,13 +28,14 @@ class Limits:
         plan = agent.plan(belief, previous=plan, limits=limits.after(action))
 
     Numbers are in the agent's units, [-1, 1]: one for all motors, [A], or [B, A]. ``max_change`` is
-    that of an action from the row before. The plan's first row counts from the action done last:
-    the end of ``delay``, else that of ``after``, else the first of the previous plan. Where that
-    one lies outside low and high, the change is counted from the nearest place inside.
+    the largest change of an action from the row before. For the plan's first row it counts from the
+    action done last: the end of ``delay``, else that of ``after``, else the first action of the
+    previous plan. If that action is outside low and high, the change counts from the nearest
+    allowed number.
 
-    ``allowed`` rejects: a candidate that breaks it in any row loses to every one that keeps it.
-    A plan whose ``is_allowed`` is False found none. A constraint that may be broken at a price
-    belongs in the score instead.
+    ``allowed`` is a hard constraint: a candidate that breaks it in any row loses to every one that
+    keeps it. A plan whose ``is_allowed`` is False found no candidate that keeps it. A constraint
+    that may be broken at a price belongs in the score instead.
     """
 
     low: ArrayLike = -1.0
@@ -61,7 +62,7 @@ class Limits:
             raise ValueError(f"limits: after: expected a finite action, got {self.last}")
 
     def after(self, action: ArrayLike) -> Limits:
-        """The same, where ``action`` [A] or [B, A] is what was done last."""
+        """The same limits, where ``action`` [A] or [B, A] was the last one done."""
         return replace(self, last=action)
 
     @property
@@ -70,20 +71,21 @@ class Limits:
 
     @property
     def bounds_numbers(self) -> bool:
-        """Whether anything but ``allowed`` holds."""
+        """Whether there is any limit other than ``allowed``."""
         low, high = _numbers("low", self.low), _numbers("high", self.high)
         return self.bounds_change or bool((low > -1).any() or (high < 1).any())
 
     def project(self, start: Tensor, last: Tensor | None) -> Project:
-        """For a search from ``start`` [B, L, A] after ``last`` [A] or [B, A] was done.
+        """A function that moves candidates inside the limits.
 
-        The change is bounded row by row, each from where the row before it came to lie.
+        For a search from ``start`` [B, L, A] after the action ``last`` [A] or [B, A]. The change is
+        bounded row by row, each from the projected action of the row before it.
         """
         low, high, change = (
-            _rows(name, torch.as_tensor(_numbers(name, getattr(self, name))), start)
+            _expanded(name, torch.as_tensor(_numbers(name, getattr(self, name))), start)
             for name in ("low", "high", "max_change")
         )  # [B, 1, A]
-        # so much less that no rounding of a sum goes over the limit
+        # a little less, so that a rounded sum does not exceed the limit
         change = (change - torch.finfo(start.dtype).eps).clamp(min=0.0)
         if not self.bounds_change:
             return lambda candidates: clamp_with_slope(
@@ -94,40 +96,41 @@ class Limits:
                 "limits: max_change needs the action that was done last;"
                 " give limits.after(action), delay= or previous="
             )
-        done = _rows("the action done last", last, start).clamp(low, high)  # [B, 1, A]
+        done = _expanded("the action done last", last, start).clamp(low, high)  # [B, 1, A]
 
         def project(candidates: Tensor) -> Tensor:
             """[B, N, L, A] -> the same"""
             rows, before = [], done
-            for wished in candidates.unbind(2):  # [B, N, A]
+            for action in candidates.unbind(2):  # [B, N, A]
                 lowest = torch.maximum(low, before - change)
                 highest = torch.minimum(high, before + change)
-                before = clamp_with_slope(wished, lowest, highest)
+                before = clamp_with_slope(action, lowest, highest)
                 rows.append(before)
             return torch.stack(rows, 2)
 
         return project
 
 
-def clamp_with_slope(wished: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
-    """``wished`` between the limits, which broadcast to it."""
-    if not wished.requires_grad:
-        return wished.clamp(lowest, highest)
-    lowest, highest = lowest.expand_as(wished), highest.expand_as(wished)
-    return _ClampWithSlope.apply(wished, lowest, highest)  # type: ignore[no-untyped-call, no-any-return]
+def clamp_with_slope(actions: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+    """Clamp actions between limits that broadcast to them; gradients reach the limits too."""
+    if not actions.requires_grad:
+        return actions.clamp(lowest, highest)
+    lowest, highest = lowest.expand_as(actions), highest.expand_as(actions)
+    return _ClampWithSlope.apply(actions, lowest, highest)  # type: ignore[no-untyped-call, no-any-return]
 
 
 class _ClampWithSlope(torch.autograd.Function):
-    """A clamp for climbing: a slope that pushes against a limit moves the limit.
+    """A clamp for gradient ascent: a gradient that points across a limit goes to that limit.
 
-    Where one action is held by the change allowed from the one before, it is the one before that
-    has to move. A clamp's own slope is zero there, and a climb along it ends where clipping does.
+    If an action is held by the change allowed from the action before, the action before has to
+    move. The gradient of an ordinary clamp is zero there, and an ascent would end where clipping
+    does.
     """
 
     @staticmethod
-    def forward(ctx: Any, wished: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
-        ctx.save_for_backward(wished <= lowest, wished >= highest)
-        return wished.clamp(lowest, highest)
+    def forward(ctx: Any, actions: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+        ctx.save_for_backward(actions <= lowest, actions >= highest)
+        return actions.clamp(lowest, highest)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -150,8 +153,8 @@ def _numbers(name: str, value: ArrayLike) -> NDArray[np.float64]:
     return numbers
 
 
-def _rows(name: str, value: Tensor, start: Tensor) -> Tensor:
-    """[], [A] or [B, A] -> [B, 1, A]"""
+def _expanded(name: str, value: Tensor, start: Tensor) -> Tensor:
+    """Numbers for the whole batch: [], [A] or [B, A] -> [B, 1, A]"""
     batch, _, action_size = start.shape
     try:
         return value.to(start).expand(batch, action_size)[:, None]

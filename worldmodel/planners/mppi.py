@@ -1,4 +1,4 @@
-"""Model predictive path integral control, with a policy's proposals, as in TD-MPC2."""
+"""MPPI: model predictive path integral control with a policy's proposals, as in TD-MPC2."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from worldmodel.structs import Score, Search
 
 @dataclass(frozen=True)
 class MPPI:
-    """A Gaussian for each action, fitted to elites that weigh by their returns.
+    """MPPI: a Gaussian for each action, refitted to elites weighted by their returns.
 
         weight = softmax(temperature * (return - best return))
 
-    A higher temperature listens more to the best, in the score's own unit. Of a score whose returns
-    lie hundreds apart only the best candidate is heard; CEM and iCEM rank, whatever the unit.
+    A higher temperature gives the best elites more weight, in the score's own unit. With a score
+    whose returns are hundreds apart only the best candidate has weight. CEM and iCEM only rank, so
+    the unit does not matter to them.
 
-    Proposals compete in every iteration with the return of the first; the standard deviation begins
-    at ``initial_std`` and stays in [min_std, initial_std]. Returns the weighted mean (TD-MPC2 draws
-    one of the elites by weight).
+    Proposals are scored in the first iteration and compete in each later one with that return. The
+    standard deviation begins at ``initial_std`` and stays in [min_std, initial_std]. The answer is
+    the weighted mean (TD-MPC2 draws one of the elites by weight).
     """
 
     kind: Literal["mppi"] = "mppi"
@@ -34,9 +35,9 @@ class MPPI:
     iterations: Annotated[int, at_least(1)] = 3
     candidates: Annotated[int, at_least(1)] = 64  # proposals included
     elites: Annotated[int, at_least(1)] = 16
-    initial_std: Annotated[float, more_than(0)] = 0.3  # beside what a policy proposes
+    initial_std: Annotated[float, more_than(0)] = 0.3  # with a policy's proposals among them
     min_std: Annotated[float, more_than(0)] = 0.1
-    # How sharply returns weigh the elites, in the score's own unit.
+    # How strongly the elites' weights depend on their returns, in the score's own unit.
     temperature: Annotated[float, more_than(0)] = 0.5
 
     def check(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""What every planner is: one verb over a score, the same for all variants."""
+"""The interface of every planner: one method, ``search``, over a score."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from worldmodel.checks import require
 from worldmodel.structs import Score, Search
 
 Project = Callable[[Tensor], Tensor]
-"""What is allowed: candidates [B, N, L, A] -> the same shape, each moved inside its limits."""
+"""Moves candidates inside their limits: [B, N, L, A] -> the same shape."""
 
 
 class Planner(Protocol):
-    """Searches for the action sequence that a score likes best, and knows no model.
+    """A planner searches for the action sequence with the highest score. It reads no model.
 
-    ``start`` [B, L, A] is where the search begins: zeros, or the previous plan, shifted by the
-    caller. Device and dtype follow it. ``proposals`` [B, M, L, A] come from elsewhere (a policy,
-    the elites of the last decision), compete with the planner's own candidates and count as some
-    of them. ``generators`` holds one for each row of the batch, on the device of ``start``: a row
-    is planned alike whatever its neighbours are. Every scored candidate and every returned action
-    went through ``project``.
+    It runs a batch of B searches. ``start`` [B, L, A] is where each begins: zeros, or the previous
+    plan, shifted by the caller. Device and dtype follow it. ``proposals`` [B, M, L, A] come from
+    outside the planner (a policy, the elites of the last decision), compete with the planner's own
+    candidates and count as some of them. ``generators`` holds one for each search, on the device of
+    ``start``: the result of a search does not depend on the others of its batch. Every scored
+    candidate and every returned action went through ``project``.
 
-    ``out_of_time`` is asked before each iteration, and inside of one whenever ``slice_size``
-    candidates were scored (None: not). An iteration that is cut makes do with those scored, and
-    only whole ones are counted. Where nothing was scored, the answer is ``start`` itself, and its
-    value NaN.
+    ``out_of_time`` is asked before each iteration, and within one after every ``slice_size``
+    candidates (None: not within one). An iteration that is cut short uses the candidates already
+    scored; only whole iterations are counted. If nothing was scored, the answer is ``start``, and
+    its value is NaN.
 
-    A candidate whose return is not finite is an elite only where no return is; such a row keeps
-    the place where it stood, and its value is -inf. The actions are finite if ``start`` is.
+    A candidate whose return is NaN or infinite becomes an elite only if no return of its search is
+    finite. Such a search keeps its actions of before, and its value is -inf. The actions are finite
+    if ``start`` is.
     """
 
     @property
@@ -51,16 +52,18 @@ class Planner(Protocol):
 
 
 def box(candidates: Tensor) -> Tensor:
-    """What every continuous task here allows: each action between -1 and 1."""
+    """The projection without further limits: every number of an action is between -1 and 1."""
     return candidates.clamp(-1.0, 1.0)
 
 
 def unscored(start: Tensor, project: Project) -> tuple[Tensor, Tensor]:
-    """Elites [B, 1, L, A] and returns [B, 1] before anything was scored."""
+    """The elites [B, 1, L, A] and returns [B, 1], NaN, of a search that has scored nothing."""
     return project(start[:, None]), start.new_full((len(start), 1), torch.nan)
 
 
 class HasElites(Protocol):
+    """A planner with candidates and elites."""
+
     @property
     def candidates(self) -> int: ...
     @property
@@ -68,6 +71,7 @@ class HasElites(Protocol):
 
 
 def require_elites(planner: HasElites, path: str) -> None:
+    """Raise if a planner has more elites than candidates."""
     require(
         planner.elites <= planner.candidates,
         f"{path}.elites: expected at most {path}.candidates = {planner.candidates},"

@@ -1,4 +1,4 @@
-"""Random shooting: try sequences blindly, follow the best."""
+"""Random shooting: draw uniform action sequences and take the best."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from worldmodel.structs import Score, Search
 
 @dataclass(frozen=True)
 class Shooting:
-    """Uniform in [-1, 1], new in every iteration; ``start`` and the proposals come first of all.
+    """Random shooting: candidates uniform in [-1, 1], the baseline of every other planner.
 
-    The baseline of every other planner. Nothing is learned from one iteration to the next, only
-    the best are remembered, so several iterations are one large one in portions.
+    The first iteration also scores ``start`` and the proposals. An iteration takes over only the
+    elites of the one before, so several iterations are one large iteration in parts.
     """
 
     kind: Literal["shooting"] = "shooting"
@@ -55,14 +55,14 @@ class Shooting:
                 pool[:, : given.shape[1]] = given
             candidates = project(pool)
             scored = evaluate_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
-            seen = torch.cat([elites, candidates[:, : scored.shape[1]]], 1)
+            compared = torch.cat([elites, candidates[:, : scored.shape[1]]], 1)
             returns = torch.cat([best.masked_fill(best.isnan(), -torch.inf), scored], 1)
-            elites, best = best_of(seen, returns, self.elites)
+            elites, best = best_of(compared, returns, self.elites)
             done += scored.shape[1] == candidates.shape[1]
-        found = best[:, :1, None].isfinite()  # [B, 1, 1]
-        actions = torch.where(found, elites[:, 0], project(start[:, None])[:, 0])
+        has_return = best[:, :1, None].isfinite()  # [B, 1, 1]
+        actions = torch.where(has_return, elites[:, 0], project(start[:, None])[:, 0])
         return Search(actions, best.mean(1), elites, done)
 
 
-def uniform(row: Tensor, *, generator: torch.Generator) -> Tensor:
-    return row.uniform_(-1.0, 1.0, generator=generator)
+def uniform(noise: Tensor, *, generator: torch.Generator) -> Tensor:
+    return noise.uniform_(-1.0, 1.0, generator=generator)

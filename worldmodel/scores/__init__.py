@@ -1,4 +1,4 @@
-"""Scores of imagined futures: the only place where the task enters the planner, one file a kind."""
+"""Scores of imagined futures, one file a kind: through them alone a planner knows the task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's own function as a score."""
+"""Function scores: a user's own function of features and actions."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ LatentScore = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Function:
+    """A score that calls the user's function for every row."""
+
     function: LatentScore
 
     def of_rows(self, futures: Latent, actions: Tensor, heads: Imagination) -> Tensor:

@@ -1,4 +1,4 @@
-"""A goal image as a score: minus the mean squared distance of latents from the goal's."""
+"""Goal scores: minus the mean squared distance from the features of a goal image."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from worldmodel.structs import Latent
 
 @dataclass(frozen=True)
 class Goal:
-    """Rises towards ``there``. A function of features and actions too, so that sums are easy."""
+    """A score that is highest at the ``target`` features.
 
-    there: Tensor  # [F], or [B, F] with a goal for each robot
+    It can also be called on features and actions, so that scores can be summed in one line.
+    """
+
+    target: Tensor  # [F], or [B, F] with a goal for each robot
     action_cost: float = 0.0  # of the squared action; iLQR needs more than 0 to be well-posed
 
     def __call__(self, latents: Tensor, actions: Tensor) -> Tensor:
         """[B, N, L, F], [B, N, L, A] -> [B, N, L]"""
-        near = -(latents - self.there[..., None, None, :]).square().mean(-1)
-        return near - self.action_cost * actions.square().sum(-1) if self.action_cost else near
+        closeness = -(latents - self.target[..., None, None, :]).square().mean(-1)
+        if not self.action_cost:
+            return closeness
+        return closeness - self.action_cost * actions.square().sum(-1)
 
     def of_rows(self, futures: Latent, actions: Tensor, heads: Imagination) -> Tensor:
         return self(futures.features.float(), actions)
@@ -31,9 +36,9 @@ class Goal:
 
     def final_cost(self, features: Tensor) -> Tensor:
         """[F] -> []"""
-        if self.there.dim() > 1:
+        if self.target.dim() > 1:
             raise ValueError(
                 f"goal: a planner with derivatives takes one goal [F] for all robots,"
-                f" got {list(self.there.shape)}; plan for one robot at a time"
+                f" got {list(self.target.shape)}; plan for one robot at a time"
             )
-        return (features - self.there).square().mean()
+        return (features - self.target).square().mean()

@@ -1,4 +1,4 @@
-"""A quadratic cost of features and actions: the score of linear-quadratic problems."""
+"""Quadratic scores: minus a quadratic cost of features and actions."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from worldmodel.structs import Latent
 
 @dataclass(frozen=True)
 class Quadratic:
-    """cost = (f - target)' Q (f - target) + a' R a, with diagonal Q and R."""
+    """The score of linear-quadratic problems, with diagonal Q and R.
+
+    cost = (f - target)' Q (f - target) + a' R a
+    """
 
     target: Tensor  # [F]
     state_weight: Tensor  # [F] the diagonal of Q
     action_weight: Tensor  # [A] the diagonal of R
 
     def of_rows(self, futures: Latent, actions: Tensor, heads: Imagination) -> Tensor:
-        away = (futures.features.float() - self.target).square() * self.state_weight
-        return -away.sum(-1) - (actions.square() * self.action_weight).sum(-1)
+        distance = (futures.features.float() - self.target).square() * self.state_weight
+        return -distance.sum(-1) - (actions.square() * self.action_weight).sum(-1)
 
     def cost(self, features: Tensor, action: Tensor) -> Tensor:
         """[F], [A] -> []"""

@@ -1,4 +1,4 @@
-"""The learned reward: discounted rewards, and the value of the last row."""
+"""Reward scores: the learned rewards, discounted, and the value of the last row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worldmodel.structs import Latent
 
 @dataclass(frozen=True)
 class RewardSum:
-    """What ``agent.plan`` searches for unless it is given another score."""
+    """The sum of learned rewards: the score of ``agent.plan`` unless it is given another one."""
 
     discount_rate: float
 
@@ -22,12 +22,12 @@ class RewardSum:
 
 
 def reward_rows(features: Tensor, heads: Imagination, discount_rate: float) -> Tensor:
-    """[..., L, F] -> [..., L]: each row's reward, discounted by all that leads to it.
+    """Each row's reward, times all discounts of the rows before it: [..., L, F] -> [..., L].
 
-    The last row also has its value.
+    The last row also has its value, discounted.
     """
     discount = discount_rate * heads.discount(features)
     reached = torch.cat([torch.ones_like(discount[..., :1]), discount[..., :-1]], -1)
     rewards: Tensor = reached.cumprod(-1) * heads.reward(features)
-    worth = discount.prod(-1) * heads.slow_value(features[..., -1, :])
-    return torch.cat([rewards[..., :-1], rewards[..., -1:] + worth[..., None]], -1)
+    value = discount.prod(-1) * heads.slow_value(features[..., -1, :])
+    return torch.cat([rewards[..., :-1], rewards[..., -1:] + value[..., None]], -1)

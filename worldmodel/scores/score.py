@@ -1,4 +1,4 @@
-"""What every score is to a planner: a number for each imagined row, summed over the look-ahead."""
+"""The interface of every score: a number for each imagined row, summed over the look-ahead."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from worldmodel.structs import Latent
 
 @runtime_checkable
 class FutureScore(Protocol):
+    """A score of imagined futures: a planner searches for the highest sum over the look-ahead."""
+
     def of_rows(self, futures: Latent, actions: Tensor, heads: Imagination) -> Tensor:
         """[B, N, L], [B, N, L, A] -> [B, N, L], more is better.
 
-        ``heads``: reward, discount and value of the model as it is now, for scores that read them.
+        ``heads``: reward, discount and value of the model, for scores that need them.
         """
 
 
 @runtime_checkable
 class HasCost(Protocol):
-    """A score that a planner with derivatives (iLQR) can use too: less is better."""
+    """A score that a planner with derivatives (iLQR) can use too; a lower cost is better."""
 
     def cost(self, features: Tensor, action: Tensor) -> Tensor:
-        """Of a row before the last: [F], [A] -> []"""
+        """The cost of a row before the last: [F], [A] -> []"""
 
     def final_cost(self, features: Tensor) -> Tensor:
-        """Of the last row: [F] -> []"""
+        """The cost of the last row: [F] -> []"""
 
 
 def score_of(score: FutureScore | LatentScore | Any) -> FutureScore:
-    """A score as it is, or a plain function of features and actions as one."""
+    """The score itself, or ``Function`` of a plain function of features and actions."""
     return score if isinstance(score, FutureScore) else Function(score)

@@ -1,4 +1,4 @@
-"""A weighted sum of scores."""
+"""Weighted scores: a weighted sum of other scores."""
 
 from __future__ import annotations
 
