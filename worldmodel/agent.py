@@ -19,9 +19,8 @@ from worldmodel.planners import (
     Limits,
     Planner,
     PlannerSettings,
-    beginning_at,
     draw,
-    over_choices,
+    searches,
 )
 from worldmodel.planning import (
     ImaginedReturn,
@@ -76,14 +75,10 @@ class Agent:
         dtype = compute_dtype(planning.precision, self.device)
         self._quick = Imagination(model, dtype) if imagination is None else imagination
         self._exact = Imagination(model, None)  # its gradients pass
-        free = beginning_at(planning.std_without_policy, planner)
         guided = model.policy is not None and planning.proposals > 0
-        self.search: Planner = planner if guided else free
-        self.free_search: Planner = free  # for a score that the policy never learned
-        if model.spec.has_choices:
-            self.search = self.free_search = over_choices(planner)
-        if search is not None:
-            self.search = self.free_search = search
+        own, free = searches(planner, planning.std_without_policy, guided, model.spec.has_choices)
+        self.search: Planner = search or own
+        self.free_search: Planner = search or free  # for a score that the policy never learned
 
     def changed(
         self,

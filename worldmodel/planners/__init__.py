@@ -44,6 +44,7 @@ __all__ = [
     "ilqr",
     "of_kind",
     "over_choices",
+    "searches",
     "with_candidates",
 ]
 
@@ -96,3 +97,17 @@ def of_kind(kind: str, like: PlannerSettings) -> PlannerSettings:
 def beginning_at(std: float, planner: PlannerSettings) -> PlannerSettings:
     """The same planner with another ``initial_std``, if its kind has one."""
     return planner if isinstance(planner, Shooting | ILQR) else replace(planner, initial_std=std)
+
+
+def searches(
+    planner: PlannerSettings, std_without_policy: float, is_guided: bool, has_choices: bool
+) -> tuple[Planner, Planner]:
+    """The search for the reward, and the search for a score that the policy never learned.
+
+    Without a policy to guide it, a search begins wider.
+    """
+    if has_choices:
+        choosing = over_choices(planner)
+        return choosing, choosing
+    free = beginning_at(std_without_policy, planner)
+    return (planner if is_guided else free), free
