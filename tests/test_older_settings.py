@@ -101,6 +101,19 @@ def test_no_preset_of_today_is_taken_for_an_older_one(name: str) -> None:
     assert read(Config(), with_todays_names(asdict(config))) == config
 
 
+def test_a_run_that_cannot_be_read_names_the_version_that_reads_it(tmp_path: Path) -> None:
+    spec = {"image": [16, 16, 3], "action_size": 2}
+    for version, sentence in (
+        ("0.0.9", r"loop\.renewal: no such .* made with worldmodel 0\.0\.9, which reads it, and"),
+        (run_folder.worldmodel_version(), r"loop\.renewal: no such .* part of your own making"),
+    ):
+        about = {"settings": {"loop": {"renewal": 2}}, "spec": spec, "environment": {}}
+        about["versions"] = {"worldmodel": version}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(about))
+        with pytest.raises(ConfigError, match=sentence):
+            run_folder.read_run(tmp_path)
+
+
 def test_todays_settings_stay_as_they_are_and_unknown_ones_are_refused() -> None:
     today = {"planner": {"kind": "cem", "temperature": 1.0}}
     assert not is_older(today)

@@ -142,7 +142,8 @@ def kinds_of_parts(section: Any) -> dict[str, str]:
     for name, hint in hints(type(section)).items():
         if any(kinds(variant) for variant in sections(hint)):
             part = getattr(section, name)
-            found[name] = "none" if part is None else str(part.kind)
+            own = type(part).__name__  # of a part of your own making without a kind
+            found[name] = "none" if part is None else str(getattr(part, "kind", own))
     return found
 
 

@@ -144,6 +144,12 @@ def read_run(run: Path, config: Config | None = None) -> Config:
         try:
             return read(Config(), written)
         except ConfigError as error:
+            made_with = read_about(run).get("versions", {}).get("worldmodel")
+            if made_with not in (None, worldmodel_version()):
+                raise ConfigError(
+                    f"run: {run}: {error}; it was made with worldmodel {made_with}, which reads it,"
+                    f" and this is {worldmodel_version()}"
+                ) from error
             raise ConfigError(
                 f"run: {run}: {error}; where that is a part of your own making, give the settings"
                 " that the run was made with: worldmodel.load(run, config=config)"

@@ -19,7 +19,7 @@ from worldmodel.columns import aligned
 def command(typed: list[str]) -> int:
     """Write an agent as files that need no torch: ONNX graphs, and a runner for numpy.
 
-    Both are played beside the original, so that you see what fewer bytes cost.
+    Plays the original and the export from the same starts, so that you see what fewer bytes cost.
 
     Example:
         worldmodel export runs/default-cartpole_swingup-0 --to onnx --bits 8 --prune 0.5

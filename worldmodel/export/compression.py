@@ -1,8 +1,8 @@
 """Exported graphs with weights in eight bits.
 
-Weights only: activations stay float32, so the graph needs no calibration and computes as before on
-weights that are slightly off. (Quantised activations would make small products slower on a CPU
-and would move every belief.) Zeros stay zero, and cost nothing once the file is zipped.
+Activations stay float32, so the graph needs no calibration: it computes as before, with weights
+that are slightly off. Quantised activations would make small products slower on a CPU, and would
+change every belief. Zeros stay zero, and take no space once the file is zipped.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Exported:
 
 
 def require_free(folder: Path) -> None:
-    """Nothing is there, or an export, which the next one replaces."""
+    """Raise unless ``folder`` is absent, empty, or an export, which the next one replaces."""
     if folder.exists() and not (folder / runner.ABOUT).is_file() and any(folder.iterdir()):
         raise ConfigError(
             f"out: {folder} holds something else than an export; choose another --out"
@@ -42,10 +42,11 @@ def write(
     bits: int = 32,
     prune: float = 0.0,
 ) -> Exported:
-    """All of it, or nothing; in the place of an older export.
+    """Write the folder as a whole, or nothing; it replaces an older export.
 
-    ``made_from`` is for people: which run, which versions; so is ``prune``, the share of weights
-    that were made zero before. These or eight bits are zipped, for only then zeros leave the file.
+    ``made_from`` (which run, which versions) and ``prune`` (the share of weights that were made
+    zero before) are written for people. Pruned or 8-bit graphs are zipped: only a zipped file is
+    smaller for its zeros.
     """
     require_free(folder)
     smaller = bits < 32 or prune > 0

@@ -1,8 +1,8 @@
 """The agent as graphs, recorded while it observes and plans.
 
-Nothing is written a second time for the graph: it is the planner's own code, run once on symbols.
-Where it would draw a number it takes the next one of an input, so that whoever runs the graph
-brings the noise, and the same noise gives the same plan as the agent's.
+A graph is the planner's own code, run once on symbols: there is no second implementation. Where the
+code would draw a number, the graph takes the next number of its input ``noise``. The same noise
+gives the same plan as the agent's.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 PLANNERS = ("cem", "icem", "mppi")
-"""Those whose every draw is normal, and that need no gradient."""
+"""Kinds of planners that draw normal numbers only, and need no gradient."""
 
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 
