@@ -1,8 +1,9 @@
 """Figures at seed 0 that stay while rooms are rearranged: weights, losses, a plan, an episode.
 
-Weights are compared bit for bit: a fixed seed makes the same numbers on every machine. What is
-computed from them is compared to the rounding that processors differ by. ``python -m
-tests.test_golden`` prints the figures as they are now, with every bit.
+Weights are compared bit for bit: a fixed seed makes the same numbers on every machine. Losses of
+the first update are compared up to the rounding that processors differ by. Later losses, plans and
+episodes multiply that rounding, so they are compared on one machine only, before and after a
+change: ``python -m tests.test_golden | diff - tests/golden.json``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,9 +53,11 @@ def batch_of(rows: int, steps: int, size: int) -> Batch:
     )
 
 
-def losses_of(config: Config, size: int, shape: tuple[int, int]) -> list[dict[str, float]]:
+def losses_of(
+    config: Config, size: int, shape: tuple[int, int], updates: int
+) -> list[dict[str, float]]:
     learner = learner_of(config, made(config, size))
-    return [learner.update(batch_of(*shape, size)).metrics for _ in range(3)]
+    return [learner.update(batch_of(*shape, size)).metrics for _ in range(updates)]
 
 
 def plan_of(config: Config) -> list[float]:
@@ -68,44 +72,44 @@ def episode_of(config: Config) -> list[float]:
     env = make_env("toy", config.env, 0)
     torch.manual_seed(0)
     model = build(config.model, Spec((16, 16, 3), len(env.action_low)))
-    noise = Noise(0.3, 0.8, 1.0)
-    (played,) = collect([env], agent_of(config, model), [[5]], noise)
+    (played,) = collect([env], agent_of(config, model), [[5]], Noise(0.3, 0.8, 1.0))
     numbers: list[float] = played.episode.action.flatten().tolist()
     return numbers
 
 
-def figures() -> dict[str, object]:
+def weights_and_losses(updates: int) -> dict[str, Any]:
     torch.set_num_threads(1)
-    tiny = read(Config(), TINY)
     in_float32 = {"learner": {"precision": "float32"}}
-    default = read(Config(), in_float32)
-    planet = read(load_preset("planet"), in_float32)
+    default, planet = read(Config(), in_float32), read(load_preset("planet"), in_float32)
     return {
         "weights of default": sha256_of(made(default, 64)),
         "weights of planet": sha256_of(made(planet, 64)),
-        "losses of default": losses_of(default, 64, (4, 6)),
-        "losses of planet": losses_of(planet, 64, (2, 3)),
-        "losses of tiny": losses_of(tiny, 16, (3, 5)),
-        "plan of tiny": plan_of(tiny),
-        "episode of tiny": episode_of(tiny),
+        "losses of default": losses_of(default, 64, (4, 6), updates),
+        "losses of planet": losses_of(planet, 64, (2, 3), updates),
+        "losses of tiny": losses_of(read(Config(), TINY), 16, (3, 5), updates),
     }
 
 
+def figures() -> dict[str, Any]:
+    tiny = read(Config(), TINY)
+    acting = {"plan of tiny": plan_of(tiny), "episode of tiny": episode_of(tiny)}
+    return {**weights_and_losses(updates=3), **acting}
+
+
 @pytest.fixture(scope="module")
-def now() -> dict[str, object]:
-    return figures()
+def now() -> dict[str, Any]:
+    return weights_and_losses(updates=1)
 
 
-@pytest.mark.parametrize("name", json.loads(GOLDEN.read_text()) if GOLDEN.exists() else [])
-def test_figures_at_seed_0_are_as_they_were(now: dict[str, object], name: str) -> None:
-    expected = json.loads(GOLDEN.read_text())[name]
-    if isinstance(expected, str):
-        assert now[name] == expected
-    elif isinstance(expected[0], dict):
-        for got, before in zip(now[name], expected, strict=True):  # type: ignore[call-overload]
-            assert got == pytest.approx(before, rel=1e-3, abs=1e-4)
-    else:
-        assert now[name] == pytest.approx(expected, abs=1e-3)
+@pytest.mark.parametrize("name", ["weights of default", "weights of planet"])
+def test_weights_at_seed_0_are_as_they_were(now: dict[str, Any], name: str) -> None:
+    assert now[name] == json.loads(GOLDEN.read_text())[name]
+
+
+@pytest.mark.parametrize("name", ["losses of default", "losses of planet", "losses of tiny"])
+def test_losses_of_the_first_update_are_as_they_were(now: dict[str, Any], name: str) -> None:
+    kept = json.loads(GOLDEN.read_text())[name][0]
+    assert now[name][0] == pytest.approx(kept, rel=1e-3, abs=1e-4)
 
 
 if __name__ == "__main__":
