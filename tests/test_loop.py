@@ -329,6 +329,14 @@ def test_images_that_are_not_square_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_planner_that_cannot_plan_for_the_reward_is_refused_before_anything_is_written(
+    tiny: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"planner\.kind: ilqr plans for a score with a cost"):
+        go(read(tiny, {"planner": {"kind": "ilqr"}}), tmp_path / "run", steps=800)
+    assert not (tmp_path / "run").exists()
+
+
 def test_images_that_this_encoder_does_not_take_are_refused_before_anything_is_written(
     tiny: Config, tmp_path: Path
 ) -> None:

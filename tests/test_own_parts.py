@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -34,7 +35,8 @@ from worldmodel.models.posteriors import Filter
 from worldmodel.models.world import Inference
 from worldmodel.planners import ILQR
 from worldmodel.report import visualize_run
-from worldmodel.structs import leaves
+from worldmodel.robot.messages import Row
+from worldmodel.robot.pilot import InlineWorker
 
 # --- the latent: a Gaussian over the cells of a small grid --------------------------------------
 
@@ -356,4 +358,25 @@ def test_a_report_is_written(
     assert (tmp_path / "report" / "report.html").is_file()
     assert summary.errors.model[0] > 0
     assert summary.returns is not None
-    assert leaves(agent.initial()).keys() == {"mean", "std", "sample"}
+
+
+def test_a_report_of_an_agent_with_ilqr_says_what_it_leaves_out(
+    agent: Agent, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report_quickly(monkeypatch)
+    agent = agent.changed(planner=ILQR(horizon=3, iterations=1))
+    summary = visualize_run(agent, run, tmp_path / "report")
+    assert summary.returns is None
+    assert any("ilqr plans for a score with a cost" in note for note in summary.notes)
+
+
+def test_a_robot_is_driven(agent: Agent) -> None:
+    pilot = InlineWorker(agent)
+    for number in range(2):
+        image = np.zeros((16, 16, 3), np.uint8) if number == 0 else None  # one is lost
+        pilot.hand_over(Row(number, np.zeros(2, np.float32), image))
+    seen, lost = pilot.answers(0, 0.0)
+    assert (seen.error, lost.error) == (None, None)
+    assert seen.actions is not None
+    assert seen.actions.shape == (3, 2)
+    assert lost.actions is None

@@ -29,6 +29,7 @@ from worldmodel.loop.reporter import SHOWN, Reporter
 from worldmodel.loop.training import Training
 from worldmodel.machine import cores, keep_memory
 from worldmodel.models import WorldModel, build
+from worldmodel.planners import ILQR
 from worldmodel.progress import Progress
 from worldmodel.replay import Replay, bytes_per_row
 from worldmodel.rollout import (
@@ -106,6 +107,12 @@ def open_run(
 
     All that can be wrong with settings and environment is found before a file is written.
     """
+    require(
+        not isinstance(config.planner, ILQR),
+        "planner.kind: ilqr plans for a score with a cost, as agent.goal(picture) is, and a run"
+        " plans for the learned reward; train with another planner, and then plan with"
+        " agent.changed(planner=ILQR())",
+    )
     env = environments.make()
     torch.manual_seed(config.seed)
     spec = Spec.of(env, env.reset(0), config.env.frames)

@@ -35,6 +35,7 @@ from worldmodel.analysis import (
     true_states,
 )
 from worldmodel.config import Config
+from worldmodel.planners import ILQR
 from worldmodel.published import published
 from worldmodel.replay import cut
 from worldmodel.report.figures import (
@@ -200,6 +201,12 @@ def show_plans(
         folder.notes.append(
             f"no plan was compared with what came: no episode is longer than the look-ahead of"
             f" {ahead} rows; give longer episodes, or a smaller planner.horizon"
+        )
+        return None, []
+    if isinstance(agent.planner, ILQR):
+        folder.notes.append(
+            "no plan was compared with what came: ilqr plans for a score with a cost, and the"
+            " learned reward has none; give the report an agent with another planner"
         )
         return None, []
     returns = compare_returns(agent, episodes, seeds or [0] * len(episodes), beliefs)
