@@ -192,7 +192,7 @@ def test_the_simulators_vectors_are_given_with_the_image_on_request() -> None:
     row = env.step(np.ones(2))
     np.testing.assert_array_equal(row.vectors["velocity"], env.state()["velocity"])
     pytest.importorskip("pygame")
-    with pytest.raises(ConfigError, match=r"env\.vectors: gym:FrozenLake-v1 has no sensors"):
+    with pytest.raises(ConfigError, match=r"env\.vectors: gym:FrozenLake-v1 has no state"):
         make_env("gym:FrozenLake-v1", EnvSettings(vectors=True))
 
 

@@ -1,4 +1,4 @@
-"""Environments by task name, each a giver of rows; no simulator is loaded before one is made."""
+"""Environments by task name; a simulator is imported only when an environment of it is made."""
 
 from __future__ import annotations
 
@@ -43,22 +43,25 @@ _DEFAULTS = EnvSettings()
 
 
 def make_env(task: str, config: EnvSettings = _DEFAULTS, seed: int = 0) -> Environment:
-    """``toy``, ``domain_task`` of dm_control, or ``gym:ID``; actions in [-1, 1] or choices."""
+    """Make ``toy``, a ``domain_task`` of dm_control, or ``gym:ID``.
+
+    Actions are numbers in [-1, 1], or choices.
+    """
     env = _make(task, config, seed)
     if not config.vectors:
         return env
-    from worldmodel.envs.sensing import with_sensors
+    from worldmodel.envs.state_vectors import with_state
 
-    return with_sensors(env)
+    return with_state(env)
 
 
 def make_env_of_file(
     task: str, config: EnvSettings = _DEFAULTS, seed: int = 0, *, trust: bool = False
 ) -> Environment:
-    """``make_env`` for a task that a file names, such as a run's config.yaml.
+    """Make the environment of a task that a file names, such as a run's config.yaml.
 
-    Refuses ``gym:MODULE:ID`` without ``trust``: importing MODULE runs its code, and whoever opens
-    a file that he was sent has not asked for that.
+    Refuse ``gym:MODULE:ID`` without ``trust``: importing MODULE runs its code, which nobody asks
+    for who only opens a file that he received.
     """
     module = module_of(task)
     if module and not trust:
@@ -98,21 +101,21 @@ def _make(task: str, config: EnvSettings, seed: int) -> Environment:
 
 
 def as_gym(env: Any) -> ToGym:
-    """The door out: an environment of ``make_env``, or your own, as a ``gymnasium.Env``."""
+    """Turn an environment of ``make_env``, or your own, into a ``gymnasium.Env``."""
     if importlib.util.find_spec("gymnasium") is None:
         raise ConfigError("as_gym: gymnasium is not installed; type: pip install gymnasium")
-    from worldmodel.envs.to_gym import ToGym  # it is a class of gymnasium's
+    from worldmodel.envs.to_gym import ToGym  # its base class is gymnasium's
 
     return ToGym(adopt(env))
 
 
 def tasks() -> list[TaskInfo]:
-    """Every task known, without rendering one; the suite's are left out where it is missing."""
+    """List every known task without rendering one; the suite's only if dm_control is installed."""
     from worldmodel.envs.toy import ACTION_REPEAT, ACTION_SIZE
 
-    rows = [TaskInfo("toy", ACTION_REPEAT, ACTION_SIZE)]
+    known = [TaskInfo("toy", ACTION_REPEAT, ACTION_SIZE)]
     if importlib.util.find_spec("dm_control") is not None:
         from worldmodel.envs.suite import action_repeat, action_size, suite_tasks
 
-        rows += [TaskInfo(name, action_repeat(name), action_size(name)) for name in suite_tasks()]
-    return rows
+        known += [TaskInfo(name, action_repeat(name), action_size(name)) for name in suite_tasks()]
+    return known

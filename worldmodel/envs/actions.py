@@ -1,6 +1,7 @@
-"""Actions as an agent gives them and as an environment takes them: numbers in bounds, or choices.
+"""Actions: translated from an agent's to an environment's, and back.
 
-An agent's actions are arrays [A] always: numbers in [-1, 1], or a choice as a one-hot array.
+An agent's actions are arrays [A] always: numbers in [-1, 1], or a choice as a one-hot array. An
+environment takes numbers between bounds of its own, or a choice as an int.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 
 class Actions(Protocol):
-    """What adopting an environment and checking one need to know of its actions."""
+    """The actions of one environment, as ``adopt`` and ``check_env`` use them."""
 
     @property
     def agent_low(self) -> NDArray[np.float32]:
@@ -27,33 +28,33 @@ class Actions(Protocol):
 
     @property
     def count(self) -> int | None:
-        """A where an action is one of A choices."""
+        """A if an action is one of A choices, else None."""
         ...
 
     def legal(self, asked: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[A] -> [A]: the nearest action that an agent can have done."""
+        """[A] -> [A]: the nearest action of an agent: clipped, or one-hot."""
         ...
 
     def scale(self, action: NDArray[np.float32]) -> Any:
-        """A legal action [A] as the environment's ``step`` takes it."""
+        """Translate a legal action [A] for the environment's ``step``."""
         ...
 
     def read_back(self, done: Any) -> NDArray[np.float32]:
-        """[A] a legal action, from what the environment says was done."""
+        """[A] Translate the action that the environment reports as done into a legal one."""
         ...
 
     def draw(self, random: np.random.Generator) -> Any:
-        """A random action as the environment's ``step`` takes it."""
+        """Draw a random action for the environment's ``step``."""
         ...
 
     def wrong(self, done: Any) -> str:
-        """Empty where an environment may say that this was done, else what was expected."""
+        """A complaint about an action reported as done; empty if it is legal."""
         ...
 
 
 @dataclass(frozen=True)
 class Bounded:
-    """Numbers between two bounds [A] of the environment, for which an agent gives [-1, 1]."""
+    """Numbers between two bounds [A] of the environment; the agent's [-1, 1] is scaled to them."""
 
     low: NDArray[np.float32]
     high: NDArray[np.float32]
@@ -97,8 +98,7 @@ class Bounded:
 
 @dataclass(frozen=True)
 class Choices:
-    """One of ``count`` choices, an int to the environment; of an agent's array the largest entry
-    counts."""
+    """One of ``count`` choices: the largest entry of the agent's array, the environment's int."""
 
     count: int
 
@@ -117,10 +117,10 @@ class Choices:
         return int(action.argmax())
 
     def read_back(self, done: Any) -> NDArray[np.float32]:
-        made = int(done)
-        if not 0 <= made < self.count:
-            raise ValueError(f"action: expected 0 to {self.count - 1} done, got {made}")
-        return self._one_hot(made)
+        choice = int(done)
+        if not 0 <= choice < self.count:
+            raise ValueError(f"action: expected 0 to {self.count - 1} done, got {choice}")
+        return self._one_hot(choice)
 
     def draw(self, random: np.random.Generator) -> int:
         return int(random.integers(self.count))
@@ -138,7 +138,7 @@ class Choices:
 
 
 def actions_of(env: Any) -> Bounded | Choices:
-    """Of an environment whose face ``wrong_actions`` finds nothing wrong with."""
+    """The actions of an environment, which ``wrong_actions`` must have found valid."""
     if has_choices(env):
         return Choices(int(env.action_count))
     return Bounded(np.asarray(env.action_low, np.float32), np.asarray(env.action_high, np.float32))

@@ -1,4 +1,4 @@
-"""Anybody's environment becomes one that fills every field of its rows."""
+"""Adopting: a user's environment, or a gymnasium one, becomes an ``Environment``."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _DEFAULTS = EnvSettings()
 
 
 class Adopted:
-    """An environment of a user, which takes the agent's actions and fills every field of its rows.
+    """Wraps a user's environment: it takes an agent's actions and fills every field of its rows.
 
     The agent's action is made legal (clipped to [-1, 1], or one-hot at its largest entry) and
-    translated for the environment. The row holds the legal action that was done, which is what
-    the environment says was done (``Step.action``, in its own units) where it says so, and zeros
-    in row 0, where nothing was done yet.
+    translated for the environment. The row holds the legal action that was done: the one that the
+    environment reports (``Step.action``, in its own units), if it reports one. Row 0 holds zeros,
+    because nothing was done yet.
     """
 
     is_adopted = True
@@ -68,10 +68,10 @@ class Adopted:
 
 
 def adopt(env: Any, config: EnvSettings = _DEFAULTS) -> Environment:
-    """``env`` as the loop uses it: see ``Adopted``.
+    """Return ``env`` as an ``Environment``: see ``Adopted``.
 
-    One that is adopted already stays as it is. A ``gymnasium.Env`` is opened first, its images as
-    ``config`` says.
+    One that is adopted already is returned as it is. A ``gymnasium.Env`` is wrapped first, and
+    ``config`` sets the size of its images.
     """
     if getattr(env, "is_adopted", False):
         adopted: Environment = env
@@ -80,8 +80,8 @@ def adopt(env: Any, config: EnvSettings = _DEFAULTS) -> Environment:
 
 
 def opened(env: Any, config: EnvSettings = _DEFAULTS) -> Any:
-    """A ``gymnasium.Env`` as one of ours; nobody has one who has not imported gymnasium."""
-    gymnasium = sys.modules.get("gymnasium")
+    """Wrap a ``gymnasium.Env``; return anything else as it is."""
+    gymnasium = sys.modules.get("gymnasium")  # whoever has an environment of it has imported it
     if gymnasium is None or not isinstance(env, gymnasium.Env):
         return env
     from worldmodel.envs.from_gym import FromGym
@@ -90,7 +90,7 @@ def opened(env: Any, config: EnvSettings = _DEFAULTS) -> Any:
 
 
 def wrong_face(env: Any) -> list[str]:
-    """A sentence for each thing wrong that can be seen without a reset."""
+    """A sentence for each mistake that can be found without a reset."""
     wrong = [
         f"{name}: {type(env).__name__} has no such method"
         for name in ("reset", "step")
@@ -105,7 +105,7 @@ def _filled(row: Step, action: NDArray[np.float32]) -> Step:
         reward=float(row.reward),
         discount=float(row.discount),
         action=action,
-        vectors={name: np.asarray(felt, np.float32) for name, felt in row.vectors.items()},
+        vectors={name: np.asarray(vector, np.float32) for name, vector in row.vectors.items()},
     )
 
 

@@ -1,4 +1,4 @@
-"""An environment whose rows are changed on their way out."""
+"""A wrapper that changes each row of an environment."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from worldmodel.envs.contract import Environment
 from worldmodel.structs import Step
 
 Change = Callable[[Environment, Step], Step]
-"""What becomes of a row that the environment has just given."""
+"""Takes the environment and the row it has just given; returns the row to hand on."""
 
 
 class Altered:
-    """``env``, each of whose rows goes through ``change``."""
+    """Wraps ``env`` and passes each of its rows through ``change``."""
 
     is_adopted = True
 

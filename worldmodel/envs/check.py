@@ -1,4 +1,4 @@
-"""The check that an environment keeps the contract: a few rows, and a sentence for each mistake."""
+"""``check_env`` plays a few rows of an environment and reports what breaks the protocol."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worldmodel.structs import Step, wrong_row
 
 
 def check_env(env: Any, rows: int = 20) -> None:
-    """Play a few rows with random actions; ``ValueError`` with a sentence for each thing wrong."""
+    """Play a few rows of random actions; raise ``ValueError`` with a sentence a mistake."""
     env = opened(env)
     wrong = wrong_face(env) or _wrong_rows(env, rows)
     if wrong:
@@ -33,7 +33,7 @@ def _wrong_rows(env: Any, rows: int) -> list[str]:
         wrong.append(f"reset: expected reward 0 in the first row, got {first.reward}")
     if first.is_last:
         wrong.append("reset: the first row says is_last; expected at least one step")
-    if wrong:  # the others would be compared with it
+    if wrong:  # later rows are compared with this one
         return wrong
     row = first
     for _ in range(rows):
@@ -45,7 +45,7 @@ def _wrong_rows(env: Any, rows: int) -> list[str]:
             break
         if row.discount == 0 and not row.is_last:
             wrong.append("step: discount 0 says that the task ended, but is_last is False")
-    return list(dict.fromkeys(wrong))  # each sentence once
+    return list(dict.fromkeys(wrong))  # without repetitions
 
 
 def _wrong_row(where: str, row: Any, actions: Actions, first: Step | None = None) -> list[str]:

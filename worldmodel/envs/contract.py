@@ -1,4 +1,4 @@
-"""What an environment is: the protocol."""
+"""The protocol of an environment."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from worldmodel.structs import Step
 
 
 class Environment(Protocol):
-    """Gives rows: the action that was done, and what came back.
+    """Answers ``reset`` and ``step`` with a row: the action that was done, and what came back.
 
     A user's own environment needs only ``reset``, ``step`` and its actions: ``action_low`` and
-    ``action_high``, or ``action_count`` where an action is one of so many choices, which ``step``
-    then takes as an int. Its ``reset`` need take no seed, and its rows may leave ``action`` out;
-    ``adopt`` fills in the rest. Here actions are arrays always: of a choice [A], the largest entry
-    counts.
+    ``action_high``, or ``action_count`` if an action is one of that many choices, which ``step``
+    then takes as an int. Its ``reset`` may take no seed, and its rows may leave ``action`` out:
+    ``adopt`` fills in the rest. In this protocol actions are arrays always; the largest entry of a
+    choice's array [A] is the choice.
     """
 
     action_low: NDArray[np.float32]  # [A]
     action_high: NDArray[np.float32]  # [A]
-    action_count: int | None  # A where an action is one of A choices
+    action_count: int | None  # A if an action is one of A choices
 
     def reset(self, seed: int | None = None) -> Step: ...
 
@@ -31,10 +31,12 @@ class Environment(Protocol):
     def close(self) -> None: ...
 
     def describe(self) -> dict[str, str]:
-        """What a run's records say of it: task, renderer, versions."""
+        """Task, renderer and versions, for the records of a run."""
         ...
 
     def state(self) -> dict[str, NDArray[np.float32]]:
-        """The true quantities, for probes: nothing that learns or acts may look (``env.vectors`` is
-        how a person lets them)."""
+        """The true state by name, for probes.
+
+        Nothing that learns or acts may read it, unless the setting ``env.vectors`` allows it.
+        """
         ...

@@ -1,4 +1,4 @@
-"""The door in: a gymnasium environment as a giver of rows."""
+"""A gymnasium environment as one of ours."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from worldmodel.structs import Step
 
 INSTALL = 'pip install "gymnasium[classic-control]>=1.0"'
 ACTION_REPEAT = 1
-MOST_CHANNELS = 16  # an array whose last axis is longer is no image
+MOST_CHANNELS = 16  # an array with a longer last axis is not taken for an image
 
-Look = Callable[[Any], NDArray[np.uint8]]
-"""The image [H, W, C] of a moment, given gymnasium's observation of it."""
+ReadImage = Callable[[Any], NDArray[np.uint8]]
+"""Takes gymnasium's observation and returns an image [H, W, C] of the same moment."""
 
-Feel = Callable[[Any], dict[str, NDArray[np.float32]]]
-"""The vectors by name that an observation holds beside its images."""
+ReadVectors = Callable[[Any], dict[str, NDArray[np.float32]]]
+"""Takes gymnasium's observation and returns the vectors in it, by name."""
 
 
 class FromGym:
-    """Rows of a ``gymnasium.Env``, whose images are its observations or, else, what it renders.
+    """Wraps a ``gymnasium.Env``; images are its observations or, if it has none, its rendering.
 
-    An observation that is a dict may hold several images, which become one in the channel axis,
+    An observation that is a dict may hold several images, which are joined along the channel axis
     in the dict's order, and numbers, which become the row's vectors.
     ``terminated`` is the end of the task: discount 0. ``truncated``, as by gymnasium's TimeLimit,
-    is only the end of the episode: the discount stays 1, for the future has not become worthless.
+    is only the end of the episode: the discount stays 1, because a value still lies ahead.
     One step repeats the action; its reward is the sum. Actions keep the bounds of the action
-    space; one of so many choices is counted from 0, wherever the space begins to count.
+    space; choices are counted from 0, whatever the space counts from.
     """
 
     def __init__(self, env: Any, config: EnvSettings, seed: int = 0, task: str = "") -> None:
@@ -47,7 +47,7 @@ class FromGym:
         self._repeat = config.action_repeat or ACTION_REPEAT
         self._images = ImageStack(config.frames)
         self._seeds = np.random.default_rng(seed)
-        self._looks, self._feel = _senses(env, self._task)
+        self._read_images, self._read_vectors = _readers(env, self._task)
         space = env.action_space
         if isinstance(space, gymnasium.spaces.Discrete):
             self.action_count = int(space.n)
@@ -61,32 +61,32 @@ class FromGym:
                 " Discrete; wrap it so that it has"
             )
         self._observed: Any = None
-        self._over = True
+        self._is_over = True
 
     def reset(self, seed: int | None = None) -> Step:
         begin = int(self._seeds.integers(2**31)) if seed is None else int(seed)
         self._observed, _ = self._env.reset(seed=begin)
-        self._over = False
-        image = self._images.start(self._draw())
-        return Step(image=image, env_steps=0, vectors=self._feel(self._observed))
+        self._is_over = False
+        image = self._images.start(self._image())
+        return Step(image=image, env_steps=0, vectors=self._read_vectors(self._observed))
 
     def step(self, action: Any) -> Step:
-        if self._over:
+        if self._is_over:
             raise RuntimeError(f"{self._task}: the episode is over; call reset() first")
-        push = self._translate(action)
+        gym_action = self._translate(action)
         reward, taken, terminated = 0.0, 0, False
-        while taken < self._repeat and not self._over:
-            self._observed, earned, terminated, truncated, _ = self._env.step(push)
+        while taken < self._repeat and not self._is_over:
+            self._observed, earned, terminated, truncated, _ = self._env.step(gym_action)
             taken += 1
             reward += float(earned)
-            self._over = bool(terminated or truncated)
+            self._is_over = bool(terminated or truncated)
         return Step(
-            image=self._images.push(self._draw()),
+            image=self._images.push(self._image()),
             reward=reward,
             discount=0.0 if terminated else 1.0,
-            is_last=self._over,
+            is_last=self._is_over,
             env_steps=taken,
-            vectors=self._feel(self._observed),
+            vectors=self._read_vectors(self._observed),
         )
 
     def close(self) -> None:
@@ -97,25 +97,25 @@ class FromGym:
         return {"task": self._task, "renderer": "gymnasium", "gymnasium": version}
 
     def state(self) -> dict[str, NDArray[np.float32]]:
-        """What gymnasium shows beside images: the true state of many a task."""
+        """The observation of a task without image observations: often its true state."""
         if isinstance(self._observed, np.ndarray) and self._observed.dtype != np.uint8:
             return {"observation": np.ravel(self._observed).astype(np.float32)}
         return {}
 
-    def _draw(self) -> NDArray[np.uint8]:
+    def _image(self) -> NDArray[np.uint8]:
         """[size, size, C]"""
-        images = [resize(look(self._observed), self._size) for look in self._looks]
+        images = [resize(read(self._observed), self._size) for read in self._read_images]
         return images[0] if len(images) == 1 else np.concatenate(images, -1)
 
 
 def make_gym(task: str, config: EnvSettings, seed: int) -> FromGym:
-    """``gym:ID``, or ``gym:MODULE:ID`` where importing MODULE registers ID."""
+    """Make ``gym:ID``, or ``gym:MODULE:ID`` where importing MODULE registers ID."""
     if importlib.util.find_spec("gymnasium") is None:
         raise ConfigError(f"task: {task} needs gymnasium, which is not installed; type: {INSTALL}")
     _without_a_display()
     name = task.removeprefix("gym:")
     env = _make(name)
-    if not _cameras(env.observation_space):
+    if not _image_readers(env.observation_space):
         modes = env.metadata.get("render_modes", [])
         env.close()
         if "rgb_array" not in modes:
@@ -128,7 +128,7 @@ def make_gym(task: str, config: EnvSettings, seed: int) -> FromGym:
 
 
 def _make(name: str, **options: Any) -> Any:
-    """gymnasium's own, its complaints in our words."""
+    """Call ``gymnasium.make``; its errors become ``ConfigError``."""
     import gymnasium
 
     try:
@@ -142,15 +142,18 @@ def _make(name: str, **options: Any) -> Any:
 
 
 def _shorter(name: str, registry: Any) -> list[str]:
-    """Of hundreds of ids, those of the same name or the same namespace, else all."""
+    """Ids of the registry that contain the wanted name, else all; the registry has hundreds."""
     wished = name.rsplit("/", 1)[-1].partition("-v")[0].lower()
     same = [known for known in registry if wished in known.lower()]
     return same or list(registry)
 
 
 def _without_a_display() -> None:
-    """pygame draws into memory; without these it looks for a screen and loudspeakers, and greets
-    on standard output, where ``--json`` promises one line."""
+    """Let pygame draw into memory.
+
+    Otherwise it looks for a screen and loudspeakers, and prints a greeting to standard output,
+    where ``--json`` promises one line.
+    """
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -172,8 +175,8 @@ def _bounds(space: Any, task: str) -> tuple[NDArray[np.float32], NDArray[np.floa
     return low, high
 
 
-def _image_of(space: Any) -> Look | None:
-    """How an observation of this space shows its image; None where it has none."""
+def _image_reader(space: Any) -> ReadImage | None:
+    """How to read the image of an observation of this space; None if the space holds no image."""
     import gymnasium
 
     if not isinstance(space, gymnasium.spaces.Box) or space.dtype != np.uint8:
@@ -186,36 +189,36 @@ def _image_of(space: Any) -> Look | None:
 
 
 def _inside_of(space: Any, action: NDArray[np.float32]) -> NDArray[np.floating]:
-    """As the space has it, to the last bit: scaling may have rounded outwards."""
+    """Shape and clip the action for the space: scaling may have rounded past a bound."""
     shaped: NDArray[np.floating] = action.reshape(space.shape).astype(space.dtype)
     return shaped.clip(space.low, space.high)
 
 
-def _cameras(space: Any) -> dict[str, Look]:
-    """The images in an observation, by name; that of one which is an image has no name."""
+def _image_readers(space: Any) -> dict[str, ReadImage]:
+    """Readers of the images in an observation, by name; an observation that is an image has ''."""
     import gymnasium
 
     if isinstance(space, gymnasium.spaces.Dict):
-        looks = {name: _image_of(part) for name, part in space.spaces.items()}
-        return {name: _inside(name, look) for name, look in looks.items() if look is not None}
-    look = _image_of(space)
-    return {} if look is None else {"": look}
+        readers = {name: _image_reader(part) for name, part in space.spaces.items()}
+        return {name: _of_entry(name, read) for name, read in readers.items() if read is not None}
+    read = _image_reader(space)
+    return {} if read is None else {"": read}
 
 
-def _inside(name: str, look: Look) -> Look:
-    return lambda observed: look(observed[name])
+def _of_entry(name: str, read: ReadImage) -> ReadImage:
+    return lambda observed: read(observed[name])
 
 
-def _senses(env: Any, task: str) -> tuple[list[Look], Feel]:
-    """How an observation shows its images and its vectors."""
+def _readers(env: Any, task: str) -> tuple[list[ReadImage], ReadVectors]:
+    """How to read the images and the vectors of an observation."""
     import gymnasium
 
     space = env.observation_space
-    cameras = _cameras(space)
-    looks = list(cameras.values()) or [_rendered(env, task)]
+    named = _image_readers(space)
+    images = list(named.values()) or [_rendering(env, task)]
     if not isinstance(space, gymnasium.spaces.Dict):
-        return looks, lambda observed: {}
-    names = [name for name in space.spaces if name not in cameras]
+        return images, lambda observed: {}
+    names = [name for name in space.spaces if name not in named]
     for name in names:
         if not isinstance(space.spaces[name], gymnasium.spaces.Box):
             raise ConfigError(
@@ -223,13 +226,14 @@ def _senses(env: Any, task: str) -> tuple[list[Look], Feel]:
                 " it out with gymnasium.wrappers.FilterObservation"
             )
 
-    def feel(observed: Any) -> dict[str, NDArray[np.float32]]:
+    def vectors(observed: Any) -> dict[str, NDArray[np.float32]]:
         return {name: np.ravel(observed[name]).astype(np.float32) for name in names}
 
-    return looks, feel
+    return images, vectors
 
 
-def _rendered(env: Any, task: str) -> Look:
+def _rendering(env: Any, task: str) -> ReadImage:
+    """A reader that renders the image, whatever the observation is."""
     if env.render_mode != "rgb_array":
         raise ConfigError(
             f"task: {task} shows no images: its observation is {env.observation_space} (expected"

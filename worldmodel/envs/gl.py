@@ -1,4 +1,4 @@
-"""Pixels as published: dm_control's own OpenGL renderer, with a backend that works here."""
+"""The renderer of published results: dm_control's OpenGL, with a backend that works here."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _PROBE = "from dm_control import mujoco; mujoco.Physics.from_xml_string('<mujoco
 
 @functools.cache
 def backend() -> str:
-    """``MUJOCO_GL`` where it is set, else the first backend that draws in a process of its own.
+    """``MUJOCO_GL`` if it is set, else the first backend that draws.
 
-    A broken driver ends the process that asks it, so the process that asks is not ours.
+    Each is tried in a process of its own, because a broken driver ends the process that calls it.
     """
     wished = os.environ.get("MUJOCO_GL", "").lower()
     if wished in OFF:
@@ -43,13 +43,13 @@ def backend() -> str:
 
 
 def _probe(name: str) -> str:
-    """Empty where the backend draws, else the last thing that it said."""
-    surroundings = {k: v for k, v in os.environ.items() if k != "PYOPENGL_PLATFORM"}
-    surroundings["MUJOCO_GL"] = name
+    """Try a backend; return its last line of error output, empty if it draws."""
+    variables = {k: v for k, v in os.environ.items() if k != "PYOPENGL_PLATFORM"}
+    variables["MUJOCO_GL"] = name
     try:
         answer = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", _PROBE],
-            env=surroundings,
+            env=variables,
             capture_output=True,
             text=True,
             timeout=60,
@@ -58,11 +58,13 @@ def _probe(name: str) -> str:
         return "no answer in 60 s"
     if answer.returncode == 0:
         return ""
-    said = answer.stderr.strip().splitlines()
-    return said[-1] if said else f"ended with {answer.returncode}"
+    lines = answer.stderr.strip().splitlines()
+    return lines[-1] if lines else f"ended with {answer.returncode}"
 
 
 class Gl:
+    """Draws with dm_control's own renderer."""
+
     name = "gl"
 
     def __init__(self, physics: Any, camera: int, image_size: int) -> None:
@@ -71,7 +73,7 @@ class Gl:
         self._view = {"height": image_size, "width": image_size, "camera_id": camera}
 
     def start(self) -> None:
-        """dm_control looks at the model anew for every image."""
+        """Do nothing: dm_control reads the model again for every image."""
 
     def render(self) -> NDArray[np.uint8]:
         """[H, W, 3]"""
@@ -83,7 +85,7 @@ class Gl:
 
 
 def _point_dm_control_at(name: str) -> None:
-    """dm_control settles its backend when it is first imported, which may have been without one."""
+    """Set dm_control's backend, which it chose at its first import: perhaps none at all."""
     os.environ["MUJOCO_GL"] = name  # for whoever imports mujoco in a child process
     from dm_control import _render
 

@@ -1,4 +1,4 @@
-"""Images before they are a row: their size, another size, the last few of them as one."""
+"""Images of a camera: the size that networks take, resizing, and stacking the last few."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE_UNIT = 16  # encoder and decoder halve an image four times
-USUAL_SIDE = 64  # what every encoder takes
+USUAL_SIDE = 64  # every encoder takes this side
 
 
 def wrong_size(shape: Sequence[int]) -> str:
-    """Empty where the networks take an image of this shape [H, W, C], else what to type."""
+    """A complaint, with the line to type, about the shape [H, W, C]; empty if networks take it."""
     height, width, channels = shape
     if height == width and height > 0 and height % SIDE_UNIT == 0:
         return ""
@@ -29,7 +29,7 @@ def wrong_size(shape: Sequence[int]) -> str:
 def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """[H, W, C] -> [size, size, C]: each new pixel is the mean of the area that it covers.
 
-    Always another array, for a camera may write into its own again.
+    The result is always a copy, because a camera may write into its own array again.
     """
     height, width, channels = image.shape
     if height == width == size:
@@ -41,7 +41,7 @@ def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 @functools.cache
 def _shares(pixels: int, size: int) -> NDArray[np.float32]:
-    """[size, pixels] how much of each new pixel is made of which old one; rows sum to one."""
+    """[size, pixels] the weight of each old pixel in each new one; each line sums to one."""
     edges = np.arange(size + 1) * pixels / size
     begin, end = edges[:-1, None], edges[1:, None]
     old = np.arange(pixels)
@@ -50,7 +50,7 @@ def _shares(pixels: int, size: int) -> NDArray[np.float32]:
 
 
 class ImageStack:
-    """Remembers the last ``frames`` images, oldest first; the first image fills it."""
+    """The last ``frames`` images, oldest first; the first image of an episode fills it."""
 
     def __init__(self, frames: int) -> None:
         self._frames = frames

@@ -1,4 +1,4 @@
-"""Sites and strings, which rays would pass through, as geoms of a copy of the model."""
+"""Marks: geoms that draw a model's sites and tendons, which a ray tracer does not see."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _DEFAULT_RGBA = (0.5, 0.5, 0.5, 1.0)  # mujoco's own: the material's colour coun
 
 
 class Marks:
-    """A copy of the model whose last geoms are its visible sites and its spatial tendons.
+    """A copy of the model, for drawing only, with a geom for each visible site and spatial tendon.
 
-    finger_turn's goal is a site and ball_in_cup's string a tendon. The copy is only ever drawn:
-    ``place`` writes where its marks are now. A string is drawn straight from one point to the
-    next; OpenGL lets a slack one hang.
+    finger_turn's goal is a site, and ball_in_cup's string is a tendon. ``place`` writes the present
+    positions of these geoms, which are the last of the copy. A string is drawn straight from one
+    point to the next; OpenGL lets a slack one hang.
     """
 
     def __init__(self, physics: Any) -> None:
@@ -33,16 +33,17 @@ class Marks:
             if model.tendon_group[tendon] < SHOWN_GROUPS
             and model.wrap_type[model.tendon_adr[tendon]] != mujoco.mjtWrap.mjWRAP_JOINT
         ]
-        # a string can touch each of its points twice, where it winds around something
+        # a string that winds around something can touch each of its points twice
         self._most = [2 * int(model.tendon_num[tendon]) - 1 for tendon in self._tendons]
         self._widths = [float(model.tendon_width[tendon]) for tendon in self._tendons]
         self._first = int(model.ngeom)
-        # a dog's bones are files that its description only names; it has no marks to be drawn
+        # not for the dog: its bones are mesh files that the saved XML only names, and it has
+        # neither sites nor tendons to draw
         self.count = 0 if model.nmesh else len(self._sites) + sum(self._most)
         self.model = self._extended() if self.count else model.ptr
 
     def _extended(self) -> Any:
-        """Must follow the loading of the physics at once: mujoco remembers one description."""
+        """Compile the copy. Call it right after loading: mujoco keeps the last parsed XML only."""
         import mujoco
         from dm_control.mujoco import wrapper
 
@@ -73,8 +74,10 @@ class Marks:
         size: NDArray[np.float32],
         least_width: float,
     ) -> None:
-        """Writes the marks' rows of [geoms, 3], [geoms, 3, 3] and [geoms, 3]; a string is at least
-        ``least_width`` metres wide."""
+        """Write the marks into [geoms, 3], [geoms, 3, 3] and [geoms, 3].
+
+        A string becomes at least ``least_width`` metres wide.
+        """
         data = self._physics.data
         at = self._first
         end = at + len(self._sites)
@@ -103,7 +106,7 @@ def _rgba(own: NDArray[np.float64], material: int, model: Any) -> NDArray[np.flo
 
 def _frame(z: NDArray[np.float64]) -> NDArray[np.float64]:
     """[3, 3] a rotation whose last column is ``z``."""
-    aside = np.eye(3)[np.argmin(np.abs(z))]
-    x = np.cross(aside, z)
+    other = np.eye(3)[np.argmin(np.abs(z))]  # the axis that is least parallel to z
+    x = np.cross(other, z)
     x /= np.linalg.norm(x)
     return np.stack([x, np.cross(z, x), z], axis=1)

@@ -1,4 +1,4 @@
-"""The renderers' one small interface, and which of them this machine can use."""
+"""The interface of a renderer, and the choice of one that works on this machine."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ INSTALL_WARP = 'pip install "mujoco-warp>=3.17,<4" "warp-lang>=1.15"'
 
 
 class Renderer(Protocol):
-    """Draws the physics that it was made for."""
+    """Draws images of one physics."""
 
     name: str
 
     def start(self) -> None:
-        """An episode begins: colours, sizes and terrain may have changed."""
+        """Call this when an episode begins: colours, sizes and terrain may have changed."""
         ...
 
     def render(self) -> NDArray[np.uint8]:
@@ -30,9 +30,9 @@ class Renderer(Protocol):
 
 
 def choose(kind: Literal["auto", "warp", "gl"], has_skin: bool = False) -> Literal["warp", "gl"]:
-    """The renderer to use; ``ConfigError`` with the line to type where none can be.
+    """The renderer to use; if none works, ``ConfigError`` with the line to type.
 
-    Only OpenGL draws a skin, and of the suite's dog there is little else to see.
+    Only OpenGL draws a skin, which is nearly all that is visible of the suite's dog.
     """
     missing = "it draws no skin, which this task needs" if has_skin else _warp_missing()
     if kind != "gl" and not missing:
@@ -40,10 +40,10 @@ def choose(kind: Literal["auto", "warp", "gl"], has_skin: bool = False) -> Liter
     if kind == "warp":
         remedy = "use env.renderer gl" if has_skin else f"type: {INSTALL_WARP}"
         raise ConfigError(f"env.renderer: warp: {missing}; {remedy}")
-    from worldmodel.envs import gl  # asks the machine, which takes a second
+    from worldmodel.envs import gl
 
     try:
-        gl.backend()
+        gl.backend()  # tries OpenGL, which takes a second
     except ConfigError as error:
         if kind == "gl" or has_skin:
             raise
@@ -54,7 +54,7 @@ def choose(kind: Literal["auto", "warp", "gl"], has_skin: bool = False) -> Liter
 
 
 def _warp_missing() -> str:
-    """Empty where mujoco-warp can be imported."""
+    """What is missing for mujoco-warp; empty if it can be imported."""
     for module, package in (("warp", "warp-lang"), ("mujoco_warp", "mujoco-warp")):
         if importlib.util.find_spec(module) is None:
             return f"{package} is not installed"

@@ -1,4 +1,4 @@
-"""Settings of an environment: what the camera sees, and how long an action lasts."""
+"""Settings of an environment: camera, image, action repeat, renderer and vectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worldmodel.checks import at_least, between
 
 @dataclass(frozen=True)
 class EnvSettings:
-    """What the camera sees and how long an action lasts."""
+    """Camera, image, action repeat, renderer and vectors of a task."""
 
     camera: Annotated[int, at_least(0)] = 0
     image_size: Annotated[int, at_least(8)] = 64
@@ -19,4 +19,4 @@ class EnvSettings:
     frames: Annotated[int, at_least(1)] = 1  # images stacked in the channel axis
     renderer: Literal["auto", "warp", "gl"] = "auto"
     samples: Annotated[int, between(1, 8)] = 1  # warp: n means n x n rays a pixel
-    vectors: bool = False  # beside the image, what the simulator's own sensors say
+    vectors: bool = False  # rows hold the simulator's state as vectors, besides the image

@@ -1,10 +1,10 @@
-"""The true simulator in a model's place: what would these actions earn, from this moment on?
+"""A score for planners that plays candidates in the true simulator instead of a model.
 
 ::
 
     env = make_env("cartpole_balance")
     env.reset(seed=0)
-    returns = Simulator(env)(actions)  # a score: [1, N, L, A] -> [1, N]; env does not notice
+    returns = Simulator(env)(actions)  # a score: [1, N, L, A] -> [1, N]; env does not change
 
 A planner's return with it is what the planner could reach with a perfect model.
 """
@@ -28,21 +28,21 @@ from worldmodel.envs.suite import _NO_OPENGL, TIME_LIMIT, Suite
 
 
 class Simulator:
-    """A score for planners: the task's own rewards along each candidate, summed.
+    """A score for planners: the sum of the task's own rewards along each candidate.
 
     ``env`` is one of ``make_env`` with a task of dm_control, or a ``fork``. Each call starts where
-    ``env`` is then. Candidates are played one after another by dm_control's own code, action
-    repeat and time limit included, in a copy that gets the whole state anew for each: the physics,
-    the counters, and whatever the task keeps in Python, its random numbers too. Only the model is
-    shared: what a task changes in it at a reset is followed, what it would change while it steps
-    would be seen by ``env`` (no task of the suite does). Nothing is earned after the end of the
-    episode; physics that diverge earn -inf. ``discount`` is for each row.
+    ``env`` is then. dm_control's own code plays one candidate after another, action repeat and
+    time limit included, in a copy. For each candidate the copy gets the whole state again: the
+    physics, the counters, and all that the task keeps in Python, random numbers included. Only the
+    model is shared: the copy follows what a task changes in it at a reset, and ``env`` would be
+    affected by a change during a step (no task of the suite makes one). Rewards after the end of
+    the episode are zero; physics that diverge earn -inf. ``discount`` is for each row.
 
-    One thread: the reward is Python and takes as long as the physics. Processor time of a
-    simulator step, in microseconds, on cartpole and walker: 60 and 110 like this, 79 and 121 by
-    two threads, 51 and 102 by mujoco's own parallel rollouts, whose states the reward needs one by
-    one and without their controls (measured on a busy machine). Several episodes at a time belong
-    in several processes.
+    It uses one thread, because the reward is Python and takes as long as the physics. Processor
+    time of a simulator step, in microseconds, on cartpole and walker: 60 and 110 like this, 79 and
+    121 by two threads, 51 and 102 by mujoco's own parallel rollouts, whose states the reward needs
+    one by one and without their controls (measured on a busy machine). To play several episodes at
+    a time, use several processes.
     """
 
     def __init__(self, env: Environment, discount: float = 1.0) -> None:
@@ -60,13 +60,13 @@ class Simulator:
                 f"actions: expected [1, N, L, A], one environment, got {list(actions.shape)}"
             )
         if self._origin._over:
-            raise RuntimeError("simulator: the episode is over, nothing lies ahead; reset() first")
+            raise RuntimeError("simulator: the episode is over; call reset() first")
         asked = actions[0].float().cpu().numpy().clip(-1, 1)  # [N, L, A]
         pushes = self._actions.scale(asked).astype(np.float64)
         return actions.new_tensor([[self._play(candidate) for candidate in pushes]])
 
     def _play(self, pushes: NDArray[np.float64]) -> float:
-        """[L, A] -> the return, as rows of ``Suite.step`` add it up"""
+        """[L, A] -> the return, summed as rows of ``Suite.step`` would sum it"""
         from dm_control.rl.control import PhysicsError
 
         self._rewind()
@@ -91,7 +91,7 @@ class Simulator:
         return earned
 
     def _rewind(self) -> None:
-        """The twin stands where the original stands."""
+        """Give the copy the whole state of the original."""
         import mujoco
 
         physics, origin = self._twin._physics, self._origin
@@ -99,14 +99,15 @@ class Simulator:
         random = self._twin._random
         random.set_state(origin._random.get_state())
         task = copy.deepcopy(origin._env.task, {id(origin._random): random})
-        task.get_observation = _nothing  # takes up to half the time, and nobody looks
+        task.get_observation = _nothing  # it takes up to half the time, and a return needs none
         vars(self._twin._env).update(vars(origin._env) | {"_physics": physics, "_task": task})
 
 
 def fork(env: Environment) -> Environment:
-    """A copy at the same moment of the same episode, which goes its own way and draws no images.
+    """Copy an environment at the present moment of its episode; the copy draws no images.
 
-    It may be reset too, and then does as ``env`` would have. Its images are one black pixel.
+    Both then continue independently. A reset of the copy does what a reset of ``env`` would have
+    done. Its images are one black pixel.
     """
     copied = _copied(env, share_model=False)
     if not isinstance(env, Altered):
@@ -117,7 +118,7 @@ def fork(env: Environment) -> Environment:
 
 
 def _copied(env: Environment, *, share_model: bool) -> Adopted:
-    """``share_model``: what a reset changes in the original's model is seen by the copy."""
+    """``share_model``: changes that a reset makes in the original's model reach the copy too."""
     adopted, origin = _opened(env)
     physics = origin._physics.copy(share_model=share_model)
     physics.legacy_step = origin._physics.legacy_step
@@ -137,7 +138,7 @@ def _copied(env: Environment, *, share_model: bool) -> Adopted:
 
 
 def _opened(env: Environment) -> tuple[Adopted, Suite]:
-    """Vectors are read from the same simulator, so an environment with them opens too."""
+    """The suite's task inside ``env``, and its wrapper; also where vectors are added to rows."""
     env = env.env if isinstance(env, Altered) else env
     if isinstance(env, Adopted) and isinstance(env._env, Suite):
         return env, env._env
@@ -149,7 +150,7 @@ def _opened(env: Environment) -> tuple[Adopted, Suite]:
 
 
 def _nothing(physics: Any) -> dict[str, Any]:
-    """The observation of somebody who looks at rewards only."""
+    """An empty observation."""
     return {}
 
 

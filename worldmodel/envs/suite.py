@@ -1,4 +1,4 @@
-"""dm_control's suite, seen through one camera."""
+"""Tasks of dm_control's suite, with images of one camera."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from worldmodel.envs.render import choose, make_renderer
 from worldmodel.envs.settings import EnvSettings
 from worldmodel.structs import Step
 
-# PlaNet, Table 1 of the appendix; its successors take 2 everywhere
+# from PlaNet, Table 1 of the appendix; its successors take 2 everywhere
 ACTION_REPEATS = {
     "cartpole": 8,
     "reacher": 4,
@@ -31,17 +31,17 @@ ACTION_REPEATS = {
 }
 OTHER_ACTION_REPEAT = 2
 
-# lqr alone has no time limit and no limits of its actions; it gets what the others have
+# for lqr, the only task without a time limit and limits of its actions: those of the others
 TIME_LIMIT = 1000  # simulator steps
 UNLIMITED = 1e9
 
 
 @functools.cache
 def import_suite() -> Any:
-    """dm_control.suite, after a look at the version that it would break on.
+    """Import dm_control.suite; refuse a version of mujoco that breaks it.
 
-    OpenGL is kept out of the import: asking for it on a machine without a display warns or fails,
-    and ``gl`` chooses its backend later, when somebody wants it.
+    The import is done without OpenGL, which would warn or fail on a machine without a display;
+    ``gl`` chooses a backend when a renderer needs one.
     """
     version = importlib.metadata.version("mujoco")
     if int(version.split(".")[0]) >= 4:
@@ -49,15 +49,15 @@ def import_suite() -> Any:
             f"mujoco: dm-control {importlib.metadata.version('dm-control')} breaks on mujoco 4"
             f' and later, found {version}; type: pip install --force-reinstall "mujoco>=3.17,<4"'
         )
-    wished = os.environ.get("MUJOCO_GL")
+    before = os.environ.get("MUJOCO_GL")
     os.environ["MUJOCO_GL"] = "disabled"
     try:
         from dm_control import suite
     finally:
-        if wished is None:
+        if before is None:
             del os.environ["MUJOCO_GL"]
         else:
-            os.environ["MUJOCO_GL"] = wished
+            os.environ["MUJOCO_GL"] = before
     return suite
 
 
@@ -77,14 +77,14 @@ def action_size(task: str) -> int:
 
 
 def load(task: str, random: np.random.RandomState) -> Any:
-    """dm_control's own environment; the task draws from ``random``."""
+    """Load dm_control's own environment; the task draws from ``random``."""
     with _quiet_absl():
         return import_suite().load(*suite_tasks()[task], task_kwargs={"random": random})
 
 
 @contextlib.contextmanager
 def _quiet_absl() -> Iterator[None]:
-    """Some of the suite's model files use a compiler attribute that mujoco is about to retire."""
+    """Silence warnings: some model files use a compiler attribute that mujoco deprecates."""
     absl = logging.getLogger("absl")
     level = absl.level
     absl.setLevel(logging.ERROR)
@@ -136,13 +136,13 @@ class Suite:
     def step(self, action: NDArray[np.float32]) -> Step:
         if self._over:
             raise RuntimeError(f"{self._task}: the episode is over; call reset() first")
-        push = np.asarray(action, np.float64)
+        control = np.asarray(action, np.float64)
         reward = 0.0
         taken = 0
         is_last = False
         with self._physics_errors():
             while taken < self._repeat and not is_last:
-                moment = self._env.step(push)
+                moment = self._env.step(control)
                 taken += 1
                 reward += float(moment.reward)
                 is_last = moment.last() or self._steps + taken >= TIME_LIMIT
@@ -193,7 +193,7 @@ def _limited(bound: NDArray[np.float64], otherwise: float) -> NDArray[np.float32
 
 
 class _NoOpenGL:
-    """Stands where quadruped_escape would upload its terrain to a graphics card."""
+    """Replaces the graphics card to which quadruped_escape would upload its terrain."""
 
     ptr = None
 
@@ -202,7 +202,7 @@ class _NoOpenGL:
         yield self
 
     def call(self, function: Any, *arguments: Any) -> None:
-        """There is no card."""
+        """Do nothing."""
 
     def free(self) -> None: ...
 

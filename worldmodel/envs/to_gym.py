@@ -1,4 +1,4 @@
-"""The door out: an environment of ours as a ``gymnasium.Env``."""
+"""An environment of ours as a ``gymnasium.Env``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from worldmodel.envs.contract import Environment
 from worldmodel.structs import Step
 
-MOST = 2**31
+SEEDS = 2**31
 
 
 class ToGym(gymnasium.Env):  # type: ignore[misc]  # its types are not read: it may be missing
-    """The row's image is the observation, in a dict where vectors stand beside it; ``info`` holds
-    its discount and simulator steps.
+    """Wraps an environment: the row's image is the observation, or a dict of image and vectors.
 
-    ``terminated`` where the task itself ended (discount 0), ``truncated`` where only the time is
-    up. An episode begins from its seed: given, or drawn from gymnasium's ``np_random``.
+    ``info`` holds the row's discount and simulator steps. ``terminated`` is true if the task itself
+    ended (discount 0), ``truncated`` if only the time is up. An episode begins from a seed that is
+    given or drawn from gymnasium's ``np_random``.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
@@ -30,13 +30,13 @@ class ToGym(gymnasium.Env):  # type: ignore[misc]  # its types are not read: it 
         self._env = env
         first = env.reset(0)
         self._image = first.image
-        seen = gymnasium.spaces.Box(0, 255, self._image.shape, np.uint8)
-        felt = {
+        image = gymnasium.spaces.Box(0, 255, self._image.shape, np.uint8)
+        vectors = {
             name: gymnasium.spaces.Box(-np.inf, np.inf, vector.shape, np.float32)
             for name, vector in first.vectors.items()
         }
         self.observation_space: gymnasium.Space[Any] = (
-            gymnasium.spaces.Dict({"image": seen, **felt}) if felt else seen
+            gymnasium.spaces.Dict({"image": image, **vectors}) if vectors else image
         )
         self.action_space: gymnasium.Space[Any] = (
             gymnasium.spaces.Discrete(env.action_count)
@@ -48,17 +48,17 @@ class ToGym(gymnasium.Env):  # type: ignore[misc]  # its types are not read: it 
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
-        begin = int(self.np_random.integers(MOST)) if seed is None else seed
+        begin = int(self.np_random.integers(SEEDS)) if seed is None else seed
         row = self._env.reset(begin)
-        return self._shown(row), _told(row)
+        return self._observation(row), _info(row)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         if self._env.action_count is not None:
             action = np.eye(self._env.action_count, dtype=np.float32)[int(action)]
         row = self._env.step(action)
         terminated = row.is_last and row.discount == 0
-        shown = self._shown(row)
-        return shown, row.reward, terminated, row.is_last and not terminated, _told(row)
+        observation = self._observation(row)
+        return observation, row.reward, terminated, row.is_last and not terminated, _info(row)
 
     def render(self) -> NDArray[np.uint8]:
         """[H, W, 3] the newest of stacked images"""
@@ -67,11 +67,11 @@ class ToGym(gymnasium.Env):  # type: ignore[misc]  # its types are not read: it 
     def close(self) -> None:
         self._env.close()
 
-    def _shown(self, row: Step) -> Any:
-        """A copy: what gymnasium hands out belongs to whoever asked."""
+    def _observation(self, row: Step) -> Any:
+        """A copy, because callers of gymnasium may change what they get."""
         self._image = row.image
         return copy.deepcopy(row.observation)
 
 
-def _told(row: Step) -> dict[str, Any]:
+def _info(row: Step) -> dict[str, Any]:
     return {"discount": row.discount, "env_steps": row.env_steps}

@@ -1,4 +1,4 @@
-"""The task that needs no simulator: a gliding point to be brought to a goal and held there."""
+"""``toy``, a task without a simulator: bring a gliding point to a goal and hold it there."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ ACTION_REPEAT = 2
 ACTION_SIZE = 2
 EPISODE_STEPS = 160  # simulator steps: 80 rows at the default repeat
 
-# Chosen so that holding the goal takes memory: pushing towards it without knowing the velocity
-# overshoots and circles it for most of the episode (tests/test_envs.py has both controllers).
+# Chosen so that a policy without memory fails: who pushes towards the goal without knowing the
+# velocity overshoots and circles it for most of the episode (tests/test_envs.py has both).
 _SECONDS = 0.05  # of a simulator step
 _PUSH = 2.0  # acceleration of a full action
 _DRAG = 0.1  # share of the velocity lost in a second
-_FIELD = 1.0  # positions lie in [-1, 1] x [-1, 1]; the walls throw the point back
+_FIELD = 1.0  # positions lie in [-1, 1] x [-1, 1]; the point bounces off the walls
 _REACH = 0.2  # distance at which the reward is exp(-1/2)
 _START_DISTANCE = 0.8
 _START_SPEED = 0.5
-_VIEW = 1.15  # half of what the picture shows
+_VIEW = 1.15  # half the width of the view
 _POINT_RADIUS, _GOAL_RADIUS = 0.12, 0.2
 _GROUND, _GOAL, _POINT = (
     np.array(colour, np.float32) for colour in ((24, 28, 48), (40, 140, 90), (255, 230, 120))
@@ -30,7 +30,7 @@ _GROUND, _GOAL, _POINT = (
 
 
 class Toy:
-    """A point on a plane, pushed by the action; its velocity is in no single image.
+    """A point on a plane, accelerated by the action; no single image shows its velocity.
 
     The reward of a simulator step is ``exp(-(distance to the goal / reach)^2 / 2)``, divided by
     the action repeat so that a row's reward stays in [0, 1] like the step's.
@@ -88,7 +88,7 @@ class Toy:
         )
 
     def close(self) -> None:
-        """Holds nothing."""
+        """Nothing to release."""
 
     def describe(self) -> dict[str, str]:
         return {"task": "toy", "renderer": "toy"}

@@ -1,4 +1,4 @@
-"""Pixels without OpenGL: mujoco-warp casts rays, on the processor too."""
+"""A renderer without OpenGL: mujoco-warp traces rays, on the processor too."""
 
 from __future__ import annotations
 
@@ -17,28 +17,32 @@ from numpy.typing import NDArray
 
 from worldmodel.envs.marks import Marks
 
-log = logging.getLogger("worldmodel")
+logger = logging.getLogger("worldmodel")
 
 
 @dataclass(frozen=True)
 class Look:
-    """What the rays meet, chosen by measurement: ``python -m worldmodel.bench.renderers``.
+    """How the scene is drawn, chosen by measurement: ``python -m worldmodel.bench.renderers``.
 
-    One ray a pixel meets one point of a texture where OpenGL averages, so stars flicker and edges
-    crawl. Averaging the textures themselves once, before the first image, brings more than four
-    rays a pixel do, and costs nothing later.
+    One ray a pixel samples one point of a texture where OpenGL averages, so stars flicker and
+    edges crawl. Averaging the textures once, before the first image, helps more than four rays a
+    pixel, and costs nothing later.
     """
 
-    sky_pixels: float = 2.0  # that the sky is averaged over
-    floor_texels: int = 8  # of the 300 of a floor's square; flat between 4 and 16
-    # rays miss what is thinner than their spacing: cartpole's rail, a string. At exactly one
-    # pixel rounding makes dashes of the rail, at 1.25 it takes two rows and is too bright
+    sky_pixels: float = 2.0  # the sky's texture is averaged over so many pixels
+    # A floor's square has 300 texels; it is averaged over so many. 4 to 16 are equally good.
+    floor_texels: int = 8
+    # The least width of a rod, in pixels. Rays miss what is thinner than their spacing: cartpole's
+    # rail, a string. At exactly 1 rounding breaks the rail into dashes; at 1.25 it covers two lines
+    # of pixels and is too bright.
     least_pixels: float = 1.02
-    # OpenGL lights a floor at the corners of its squares, where a lamp's glint is never seen
+    # Specular light on reflecting floors. OpenGL computes light at the corners of a floor's
+    # squares, where a lamp's reflection never falls.
     glints: bool = False
     shadows: bool = True
-    # of a lamp in line with a lens before it, as a flash: what casts such a shadow covers it too,
-    # as good as everywhere (reacher_easy, point_mass: assets/bench/render_shadows.csv)
+    # Shadows of a lamp that stands behind the camera, in its line of sight, as a flash does: the
+    # object that casts such a shadow hides it nearly everywhere (reacher_easy, point_mass:
+    # assets/bench/render_shadows.csv).
     hidden_shadows: bool = False
     sky: bool = True
 
@@ -49,11 +53,11 @@ _MOVING = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat", "light_xpos", "ligh
 
 
 class Warp:
-    """Draws from the positions that dm_control's physics holds; it never steps.
+    """Draws the positions that dm_control's physics holds, without stepping it.
 
-    The arrays of warp are seen through numpy, so a frame costs a copy of the positions, a refit
-    of the tree that the rays walk through, and the rays. What is not drawn: reflections and
-    skins. A rod that rays could miss is drawn wider.
+    numpy shares the memory of warp's arrays, so an image costs a copy of the positions, a refit of
+    the bounding volumes, and the rays. Reflections and skins are not drawn. A rod so thin that
+    rays could miss it is drawn wider.
     """
 
     name = "warp"
@@ -94,7 +98,7 @@ class Warp:
                 render_skybox=self._look.sky,
                 samples_per_pixel=self._samples,
             )
-            self._draw()  # kernels are compiled on their first use, which no recording may be
+            self._draw()  # compiles the kernels, which cannot be done while recording
             with self._warp.ScopedCapture(device="cpu") as recorded:
                 self._draw()
         self._recorded = recorded.graph
@@ -106,7 +110,7 @@ class Warp:
         self._pixels = packed.reshape(self._size, self._size, 4)[..., 2::-1]
 
     def start(self) -> None:
-        """An episode begins: colours, sizes and terrain may have changed."""
+        """Copy the colours and sizes of a new episode; build again if the terrain changed."""
         model = self._physics.model
         if not np.array_equal(self._terrain, model.hfield_data):
             self._terrain = model.hfield_data.copy()
@@ -120,9 +124,9 @@ class Warp:
     def render(self) -> NDArray[np.uint8]:
         """[H, W, 3]"""
         data = self._physics.data
-        for name, there in self._moving.items():
-            here = getattr(data, name)
-            there[: len(here)] = here.reshape(len(here), *there.shape[1:])
+        for name, drawn in self._moving.items():
+            now = getattr(data, name)
+            drawn[: len(now)] = now.reshape(len(now), *drawn.shape[1:])
         if self._marks.count:
             place = self._moving["geom_xpos"], self._moving["geom_xmat"], self._geom_size
             centre = self._physics.model.stat.center
@@ -132,22 +136,22 @@ class Warp:
         return image
 
     def _draw(self) -> None:
-        """Recorded once and replayed: preparing the calls takes a fifth of a frame."""
+        """Refit and render. Recorded once, then replayed: that saves a fifth of an image's time."""
         self._mujoco_warp.refit_bvh(self._model, self._data, self._context)
         self._mujoco_warp.render(self._model, self._data, self._context)
 
     def close(self) -> None:
-        """What warp holds is freed with this object."""
+        """Nothing to release: warp's arrays are freed with this object."""
 
     def _least_width(self, point: NDArray[np.float64]) -> Any:
-        """The least width in metres that no ray misses at a point [..., 3]."""
+        """The least width in metres at a point [..., 3] that no ray misses."""
         distance = np.linalg.norm(point - self._physics.data.cam_xpos[self._camera], axis=-1)
         slope = np.tan(np.radians(self._physics.model.cam_fovy[self._camera]) / 2)
         pixel = 2 * distance * slope / (self._size * self._samples)
         return self._look.least_pixels * pixel
 
     def _widened(self, size: NDArray[np.float64]) -> NDArray[np.float64]:
-        """[geoms, 3] with every rod wide enough where it is now."""
+        """[geoms, 3] sizes, with rods widened to the least width at their present place."""
         import mujoco
 
         rods = (mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER)
@@ -159,7 +163,7 @@ class Warp:
 
 
 def _sky_texels_a_pixel(model: Any, camera: int, image_size: int) -> float:
-    """Side by side in the middle of the picture; 0 without a sky."""
+    """Texels of the sky in the width of a pixel, in the middle of the image; 0 without a sky."""
     import mujoco
 
     sky = np.flatnonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)
@@ -169,7 +173,7 @@ def _sky_texels_a_pixel(model: Any, camera: int, image_size: int) -> float:
 
 
 def _flashes(model: Any, camera: int) -> list[int]:
-    """The lamps that shine along the line of sight from behind a camera, neither of them moving."""
+    """Fixed lamps behind a fixed camera that shine along its line of sight."""
     import mujoco
 
     still = mujoco.mjtCamLight.mjCAMLIGHT_FIXED
@@ -191,7 +195,7 @@ def _flashes(model: Any, camera: int) -> list[int]:
 
 
 def _soften_textures(model: Any, sky_texels: int, floor_texels: int) -> None:
-    """Averages each texel of the sky's six faces, and of flat textures, over a square of them."""
+    """Average each texel of the sky's six faces, and of flat textures, over a square around it."""
     import mujoco
 
     for index in range(model.ntex):
@@ -208,7 +212,7 @@ def _soften_textures(model: Any, sky_texels: int, floor_texels: int) -> None:
 
 
 def _average(values: NDArray[np.float32], span: int, axis: int) -> NDArray[np.float32]:
-    """Over ``span`` neighbours along an axis; the edges are repeated."""
+    """Moving average over ``span`` values along an axis; edges are repeated."""
     widths = [(0, 0)] * values.ndim
     widths[axis] = (span // 2 + 1, span - 1 - span // 2)
     total = np.pad(values, widths, mode="edge").cumsum(axis, dtype=np.float64)
@@ -220,7 +224,7 @@ def _average(values: NDArray[np.float32], span: int, axis: int) -> NDArray[np.fl
 
 
 def _import_warp() -> tuple[Any, Any]:
-    """Both modules, silenced: warp greets on stdout, and on stderr where there is no CUDA."""
+    """Import both modules silently: warp greets on stdout, and on stderr if there is no CUDA."""
     import warp
 
     warp.config.log_level = max(warp.config.log_level, warp.LOG_WARNING)
@@ -233,40 +237,42 @@ def _import_warp() -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """For what compiled code writes past Python."""
+    """Silence compiled code, which does not write through Python's ``sys.stderr``."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    saved = os.dup(2)
     try:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)
             yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 @contextlib.contextmanager
 def _without_nans(config: Any) -> Iterator[None]:
-    """Kernels compiled in here take no number for a NaN, as no ray is one.
+    """Compile kernels that assume no NaN, which no ray ever is.
 
-    The smaller of two floats is one instruction then, and a ray asks for it at each box that it
+    The minimum of two floats is then one instruction, and a ray needs it at each box that it
     passes: the same images to the bit in less time (assets/bench/render_compiled.csv).
     """
-    kept = config.cpu_compiler_flags
-    flags = "-march=native" if kept is None else kept  # None says the same
+    before = config.cpu_compiler_flags
+    flags = "-march=native" if before is None else before  # None means the same
     config.cpu_compiler_flags = f"{flags} -menable-no-nans -fno-signed-zeros -w"  # w: no warnings
     try:
         yield
     finally:
-        config.cpu_compiler_flags = kept
+        config.cpu_compiler_flags = before
 
 
 def _announce_compiling(warp: Any) -> None:
-    """Once a process, and only while the cache holds no kernel that draws."""
+    """Log once a process, if the cache holds no kernel that draws."""
     folder = Path(warp.config.kernel_cache_dir)
     if not any(folder.glob("*render_megakernel*")) and not _announced:
         _announced.append(True)
-        log.warning("warp compiles its kernels on first use, some seconds each; kept in %s", folder)
+        logger.warning(
+            "warp compiles its kernels on first use, some seconds each; kept in %s", folder
+        )
 
 
 _announced: list[bool] = []

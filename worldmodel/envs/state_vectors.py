@@ -1,4 +1,4 @@
-"""The simulator's own sensors beside the image: what a robot knows of itself."""
+"""The simulator's state as vectors of the rows, as a robot measures its own joints."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from worldmodel.envs.contract import Environment
 from worldmodel.structs import Step
 
 
-def with_sensors(env: Environment) -> Environment:
-    """``env`` with its ``state`` as vectors of its rows, as ``env.vectors`` asks."""
+def with_state(env: Environment) -> Environment:
+    """Wrap ``env``: its ``state`` becomes vectors of its rows, for the setting ``env.vectors``."""
     env.reset(0)
     if not env.state():
         raise ConfigError(
-            f"env.vectors: {env.describe()['task']} has no sensors beside its images; leave"
+            f"env.vectors: {env.describe()['task']} has no state besides its images; leave"
             " env.vectors false"
         )
     return Altered(env, _add_state)
