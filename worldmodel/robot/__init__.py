@@ -1,21 +1,21 @@
-"""Beside a motor: whatever comes in, what goes out is finite, in time, and inside the limits."""
+"""Control of a motor: actions are finite, in time and inside the limits, whatever comes in."""
 
 from worldmodel.robot.controller import Controller
 from worldmodel.robot.guard import Guard
+from worldmodel.robot.input_check import CheckedInput, InputCheck
 from worldmodel.robot.messages import Answer, Row, Worker
 from worldmodel.robot.pilot import InlineWorker, Pilot
 from worldmodel.robot.process import ProcessWorker
-from worldmodel.robot.senses import Seen, Senses
 
 __all__ = [
     "Answer",
+    "CheckedInput",
     "Controller",
     "Guard",
     "InlineWorker",
+    "InputCheck",
     "Pilot",
     "ProcessWorker",
     "Row",
-    "Seen",
-    "Senses",
     "Worker",
 ]

@@ -1,11 +1,10 @@
-"""The controller: an action for the motor at every step, whatever happens to camera and planner."""
+"""The controller: it answers every step with an action, whatever camera and planner do."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self
 
@@ -14,30 +13,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from worldmodel.agent import Agent
 from worldmodel.robot.clock import Clock
+from worldmodel.robot.followed_plan import FollowedPlan
 from worldmodel.robot.guard import Guard
+from worldmodel.robot.input_check import FAULTS, CheckedInput, InputCheck
 from worldmodel.robot.limits import ControllerLimits, check_between
 from worldmodel.robot.messages import Answer, Row, Worker
 from worldmodel.robot.process import ProcessWorker
-from worldmodel.robot.senses import FAULTS, Seen, Senses
 
 Level = Literal["plan", "shifted", "hold", "stop"]
 LEVELS: tuple[Level, ...] = ("plan", "shifted", "hold", "stop")
 EVENTS = ("bad_executed", "bad_plan", "planner_error", "own_error", "clock_back")
-LEAST_PATIENCE_S = 2.0  # a new process takes longer to begin than a slow one needs to answer
-PLANNING = 0.7  # of the time that step may take; the rest is for the way there and back
-
-
-@dataclass(frozen=True)
-class _Followed:
-    """A plan whose actions may be sent to the motor."""
-
-    number: int  # of the step whose image it was made from
-    taken_at: float  # when that image was
-    actions: NDArray[np.float32]  # [L, A]
+LEAST_PATIENCE_S = 2.0  # replacing a process takes longer than waiting for a slow answer
+PLANNING = 0.7  # share of the time that step may take; the rest is for sending both ways
 
 
 class Controller:
-    """Stands between an agent and a motor.
+    """Runs an agent as the controller of a motor.
 
     ::
 
@@ -50,42 +41,41 @@ class Controller:
 
     ``step`` never raises, and answers within a share of the period. Its action is finite float32
     [A], between ``low`` and ``high``, and no further than ``max_change`` from ``executed``, or
-    from the last action where nothing is said about what was executed. These are in the motor's
-    units; the agent's [-1, 1] lies on low to high in a straight line. ``Guard`` says what holds
-    when these limits contradict each other.
+    from the last action if ``executed`` is not given. These are in the motor's units; the agent's
+    [-1, 1] is scaled linearly to low and high. ``Guard`` says which limit wins when they contradict
+    each other.
 
-    The planner works in a process of its own. Each step takes the first level that it can:
+    The planner works in a process of its own. Each step takes the first level that is possible:
 
-    1. ``plan``: the first action of the plan made from this very image.
-    2. ``shifted``: the later action of an earlier plan, which it meant for now, while the image it
-       was made from is no older than ``max_age_s``.
+    1. ``plan``: the first action of the plan that was made from this image.
+    2. ``shifted``: the action that an earlier plan has for this step, while the image it was made
+       from is no older than ``max_age_s``.
     3. ``hold``: the last action again, for at most ``max_age_s``.
-    4. ``stop``: to the ``rest`` action and there, until somebody calls ``arm()``.
+    4. ``stop``: move to the ``rest`` action and stay there until ``arm()`` is called.
 
-    The search knows ``max_change`` too: it looks for the best plan among those that the guard lets
-    through as they are.
+    So a motor acts on old images for at most twice ``max_age_s``. The search knows ``max_change``
+    too: it looks for the best plan among those that the guard does not change.
 
-    So a motor moves on old knowledge for at most twice ``max_age_s``. ``state`` is the level of the
-    last step, ``last_error`` what the planner threw. ``counts`` has a number for each level; for
-    images (``no_image``, ``bad_image``, ``frozen_image``, ``late_image``) and the vectors beside
-    them (``bad_vector``, ``frozen_vector``); for the rest that came in or out (``bad_executed``,
-    ``bad_plan``, ``planner_error``, ``own_error``, ``clock_back``); and for the planning process
-    (``died``, ``hung``, ``restarted``, ``dropped_rows``). A stopped controller goes on watching
-    and planning, to be ready.
+    ``state`` is the level of the last step, ``last_error`` the last error of the planner.
+    ``counts`` has a number for each level; for images (``no_image``, ``bad_image``,
+    ``frozen_image``, ``late_image``) and vectors (``bad_vector``, ``frozen_vector``); for other
+    faults (``bad_executed``, ``bad_plan``, ``planner_error``, ``own_error``, ``clock_back``); and
+    for the planning process (``died``, ``hung``, ``restarted``, ``dropped_rows``). A stopped
+    controller still observes and plans, so that it is ready when it is armed.
 
     agent: an agent, a function without arguments that makes one (``functools.partial
         (worldmodel.load, run)``; the planning process calls it), or a ``Worker``, for tests.
     max_change: of the action in one step; one number, or one for each motor.
-    rest: where ``stop`` goes and where the motor is before the first step; zero, or the nearest
-        to it between low and high, if not given.
-    max_still_s: how long the very same image may come before it counts as frozen: ``max_age_s`` if
-        not given, ``math.inf`` for a simulator whose picture may truly stand still. By name for
-        vectors too, as ``{"image": 0.5, "joints": 2.0}``: one that is not named may stand still,
-        as the counters of a robot at rest do.
+    rest: the action of ``stop``, and of the motor before the first step; by default zero, or the
+        nearest action between low and high.
+    max_still_s: how long an image may repeat byte for byte before it counts as frozen: by default
+        ``max_age_s``; ``math.inf`` for a simulator, whose images may really repeat. With names for
+        vectors too, as ``{"image": 0.5, "joints": 2.0}``: a vector that is not named may repeat,
+        as the joint angles of a robot at rest do.
     answer_within: the share of the period that ``step`` may wait for the plan of its image.
     start_s: how long the planning process may take to begin. The constructor waits for it.
-    clock: seconds; ``taken_at`` of an image is told by the same clock. A step back is counted
-        (``clock_back``): it passes for one period, and the belief begins anew without a plan.
+    clock: seconds, on the same clock as ``taken_at``. A step back of the clock is counted
+        (``clock_back``): one period is assumed to have passed, and the belief begins again.
     """
 
     def __init__(
@@ -116,7 +106,7 @@ class Controller:
         except ValueError:
             self._worker.close()
             raise
-        self._senses = Senses(
+        self._input_check = InputCheck(
             self._worker.image_shape,
             self._worker.vector_sizes,
             self.max_age_s,
@@ -127,13 +117,12 @@ class Controller:
         self._is_armed = True
         self._counts = dict.fromkeys((*LEVELS, *FAULTS, *EVENTS), 0)
         self._last_error: str | None = None
-        self._last = self._rest  # what went out
+        self._last = self._rest  # the last action
         self._number = 0  # of the step
         self._stepped_at: float | None = None
-        self._has_gap = False  # what happened before the next row is not known to the belief
+        self._has_gap = False  # steps before the next row are missing from the belief
+        self._followed = FollowedPlan(self.guard.action_size, self.max_age_s)
         self._followed_at: float | None = None  # when the action last came from a plan
-        self._taken_at: dict[int, float] = {}  # of the images young enough to plan from, by step
-        self._plan: _Followed | None = None
 
     @property
     def state(self) -> Level:
@@ -146,7 +135,7 @@ class Controller:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Steps by level, faults by kind, and what happened to the planning process."""
+        """Steps by level, faults by kind, and events of the planning process."""
         return {**self._counts, **self._worker.counts}
 
     @property
@@ -154,7 +143,7 @@ class Controller:
         return self._last_error
 
     def arm(self) -> None:
-        """Leave ``stop``. Where nothing has been mended, it holds and then stops again."""
+        """Leave ``stop``. If the cause persists, the controller holds and then stops again."""
         if not self._is_armed:
             self._followed_at = None
             self._is_armed = True
@@ -162,11 +151,11 @@ class Controller:
     def step(
         self, image: object, executed: object = None, taken_at: object = None
     ) -> NDArray[np.float32]:
-        """[A] what the motor shall do now, in its own units.
+        """[A] the motor's next action, in its own units.
 
-        ``image`` uint8 [H, W, C], or None where the camera has no new one; an agent that learned
-        from vectors too takes ``{"image": image, "joints": [V], ...}``, all or none of it.
-        ``executed`` [A]: what the motor did since the last step; None: exactly what it was told.
+        ``image`` uint8 [H, W, C], or None if the camera has no new one; an agent that learned from
+        vectors too takes ``{"image": image, "joints": [V], ...}``, all or none of it.
+        ``executed`` [A]: what the motor did since the last step; None: exactly the last action.
         ``taken_at``: when the image was taken; None: just now.
         """
         reached = self.guard.read(executed)
@@ -176,10 +165,10 @@ class Controller:
             if executed is not None and reached is None:
                 self._counts["bad_executed"] += 1
             now = self._tick()
-            seen = self._senses.look(image, self._clock.time_of(taken_at), now)
-            self._believe(seen, reached, now)
+            checked = self._input_check.check(image, self._clock.time_of(taken_at), now)
+            self._exchange(checked, reached, now)
             level, wished = self._choose(now)
-        except Exception as error:  # an error of our own, or of the clock: still, an answer
+        except Exception as error:  # our own error, or the clock's: the motor still needs an action
             self._note("own_error", error)
             self._is_armed = False
             level, wished = "stop", self._rest
@@ -206,25 +195,25 @@ class Controller:
         self.close()
 
     def _tick(self) -> float:
-        """Where the clock stepped back, no plan is of a known age and the belief has a gap."""
+        """The time of this step. If the clock stepped back, drop the plan and note a gap."""
         now, stepped_back = self._clock.tick()
         if stepped_back:
             self._counts["clock_back"] += 1
-            self._plan = None
-            self._taken_at.clear()
+            self._followed.clear()  # its age is unknown
             self._has_gap = True
         return now
 
-    def _believe(self, seen: Seen, reached: NDArray[np.float64] | None, now: float) -> None:
-        """Tell the planner of this step, and hear what it has found."""
-        if seen.fault is not None:
-            self._counts[seen.fault] += 1
-        if seen.image is not None:
-            self._taken_at[self._number] = seen.taken_at
-        oldest = now - self.max_age_s
-        self._taken_at = {n: taken for n, taken in self._taken_at.items() if taken >= oldest}
+    def _exchange(
+        self, checked: CheckedInput, reached: NDArray[np.float64] | None, now: float
+    ) -> None:
+        """Send the row of this step to the planner, and take its answers."""
+        if checked.fault is not None:
+            self._counts[checked.fault] += 1
+        if checked.image is not None:
+            self._followed.note_image(self._number, checked.taken_at)
+        self._followed.drop_old_images(now)
         is_first = self._stepped_at is None
-        # nobody stepped for so long: what happened meanwhile is in no row
+        # after so long without a step, no row says what happened meanwhile
         is_late = self._stepped_at is None or now - self._stepped_at > self.max_age_s
         begins, self._has_gap = self._has_gap or is_late, False
         self._stepped_at = now
@@ -232,52 +221,33 @@ class Controller:
         if reached is not None or not is_first:
             action = self.guard.to_agent(self._last if reached is None else reached)
         try:
-            self._worker.hand_over(Row(self._number, action, seen.image, begins, seen.vectors))
+            row = Row(self._number, action, checked.image, begins, checked.vectors)
+            self._worker.hand_over(row)
             wait_s = 0.0
-            if self._is_armed and seen.image is not None:
+            if self._is_armed and checked.image is not None:
                 left_s = self.answer_s - self._clock.since_tick()
                 wait_s = max(0.0, min(self.answer_s, left_s))  # the clock may step back here too
             for answer in self._worker.answers(self._number, wait_s):
-                self._hear(answer)
+                self._take(answer)
         except Exception as error:  # of a worker in this process
             self._note("planner_error", error)
 
-    def _hear(self, answer: Answer) -> None:
-        """Keep the plan if it is one, and newer than the one we have."""
+    def _take(self, answer: Answer) -> None:
         if answer.error is not None:
             self._note("planner_error", answer.error)
-        if answer.actions is None:
-            return
-        if not self._is_plan(answer):
+        if not self._followed.offer(answer):
             self._counts["bad_plan"] += 1
-            return
-        taken_at = self._taken_at.get(answer.number)
-        is_newer = self._plan is None or answer.number > self._plan.number
-        if taken_at is not None and is_newer:
-            self._plan = _Followed(answer.number, taken_at, answer.actions)
-
-    def _is_plan(self, answer: Answer) -> bool:
-        actions: object = answer.actions
-        return (
-            isinstance(actions, np.ndarray)
-            and actions.dtype.kind == "f"
-            and actions.ndim == 2
-            and actions.shape[0] > 0
-            and actions.shape[1] == self.guard.action_size
-            and answer.is_finite
-        )
 
     def _choose(self, now: float) -> tuple[Level, NDArray[np.floating]]:
-        """The first level that can be taken, and its action in the motor's units."""
+        """The first level that is possible, and its action in the motor's units."""
         if not self._is_armed:
             return "stop", self._rest
-        if self._plan is not None:
-            since = self._number - self._plan.number
-            is_young = now - self._plan.taken_at <= self.max_age_s
-            if is_young and since < len(self._plan.actions):
-                self._followed_at = now
-                level: Level = "plan" if since == 0 else "shifted"
-                return level, self.guard.to_motor(self._plan.actions[since])
+        followed = self._followed.action(self._number, now)
+        if followed is not None:
+            self._followed_at = now
+            steps, action = followed
+            level: Level = "plan" if steps == 0 else "shifted"
+            return level, self.guard.to_motor(action)
         if self._followed_at is None:  # at the start, or just armed
             self._followed_at = now
         if now - self._followed_at <= self.max_age_s:
@@ -287,8 +257,8 @@ class Controller:
 
     def _note(self, event: str, error: Exception | str) -> None:
         self._counts[event] += 1
-        said = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        self._last_error = said
+        message = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        self._last_error = message
 
 
 def _check_start(start_s: float, clock: Callable[[], float]) -> None:
@@ -312,7 +282,7 @@ def _worker_of(
         deadline_ms=PLANNING * limits.answer_s * 1e3,
         patience_s=max(limits.max_age_s, LEAST_PATIENCE_S),
         start_s=start_s,
-        # to catch up with these takes less than half of the patience, if it can keep up at all
+        # few enough that catching up takes less than half of the patience, if it is possible at all
         most_rows=max(8, math.ceil(limits.max_age_s * limits.rate_hz / 2)),
         limits=limits.guard.limits(limits.rest),
     )

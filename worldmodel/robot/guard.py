@@ -1,4 +1,4 @@
-"""The guard: any object in, an action that the motor may have out."""
+"""The guard: it turns any object into an action inside the motor's limits."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Guard:
     ``low`` and ``high``, and no further than ``max_change`` from where the motor is: from
     ``executed`` if that can be read, else from ``last``, the action that went out before.
 
-    Where the two limits contradict each other, because ``executed`` lies outside ``low`` and
-    ``high``, low and high win: the change is counted from the nearest place inside. What cannot be
-    read as an action (None, NaN, text, another shape) is a wish to stay at ``last``.
+    If the two limits contradict each other, because ``executed`` is outside ``low`` and ``high``,
+    low and high win: the change is measured from the nearest action inside. A ``candidate`` that
+    cannot be read as an action (None, NaN, text, another shape) is replaced by ``last``.
 
-    Nothing here remembers anything: the caller keeps ``last``, and begins with ``inside(...)``.
+    A guard has no memory: the caller keeps ``last``, and begins with ``inside(...)``.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Guard:
         return len(self.low)
 
     def read(self, action: object) -> NDArray[np.float64] | None:
-        """Finite numbers [A], perhaps outside the limits; None where it is anything else."""
+        """Read finite numbers [A], perhaps outside the limits; return None for anything else."""
         return read_numbers(action, self.action_size, np.float64)
 
     def inside(self, action: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -78,7 +78,7 @@ class Guard:
     def restrict(
         self, candidate: object, last: NDArray[np.float32], executed: object = None
     ) -> NDArray[np.float32]:
-        """The action that goes out: the nearest one to the candidate that both limits allow."""
+        """The action to send: the nearest one to the candidate that both limits allow."""
         reached = self.read(executed)
         start = last if reached is None else self.inside(reached)
         wished = self.read(candidate)
@@ -88,30 +88,30 @@ class Guard:
         lowest = np.maximum(self.low, begin - self.max_change)
         highest = np.minimum(self.high, begin + self.max_change)
         action = np.clip(wished, lowest, highest).astype(np.float32)
-        # float32 may have rounded away from the start; its next number towards it is inside
+        # rounding to float32 may exceed the change; the next number towards the start does not
         too_far = np.abs(action.astype(np.float64) - begin) > self.max_change
         return np.where(too_far, np.nextafter(action, start), action)
 
     def limits(self, last: NDArray[np.float32]) -> Limits | None:
-        """The same change in the agent's units, for a search to keep; None where any is allowed.
+        """The largest change in the agent's units, as limits of a search; None if any is allowed.
 
-        ``last`` [A], of the motor, counts where no action is known to have been done. Low and high
-        are the agent's own -1 and 1.
+        ``last`` [A], in the motor's units, is used if it is not known which action was done. Low
+        and high are -1 and 1 in the agent's units.
         """
         share = 2.0 * self.max_change / (self.high.astype(np.float64) - self.low)
-        if (share >= 2.0).all():  # from end to end
+        if (share >= 2.0).all():  # from one bound to the other
             return None
         return Limits(max_change=share).after(self.to_agent(last))
 
     def to_motor(self, action: NDArray[np.floating]) -> NDArray[np.float64]:
-        """From the agent's [-1, 1] to the motor's low and high, in a straight line. [A]"""
+        """[A] Scale linearly from the agent's [-1, 1] to the motor's low and high."""
         low, high = self.low.astype(np.float64), self.high.astype(np.float64)
         share = (np.clip(action.astype(np.float64), -1.0, 1.0) + 1.0) / 2.0
         motor: NDArray[np.float64] = low + share * (high - low)
         return motor
 
     def to_agent(self, action: NDArray[np.floating]) -> NDArray[np.float32]:
-        """From the motor's units to [-1, 1]; what lies outside the limits becomes -1 or 1. [A]"""
+        """[A] Scale from the motor's units to [-1, 1]; clip what is outside the limits."""
         low, high = self.low.astype(np.float64), self.high.astype(np.float64)
         share = (action.astype(np.float64) - low) / (high - low)
         return np.clip(2.0 * share - 1.0, -1.0, 1.0).astype(np.float32)
@@ -121,7 +121,7 @@ Float = TypeVar("Float", np.float32, np.float64)
 
 
 def read_numbers(value: object, size: int, dtype: type[Float]) -> NDArray[Float] | None:
-    """So many finite numbers; None where it is anything else, and whatever it does."""
+    """Read ``size`` finite numbers; return None for anything else, and never raise."""
     try:
         if isinstance(value, (list, tuple)):
             if len(value) != size:
@@ -133,7 +133,7 @@ def read_numbers(value: object, size: int, dtype: type[Float]) -> NDArray[Float]
             if array.dtype.kind not in "iuf" or array.shape != (size,):
                 return None
             numbers = array.astype(dtype)
-    except Exception:  # whatever a stranger's object does when it is looked at
+    except Exception:  # an unknown object may raise anything
         return None
     return numbers if np.isfinite(numbers).all() else None
 
@@ -149,7 +149,7 @@ def _numbers(name: str, value: object) -> NDArray[np.float64]:
 
 
 def _round_inwards(limit: NDArray[np.float64], inwards: float) -> NDArray[np.float32]:
-    """The nearest float32 that is not outside: 0.1 itself is none."""
+    """The nearest float32 inside the limit: most numbers, such as 0.1, are not float32 exactly."""
     rounded = limit.astype(np.float32)
     outside = rounded < limit if inwards > 0 else rounded > limit
     return np.where(outside, np.nextafter(rounded, np.float32(inwards)), rounded)

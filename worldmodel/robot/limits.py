@@ -15,14 +15,14 @@ from worldmodel.robot.messages import Worker
 
 @dataclass(frozen=True)
 class ControllerLimits:
-    """What a controller keeps: the motor's limits, and how old what it acts on may be."""
+    """The limits of a controller: those of the motor, and those of time."""
 
     guard: Guard
     rest: NDArray[np.float32]  # [A] inside the guard's limits
     rate_hz: float
     max_age_s: float
     answer_s: float  # how long a step may take
-    still_s: Mapping[str, float]  # how long a sensor may stand still, by name, as far as given
+    still_s: Mapping[str, float]  # how long an input may repeat, by name, if given
 
     @classmethod
     def checked(
@@ -34,7 +34,7 @@ class ControllerLimits:
         max_still_s: float | Mapping[str, float] | None,
         answer_within: float,
     ) -> ControllerLimits:
-        """Raise ``ValueError`` with the name of what cannot be."""
+        """Check all arguments; raise ``ValueError`` with the name of a wrong one."""
         check_between("rate_hz", rate_hz, 0.0, math.inf, "a number above 0")
         period_s = 1.0 / rate_hz
         check_between("max_age_s", max_age_s, 0.0, math.inf, "a number of seconds above 0")
@@ -53,7 +53,7 @@ class ControllerLimits:
         return 1.0 / self.rate_hz
 
     def still_s_for(self, worker: Worker) -> dict[str, float]:
-        """By name for all that the worker's agent learned from, which must fit these limits."""
+        """How long each input of the worker's agent may repeat; raise if the agent does not fit."""
         if worker.action_size != self.guard.action_size:
             raise ValueError(
                 f"low, high: expected [{worker.action_size}], the agent's action size,"

@@ -1,11 +1,11 @@
-"""What the control loop and the planner tell each other: rows go over, plans come back.
+"""Messages between the control loop and the planner: rows one way, answers with plans the other.
 
 Every call of the controller is one row: the action that was done, and the image that came back.
 Rows that arrive while the planner searches wait in order, and all of them are consumed before the
-next search, so the belief misses nothing. A row whose image cannot be believed keeps its action:
-there the belief *imagines*. When more rows wait than may be (a planner that is too slow, or a new
-process), the oldest are dropped and the belief begins anew at the first that is left: a belief
-never continues over a gap.
+next search, so the belief misses none. A row without a valid image has an action still: the belief
+*imagines* it. When too many rows wait (the planner is too slow, or its process is new), the oldest
+are dropped and the belief begins again at the first that is left: a belief never continues over a
+gap.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from worldmodel.structs import Step
 
 @dataclass(frozen=True)
 class Row:
-    """What the worker is told at each step, in the agent's units."""
+    """One row for the worker, in the agent's units."""
 
     number: int  # of the controller's step
-    action: NDArray[np.float32] | None  # [A] that led here; None before the first
-    image: NDArray[np.uint8] | None  # [H, W, C]; None where none can be believed
-    begins: bool = False  # nothing before this row is known to the belief
+    action: NDArray[np.float32] | None  # [A] done before the image; None before the first
+    image: NDArray[np.uint8] | None  # [H, W, C]; None if there is no valid one
+    begins: bool = False  # the belief begins again here: rows before this one are missing
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)  # by name: [V]
 
     @property
     def observation(self) -> NDArray[np.uint8] | dict[str, NDArray[Any]] | None:
-        """What ``agent.observe`` takes: the image, alone or with the vectors beside it."""
+        """The image, or a dict of image and vectors, as ``agent.observe`` takes it."""
         return None if self.image is None else Step(self.image, vectors=self.vectors).observation
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the worker says after it has consumed rows."""
+    """The worker's answer after it has consumed rows."""
 
-    number: int  # of the newest row that it knew
+    number: int  # of the newest consumed row
     actions: NDArray[np.float32] | None  # [L, A] from that row on; None: there is no new plan
-    value: float = 0.0  # not finite where no candidate's return is: broken weights
+    value: float = 0.0  # not finite if no candidate's return is, as with broken weights
     error: str | None = None  # of the planner
 
     @property
@@ -53,7 +53,10 @@ class Answer:
 
 @runtime_checkable
 class Worker(Protocol):
-    """What the controller talks to. Neither verb may take long, or wait longer than it is told."""
+    """The planner's side, as the controller calls it.
+
+    ``hand_over`` returns at once; ``answers`` waits no longer than it is told to.
+    """
 
     @property
     def image_shape(self) -> tuple[int, ...]: ...
@@ -70,7 +73,7 @@ class Worker(Protocol):
     def hand_over(self, row: Row) -> None: ...
 
     def answers(self, number: int, wait_s: float) -> list[Answer]:
-        """All that came since the last call; wait at most so long for the one to that row."""
+        """Return the answers since the last call; wait up to ``wait_s`` for that to row ``number``."""
         ...
 
     def close(self) -> None: ...

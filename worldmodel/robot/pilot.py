@@ -1,4 +1,4 @@
-"""The pilot: an agent that keeps its own belief and plan, and answers rows in order."""
+"""The pilot: an agent with its belief and its plan, which answers rows in order."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from worldmodel.structs import Latent, Plan, at
 
 
 class Pilot:
-    """An agent with its belief and its plan, one row after the other.
+    """Consumes rows one after the other, and keeps the agent's belief and plan.
 
-    ``limits`` hold inside the search. Their change is counted from the newest row's action, or
-    where that is unknown from their own ``last``.
+    ``limits`` hold inside the search. Their change is measured from the newest row's action, or if
+    that is unknown from their own ``last``.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Pilot:
                 " agent.plan(belief, deadline_ms=...) in a loop of your own"
             )
         self.agent = agent
-        self.deadline_ms = deadline_ms  # of a whole answer; the search gets what observing leaves
+        self.deadline_ms = deadline_ms  # of a whole answer: observing, then the search
         self.limits = limits
         self._belief: Latent | None = None
         self._plan: Plan | None = None
@@ -52,12 +52,12 @@ class Pilot:
         return int(self.agent.no_action().shape[-1])
 
     def consume(self, rows: Sequence[Row]) -> Answer:
-        """Believe every row, then plan if the newest brought an image. Never raises."""
+        """Observe every row, then plan if the newest has an image. Never raises."""
         begun = time.perf_counter()
         number = rows[-1].number
         try:
             for row in rows:
-                self._believe(row)
+                self._observe(row)
             if self._belief is None or rows[-1].image is None:
                 return Answer(number, None)
             if not torch.isfinite(self._belief.features).all():
@@ -72,22 +72,22 @@ class Pilot:
                 deadline_ms=left,
                 limits=self._limits_after(rows[-1].action),
             )
-            if plan.origin == "previous":  # no time to choose at all: the last plan is the last
+            if plan.origin == "previous":  # there was no time to plan: the last plan stays
                 return Answer(number, None)
             actions = plan.actions.detach().cpu().numpy().astype(np.float32)
-            value = float(plan.value) if plan.origin == "search" else 0.0  # a policy names none
+            value = float(plan.value) if plan.origin == "search" else 0.0  # a policy has no value
             answer = Answer(number, actions, value)
-        except Exception as error:  # whatever the planner throws; the controller counts it
+        except Exception as error:  # the planner may raise anything; the controller counts it
             self._forget()
             return Answer(number, None, error=f"{type(error).__name__}: {error}")
         self._plan = plan
         self._rows_since_plan = 0
         if not answer.is_finite:
-            self._forget()  # neither this plan nor perhaps the belief may live on
+            self._forget()  # the plan is broken, and the belief may be
         return answer
 
     def warm_up(self) -> None:
-        """Make the first, slow calls before anybody waits. Raises what the agent does."""
+        """Make the first, slow calls before the control loop begins. Raises the agent's errors."""
         deadline_ms, self.deadline_ms = self.deadline_ms, None
         still = {name: np.zeros(size, np.float32) for name, size in self.vector_sizes.items()}
         row = Row(0, None, np.zeros(self.image_shape, np.uint8), vectors=still)
@@ -105,7 +105,7 @@ class Pilot:
         limits = self.limits
         return limits if limits is None or action is None else limits.after(action)
 
-    def _believe(self, row: Row) -> None:
+    def _observe(self, row: Row) -> None:
         if row.begins:
             self._forget()
         self._rows_since_plan += 1
@@ -124,7 +124,7 @@ class Pilot:
         return at(ahead, (0, 0))
 
     def _shifted(self) -> Plan | None:
-        """The last plan as it was one row ago: the agent shifts by one row itself."""
+        """The last plan, shifted to one row ago: the agent shifts it by one row itself."""
         plan = self._plan
         if plan is None or self._rows_since_plan >= len(plan.actions):
             return None
@@ -137,7 +137,7 @@ class Pilot:
 
 
 class InlineWorker:
-    """Plans in this process, inside ``hand_over``: a planner that hangs here hangs the caller."""
+    """Plans in this process, inside ``hand_over``, so a planner that hangs also hangs the caller."""
 
     def __init__(self, agent: Agent, limits: Limits | None = None) -> None:
         self._pilot = Pilot(agent, limits=limits)

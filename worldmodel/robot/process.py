@@ -1,4 +1,4 @@
-"""A pilot in a process of its own, which the control loop never waits for longer than it wants."""
+"""A pilot in a process of its own, so that the control loop never waits longer than it chooses."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from worldmodel.planners import Limits
 from worldmodel.robot.messages import Answer, Row
 from worldmodel.robot.pilot import Pilot
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0  # before a process that failed is replaced; doubling
+# The pause before a failed process is replaced; it doubles with each failure.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """What a process says first: it is ready for rows of these sizes."""
+    """The first message of a process: it is ready for rows of these sizes."""
 
     image_shape: tuple[int, ...]
     vector_sizes: dict[str, int]
@@ -36,12 +37,12 @@ class _Ready:
 class ProcessWorker:
     """A worker that plans in a process of its own and replaces it when it dies or hangs.
 
-    A thread beside the control loop does all that can block: it starts the process, sends rows,
-    waits for answers. The control loop itself only appends a row and takes what has come, and it
-    kills a process that owes an answer for too long; that wakes the thread wherever it stood.
+    A thread does all that can block: it starts the process, sends rows and waits for answers. The
+    control loop only appends a row and takes the answers that have arrived, and it kills a process
+    whose answer is overdue, which also ends the thread's waiting.
 
-    ``agent`` is an agent, of which the process gets a copy as it is now, or a function without
-    arguments that makes one in the process, as ``functools.partial(worldmodel.load, run)`` does.
+    ``agent`` is an agent, which is copied to the process, or a function without arguments that
+    makes one in the process, as ``functools.partial(worldmodel.load, run)`` does.
     """
 
     def __init__(
@@ -59,17 +60,17 @@ class ProcessWorker:
         )
         self._deadline_ms = deadline_ms
         self._limits = limits
-        self._patience_s = patience_s  # how long it may owe an answer
-        self._start_s = start_s  # how long it may take to begin
+        self._patience_s = patience_s  # how long an answer may take
+        self._start_s = start_s  # how long a process may take to begin
         self._most_rows = most_rows
-        self._changed = threading.Condition()  # guards all that follows
+        self._changed = threading.Condition()  # guards all attributes that follow
         self._rows: deque[Row] = deque()
         self._answers: list[Answer] = []
         self._process: BaseProcess | None = None
         self._ready: _Ready | None = None
         self._failure: str | None = None  # of the last process that ended
-        self._owed_at = float("inf")  # when the process must have answered
-        self._awaited = -1  # the newest row that the process has, while it owes an answer
+        self._due_at = float("inf")  # an answer later than this means that the process hangs
+        self._awaited = -1  # number of the newest row whose answer is awaited; -1 for none
         self._is_killed = False
         self._is_closed = False
         self._counts = dict.fromkeys(("died", "hung", "restarted", "dropped_rows"), 0)
@@ -106,7 +107,7 @@ class ProcessWorker:
 
     def hand_over(self, row: Row) -> None:
         with self._changed:
-            if time.monotonic() > self._owed_at and not self._is_killed:
+            if time.monotonic() > self._due_at and not self._is_killed:
                 self._kill()
                 self._counts["hung"] += 1
             self._rows.append(row)
@@ -120,7 +121,7 @@ class ProcessWorker:
 
     def answers(self, number: int, wait_s: float) -> list[Answer]:
         with self._changed:
-            if wait_s > 0:  # only for an answer to this row: one to an older row is no reason
+            if wait_s > 0:  # for the answer to this row only
                 self._changed.wait_for(lambda: self._awaited != number, timeout=wait_s)
             answers, self._answers = self._answers, []
             return answers
@@ -138,7 +139,7 @@ class ProcessWorker:
             self._process.kill()
 
     def _supervise(self) -> None:
-        """Run one process after the other, in a thread."""
+        """Run one process after the other; the work of the thread."""
         pause_s = FIRST_PAUSE_S
         while not self._is_closed:
             connection: Connection | None = None
@@ -149,7 +150,7 @@ class ProcessWorker:
                     connection.send(rows)
                     self._publish(connection.recv())
                     pause_s = FIRST_PAUSE_S
-            except Exception as error:  # of whatever kind: this process is of no more use
+            except Exception as error:  # of any kind: this process is replaced
                 failure = f"{type(error).__name__}: {error}" if str(error) else ""
             else:
                 failure = "closed"
@@ -167,7 +168,7 @@ class ProcessWorker:
         with self._changed:
             self._process = process
             self._is_killed = False
-            self._owed_at = time.monotonic() + self._start_s
+            self._due_at = time.monotonic() + self._start_s
             if self._is_closed:
                 self._kill()
         return ours
@@ -177,7 +178,7 @@ class ProcessWorker:
             raise RuntimeError(ready)
         with self._changed:
             self._ready = ready
-            self._owed_at = float("inf")
+            self._due_at = float("inf")
             self._changed.notify_all()
 
     def _take(self) -> list[Row]:
@@ -189,24 +190,24 @@ class ProcessWorker:
             rows = list(self._rows)
             self._rows.clear()
             self._awaited = rows[-1].number
-            self._owed_at = time.monotonic() + self._patience_s
+            self._due_at = time.monotonic() + self._patience_s
             return rows
 
     def _publish(self, answer: Answer) -> None:
         with self._changed:
             self._answers.append(answer)
-            del self._answers[: -self._most_rows]  # nobody asks any more
+            del self._answers[: -self._most_rows]  # the control loop has stopped asking
             self._awaited = -1
-            self._owed_at = float("inf")
+            self._due_at = float("inf")
             self._changed.notify_all()
 
     def _clean_up(self, failure: str) -> None:
         with self._changed:
-            process, self._process = self._process, None  # from here on nobody can kill it
+            process, self._process = self._process, None  # now no other thread can kill it
             is_ours, self._is_killed = self._is_killed, False
             self._ready = None
             self._awaited = -1
-            self._owed_at = float("inf")
+            self._due_at = float("inf")
             self._changed.notify_all()
         code: int | None = None
         if process is not None:

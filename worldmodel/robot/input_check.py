@@ -1,4 +1,4 @@
-"""Which of what the camera and the other sensors gave may be believed."""
+"""The check of a controller's inputs: images and vectors that are late, frozen or broken."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ FAULTS: tuple[Fault, ...] = (
 
 
 @dataclass(frozen=True)
-class Seen:
-    """An image of our own with its vectors, or what was wrong with those that came."""
+class CheckedInput:
+    """A valid image with its vectors, or the fault of the input."""
 
     taken_at: float  # seconds, by the controller's clock
-    image: NDArray[np.uint8] | None = None  # [H, W, C] a copy: cameras fill their buffer again
+    image: NDArray[np.uint8] | None = None  # [H, W, C] a copy: cameras reuse their buffer
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)  # by name: [V]
     fault: Fault | None = None
 
 
-class Senses:
-    """Remembers what was sensed last, to know what is late or frozen.
+class InputCheck:
+    """Checks each input, and remembers the last one to detect late and frozen ones.
 
-    What comes is an image, or a dict of the image and the vectors beside it. An image is *bad*
-    unless it is a uint8 array of the agent's shape; vectors are, unless they are finite numbers,
-    each of its own size, and none is missing or unknown. All are *late* if taken more than
-    ``max_age_s`` ago, before the last ones, or at no time that can be (in more than
-    ``max_early_s``, NaN, not a number). Each is *frozen* once the very same bytes have been coming
-    for longer than its ``max_still_s``, or came late at first. A real camera's noise changes some
-    byte in every image; a joint's counter may truly stand still.
+    An input is an image, or a dict of the image and vectors. An image is *bad* unless it is a uint8
+    array of the agent's shape. Vectors are *bad* unless they are finite numbers, each of its own
+    size, and none is missing or unknown. An input is *late* if it was taken more than ``max_age_s``
+    ago, before the last one, or at an impossible time (more than ``max_early_s`` ahead, NaN, not a
+    number). An image or vector is *frozen* if the same bytes have repeated for longer than its
+    ``max_still_s``, or were late when they first came. The noise of a real camera changes some byte
+    in every image; a joint angle may really stay the same.
     """
 
     def __init__(
@@ -59,30 +59,33 @@ class Senses:
         self._changed_at: dict[str, float] = {}
         self._last_taken_at = -math.inf
 
-    def look(self, sensed: object, taken_at: float | None, now: float) -> Seen:
+    def check(self, given: object, taken_at: float | None, now: float) -> CheckedInput:
+        """Check an input; ``taken_at`` None means now."""
         try:
-            read = self._read(sensed)
-        except Exception:  # whatever a stranger's object does when it is looked at
+            read = self._read(given)
+        except Exception:  # an unknown object may raise anything
             read = "bad_image"
         if isinstance(read, str):
-            return Seen(now, fault=read)
+            return CheckedInput(now, fault=read)
         taken = now if taken_at is None else taken_at
         for name, part in read.items():
             if name not in self._last or not np.array_equal(part, self._last[name]):
                 self._last[name] = np.array(part)
-                # bytes that came late are as old when they come again and nobody says how old
+                # if bytes that were late repeat without a time, they still count as that old
                 self._changed_at[name] = taken if taken < now - self.max_age_s else now
         if not max(now - self.max_age_s, self._last_taken_at) <= taken <= now + self.max_early_s:
-            return Seen(now, fault="late_image")
+            return CheckedInput(now, fault="late_image")
         for name, changed_at in self._changed_at.items():
             if now - changed_at > self.max_still_s[name]:
-                return Seen(now, fault="frozen_image" if name == "image" else "frozen_vector")
+                return CheckedInput(
+                    now, fault="frozen_image" if name == "image" else "frozen_vector"
+                )
         self._last_taken_at = taken
         vectors = {name: self._last[name] for name in self.vector_sizes}
-        return Seen(taken, self._last["image"], vectors)
+        return CheckedInput(taken, self._last["image"], vectors)
 
-    def _read(self, sensed: object) -> dict[str, NDArray[Any]] | Fault:
-        parts = sensed if isinstance(sensed, Mapping) else {"image": sensed}
+    def _read(self, given: object) -> dict[str, NDArray[Any]] | Fault:
+        parts = given if isinstance(given, Mapping) else {"image": given}
         image = parts.get("image")
         if image is None:
             return "no_image"
