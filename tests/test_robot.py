@@ -630,7 +630,7 @@ def test_only_a_vector_that_is_named_may_not_stand_still() -> None:
     assert bench.controller.counts["frozen_image"] == 5
 
 
-def test_a_still_limit_of_what_nobody_senses_is_refused() -> None:
+def test_a_still_limit_of_an_unknown_input_is_refused() -> None:
     worker = FakeWorker(Clock(), JOINTS)
     with pytest.raises(ValueError, match=r"max_still_s: expected image, joints, .*; got knees"):
         free(worker, max_still_s={"knees": 1.0})

@@ -1,4 +1,4 @@
-"""The outer loop of a run: learn from a replay, save, resume, and collect in between."""
+"""The outer loop of a run: collect episodes, learn from the replay, save and resume."""
 
 from worldmodel.loop.online import FINAL_EPISODES, Outcome, train
 

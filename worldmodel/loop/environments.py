@@ -1,4 +1,4 @@
-"""Where a run's environments come from: its task, or an environment of the user's own."""
+"""The environments of a run: made from its task, or the user's own."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from worldmodel.rollout import IN_STEP, Fleet
 
 @dataclass(frozen=True)
 class Environments:
-    """A function that makes one, or one object of the user's that nobody can make again."""
+    """A function that makes an environment, and the user's object if one was given.
+
+    Such an object cannot be made again, so it is the only environment of its run.
+    """
 
     make: Callable[[], Environment]
     own: Environment | None = None
 
     @classmethod
     def of(cls, config: Config, given: Any = None) -> Environments:
-        """``given`` is what a user handed to ``train`` in place of the task, if anything."""
+        """``given``: the environment, or a function that makes one, which replaces the task."""
         if given is None:
             return cls(functools.partial(make_env, config.task, config.env, config.seed))
         if callable(given) and not hasattr(given, "step"):

@@ -1,9 +1,9 @@
-"""Learning online: seed episodes, then learn and collect, round after round, until told to stop.
+"""Learning online: seed episodes, then rounds of learning and collecting.
 
 In one round the planner plays an episode with the weights from before the round, while the learner
-makes the updates that the steps so far have earned; then both join. A checkpoint holds the whole
-round, the acting weights included, so a run may stop between any two updates and go on as if it
-had not.
+makes the updates that the steps collected so far allow; then the round waits for both. A
+checkpoint holds the state within a round, the acting weights included, so a run that stops between
+any two updates resumes with the same results.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ from worldmodel.run_folder import (
 from worldmodel.structs import Spec
 
 FINAL_EPISODES = 10  # of the evaluation at the end
-CHECKPOINT_SECONDS = 60.0  # at the end of a round, if the last one is older
+CHECKPOINT_SECONDS = 60.0  # a round ends with a checkpoint if the last one is older than this
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call of ``train`` ended."""
+    """The result of a call of ``train``."""
 
     run: Path
     env_steps: int
@@ -77,13 +77,12 @@ def train(
     device: str = "cpu",
     env: Any = None,
 ) -> Outcome:
-    """Begin a run, or go on with it: the same call again resumes.
+    """Begin a run, or resume it: the same call again continues it.
 
-    ``steps`` and ``minutes`` are totals over all sittings; where one is reached, the final weights
-    are evaluated over FINAL_EPISODES. ``env``: an object of your own in place of ``config.task``,
-    which plays in this process; or a function that makes one, which then plays in a process of
-    its own and is replaced where it dies or hangs. SIGINT and SIGTERM write a checkpoint and
-    return.
+    ``steps`` and ``minutes`` are totals over all calls; when one is reached, the final weights are
+    evaluated over FINAL_EPISODES. ``env`` replaces ``config.task``: an object of your own, which
+    plays in this process; or a function that makes one, which is called in a process of its own,
+    and again when that process dies or hangs. On SIGINT and SIGTERM, write a checkpoint and return.
     """
     run = Path(run) if run is not None else default_run("default", config)
     refuse_other_settings(run, config)
@@ -103,9 +102,9 @@ def train(
 def open_run(
     config: Config, run: Path, environments: Environments, *, device: str = "cpu"
 ) -> Online:
-    """A run that stands where its newest checkpoint left it, or at its beginning.
+    """Open a run in the state of its newest checkpoint, or at its beginning.
 
-    All that can be wrong with settings and environment is found before a file is written.
+    Settings and environment are checked before a file is written.
     """
     require(
         not isinstance(config.planner, ILQR),
@@ -120,7 +119,7 @@ def open_run(
     require(not complaint, f"image: {complaint}; type: image = worldmodel.envs.resize(image, 64)")
     model = build(config.model, spec).to(device)
     acting = copy.deepcopy(model).to("cpu").requires_grad_(False)
-    agent_of(config, acting)  # a planner that does not fit complains
+    agent_of(config, acting)  # raises if the planner does not fit
     row_bytes = bytes_per_row(spec.image, spec.action_size, sum(spec.vectors.values()))
     refuse_little_memory(config, row_bytes)
 
@@ -144,12 +143,12 @@ def open_run(
         claimed.close()
         raise
     if device == "cpu" and isinstance(collector, ProcessCollector):
-        torch.set_num_threads(max(1, cores() // 2))  # two gradients are found side by side
+        torch.set_num_threads(max(1, cores() // 2))  # two gradients are computed at once
     return Online(config, training, acting, environments, collector, row_bytes, claimed)
 
 
 def refuse_little_memory(config: Config, row_bytes: int) -> None:
-    """Raise if the memory of the replay does not hold one batch."""
+    """Raise if the memory of the replay cannot hold one batch."""
     batch = config.replay.batch * config.replay.length * row_bytes
     require(
         batch <= config.replay.memory_gb * 1e9,
@@ -159,16 +158,16 @@ def refuse_little_memory(config: Config, row_bytes: int) -> None:
 
 
 def resume(training: Training, acting: WorldModel, seed_episodes: int) -> None:
-    """Put everything where the newest checkpoint says; what came after it is dropped."""
+    """Restore the newest checkpoint; drop episodes and log lines from after it."""
     replay, saved = training.replay, training.newest()
     if saved is None:
-        # nothing was learned yet; the seed episodes that are there follow from their numbers
+        # nothing was learned yet; seed episodes depend on their numbers only, so they may stay
         replay.keep_first(min(replay.episodes, seed_episodes))
         training.journal.rewind({})
         return
     refuse_lost_replay(replay, saved.state["episodes"])
     replay.keep_first(saved.state["episodes"])
-    refuse_lost_replay(replay, saved.state["episodes"])  # those it kept may be the missing ones
+    refuse_lost_replay(replay, saved.state["episodes"])  # the dropped ones may have been the last
     training.restore(saved)
     acting.load_state_dict(saved.tensors["acting"])
 
@@ -183,7 +182,7 @@ def refuse_lost_replay(replay: Replay, episodes: int) -> None:
 
 
 def start_collector(config: Config, environments: Environments, acting: WorldModel) -> Collector:
-    """In a process of its own where there is a core for it and the environment can be made anew."""
+    """A collector; in a process of its own if there is a core for it and a way to make the env."""
     if environments.own is not None or cores() < 2:
         return InlineCollector(environments.fleet(), acting, config)
     return ProcessCollector(acting, config, environments.make)
@@ -204,7 +203,7 @@ class Online:
     ) -> None:
         self.config = config
         self.training = training
-        self.acting = acting  # plays the episode under way; the learner does not change it
+        self.acting = acting  # plays the present episode; the learner does not change it
         self.environments = environments
         self.collector = collector
         self.row_bytes = row_bytes
@@ -212,7 +211,7 @@ class Online:
         self._claimed = claimed
 
     def go_on(self, steps: int | None, minutes: float | None, reporter: Reporter) -> None:
-        """Round after round, until a limit or a signal."""
+        """Do rounds until a limit or a signal."""
         training, replay = self.training, self.training.replay
         need = self.row_bytes * (steps or 100_000)
         reporter.event(
@@ -220,11 +219,11 @@ class Online:
             f" {self.config.replay.memory_gb:g} GB of it, the disk"
             f" {shutil.disk_usage(training.run).free / 1e9:.0f} GB"
         )
-        with signals.noted() as came:
+        with signals.noted() as received:
 
             def ended() -> bool:
                 late = minutes is not None and training.wall_clock_s >= minutes * 60
-                return bool(came) or late
+                return bool(received) or late
 
             self._seed(ended, reporter)
             while not ended() and (steps is None or replay.env_steps < steps):
@@ -232,10 +231,10 @@ class Online:
             if replay.episodes >= self.config.loop.seed_episodes:
                 self.save()
                 reporter.event(f"checkpoint at {replay.env_steps:,} env steps")
-        self.interrupted = bool(came)
+        self.interrupted = bool(received)
 
     def finish(self, reporter: Reporter) -> Outcome:
-        """Evaluate the weights as they are, unless somebody asked to leave."""
+        """Evaluate the final weights, unless a signal interrupted the run."""
         training, state = self.training, self.training.state
         if not self.interrupted and state.updates and state.evaluated_at != state.updates:
             fleet = self.environments.fleet()
@@ -245,7 +244,7 @@ class Online:
             envs = fleet.several(FINAL_EPISODES)
             evaluated = evaluate(agent, envs, FINAL_EPISODES, EVALUATION_SEED, dropped=dropped)
             self._record(evaluated, reporter)
-            self._tell_dropped(dropped, reporter)
+            self._report_dropped(dropped, reporter)
             if self.environments.own is None:
                 fleet.close()
             training.count(evaluated_at=state.updates)
@@ -260,7 +259,7 @@ class Online:
         )
 
     def save(self) -> None:
-        """Everything, the acting weights included."""
+        """Write a checkpoint of everything, the acting weights included."""
         self.training.save({"acting": self.acting.state_dict()})
 
     def close(self) -> None:
@@ -268,11 +267,11 @@ class Online:
         self._claimed.close()
 
     def _seed(self, ended: Callable[[], bool], reporter: Reporter) -> None:
-        """Random episodes, and the first updates on them, before anything is planned."""
+        """Collect random episodes, then make the first updates on them."""
         loop, training, replay = self.config.loop, self.training, self.training.replay
         while replay.episodes < loop.seed_episodes and not ended():
             self.collector.begin(Job(replay.episodes, random=True))
-            self._keep(self.collector.end(), reporter)
+            self._add_collected(self.collector.end(), reporter)
         if replay.episodes < loop.seed_episodes or training.state.updates >= loop.seed_updates:
             return
         if training.state.updates == 0:
@@ -284,7 +283,7 @@ class Online:
             self._act_with_learned()
 
     def _affordable(self, steps: int | None) -> int:
-        """Episodes of the next round: as set, or as few as take the steps that are left."""
+        """The episodes of the next round: as set, or fewer if fewer steps are left."""
         most, replay = self.config.loop.episodes_at_once, self.training.replay
         if steps is None:
             return most
@@ -302,22 +301,22 @@ class Online:
                 evaluation_episodes=loop.evaluate_episodes if evaluate else 0,
             )
         )
-        training.learn(self._earned(), ended, reporter)
+        training.learn(self._updates_due(), ended, reporter)
         if ended():
-            return  # the episode under way is played again, from the acting weights
+            return  # when the run resumes, the same episode is played again from its beginning
         done = self.collector.end()
         if done.evaluated is not None:
             self._record(done.evaluated, reporter)
             every = loop.evaluate_every
             training.count(next_evaluation=steps - steps % every + every)
-        self._keep(done, reporter)
+        self._add_collected(done, reporter)
         self._act_with_learned()
         if time.monotonic() - training.saved_at > CHECKPOINT_SECONDS:
             self.save()
             reporter.show({"checkpoint_env_steps": training.replay.env_steps})
 
-    def _earned(self) -> int:
-        """Updates that the collected steps have earned so far."""
+    def _updates_due(self) -> int:
+        """The total of updates for the steps collected so far, at the set rate."""
         loop, replay = self.config.loop, self.training.replay
         collected = replay.env_steps - self.training.state.seed_env_steps
         rate = loop.updates
@@ -326,9 +325,9 @@ class Online:
             rate = 1000 * UPDATES_PER_ROW / (replay.env_steps / actions)
         return loop.seed_updates + int(rate * collected / 1000)
 
-    def _keep(self, done: JobDone, reporter: Reporter) -> None:
-        """Collected episodes become experience."""
-        self._tell_dropped(done.dropped, reporter)
+    def _add_collected(self, done: JobDone, reporter: Reporter) -> None:
+        """Add collected episodes to the replay; report what was dropped or replaced."""
+        self._report_dropped(done.dropped, reporter)
         for reason in done.replaced:
             replaced = self.training.state.replaced + 1
             self.training.count(replaced=replaced)
@@ -339,7 +338,7 @@ class Online:
     def _add(self, played: Played, reporter: Reporter) -> None:
         training = self.training
         training.replay.add(played.episode)
-        row: dict[str, float | int] = {
+        numbers: dict[str, float | int] = {
             **training.where(),
             "episodes": training.replay.episodes,
             "train_return": played.episode.total_reward,
@@ -348,17 +347,17 @@ class Online:
             "frames_per_s": len(played.episode) / played.seconds,
         }
         if len(played.plan_milliseconds):
-            row["plan_ms"] = float(np.median(played.plan_milliseconds))
-        reporter.numbers(row)
+            numbers["plan_ms"] = float(np.median(played.plan_milliseconds))
+        reporter.numbers(numbers)
 
-    def _tell_dropped(self, reasons: Sequence[str], reporter: Reporter) -> None:
+    def _report_dropped(self, reasons: Sequence[str], reporter: Reporter) -> None:
         for reason in reasons:
             dropped = self.training.state.dropped + 1
             self.training.count(dropped=dropped)
             reporter.event(f"episode dropped ({dropped} so far): {reason}")
 
     def _record(self, evaluated: Evaluated, reporter: Reporter) -> None:
-        """Scores to the files, episodes to the held-out folder: they are never trained on."""
+        """Write the scores, and the episodes to the held-out folder: training never uses them."""
         training = self.training
         training.count(returns=evaluated.returns.tolist())
         keep_heldout(training.run, evaluated)

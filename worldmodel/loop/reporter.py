@@ -1,4 +1,4 @@
-"""Reporting: a run's numbers and events go to its files and to the screen from one place."""
+"""Reporting: writes a run's numbers and events to its files and to the screen."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from worldmodel.log import Journal
 from worldmodel.progress import Group, Progress
 from worldmodel.rollout import Evaluated
 
-SHOWN = (  # of a row of metrics.jsonl, while it trains
+SHOWN = (  # on the screen while training, of the numbers in metrics.jsonl
     Group({"score": "score", "train_return": "training"}, has_curves=True),
     Group({"loss/": ""}, "losses", has_curves=True),
     Group(
         {"updates_per_s": "updates/s", "frames_per_s": "frames/s", "plan_ms": "ms a plan"}, "speed"
     ),
 )
-Row = Mapping[str, float | int]
+Numbers = Mapping[str, float | int]
 
 
 class Reporter:
-    """Feeds the journal and the screen of one sitting."""
+    """Writes to the journal of a run and to the screen."""
 
     def __init__(self, journal: Journal, progress: Progress) -> None:
         self._journal = journal
         self._progress = progress
 
-    def numbers(self, row: Row) -> None:
-        """A line of ``metrics.jsonl``, and the same numbers on the screen."""
-        self._journal.metrics(row)
-        self._progress.update(row)
+    def numbers(self, numbers: Numbers) -> None:
+        """Write a line of ``metrics.jsonl``, and show the same numbers on the screen."""
+        self._journal.metrics(numbers)
+        self._progress.update(numbers)
 
-    def show(self, row: Row) -> None:
-        """On the screen alone: numbers of work that is not done yet."""
-        self._progress.update(row)
+    def show(self, numbers: Numbers) -> None:
+        """Show numbers of unfinished work, on the screen only."""
+        self._progress.update(numbers)
 
     def event(self, text: str) -> None:
-        """A line that stays on the screen."""
+        """Print a line that stays on the screen."""
         self._progress.event(text)
 
     def evaluation(self, env_steps: int, wall_clock_s: float, evaluated: Evaluated) -> None:
-        """The returns to ``eval.csv``, a film of the episodes, the score to the screen."""
+        """Write the returns to ``eval.csv`` and a video; show the score on the screen."""
         returns = evaluated.returns.tolist()
         self._journal.evaluation(env_steps, wall_clock_s, returns, evaluated.seeds)
         self._journal.show(env_steps, evaluated.episodes)
@@ -55,7 +55,7 @@ class Reporter:
 
 
 class LossMeans:
-    """Means of the losses over some updates, and how many updates a second brings."""
+    """Means of the losses over some updates, and the updates per second."""
 
     def __init__(self) -> None:
         self.updates = 0
@@ -67,8 +67,8 @@ class LossMeans:
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
 
-    def row(self) -> dict[str, float | int]:
-        """As ``metrics.jsonl`` names them."""
+    def numbers(self) -> dict[str, float | int]:
+        """The means and the speed, named as in ``metrics.jsonl``."""
         return {
             "updates_per_s": self.updates / (time.monotonic() - self._begun),
             **{f"loss/{name}": value / self.updates for name, value in self._sums.items()},

@@ -1,4 +1,4 @@
-"""Training: a model learns from a replay, and all that this needs is saved and restored."""
+"""Training: a model learns from a replay; its whole state is saved and restored."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from worldmodel.loop.state import RunState
 from worldmodel.models import WorldModel
 from worldmodel.replay import Replay
 
-REPORT_SECONDS = 2.0  # between two looks at the losses while learning
-# Groups of a checkpoint in which no number may be NaN or infinite. The priorities of rows that
-# nobody has learned from are infinite.
+REPORT_SECONDS = 2.0  # between two reports of the losses while learning
+# Groups of a checkpoint in which no number may be NaN or infinite. Priorities are not among them:
+# those of rows that were never learned from are infinite.
 FINITE = ("model", "averaged", "acting", "optimizer", "learner")
 
 
 class Training:
     """Model, learner, replay, journal and counters of one run.
 
-    It knows no environment: whoever holds it adds episodes to ``replay``, or not, and says until
-    which update it learns. ``count`` changes the counters in ``state``.
+    It knows no environment: its owner adds episodes to ``replay`` and says until which update to
+    learn. ``count`` changes the counters in ``state``.
     """
 
     def __init__(self, config: Config, run: Path, model: WorldModel, replay: Replay) -> None:
@@ -49,11 +49,11 @@ class Training:
 
     @property
     def wall_clock_s(self) -> float:
-        """Of all sittings."""
+        """Seconds of all calls that worked on this run."""
         return self.state.wall_clock_s + time.monotonic() - self._begun
 
     def where(self) -> dict[str, float | int]:
-        """Where the run is, as the first two numbers of a line of ``metrics.jsonl``."""
+        """The run's progress: the first two numbers of a line of ``metrics.jsonl``."""
         return {"env_steps": self.replay.env_steps, "wall_clock_s": self.wall_clock_s}
 
     def count(self, **counters: Any) -> None:
@@ -61,7 +61,7 @@ class Training:
         self.state = dataclasses.replace(self.state, **counters)
 
     def learn(self, until: int, ended: Callable[[], bool], reporter: Reporter) -> None:
-        """Update after update, until so many have been made in all or somebody ends it."""
+        """Make updates until the total is ``until``, or until ``ended()``."""
         losses = LossMeans()
         reported = time.monotonic()
         while self.state.updates < until and not ended():
@@ -76,11 +76,11 @@ class Training:
         return {
             "updates": self.state.updates,
             "skipped_updates": self.state.skipped,
-            **losses.row(),
+            **losses.numbers(),
         }
 
     def _update(self, reporter: Reporter) -> Mapping[str, float]:
-        """One batch is learned from; the losses."""
+        """Learn from one batch and return the losses."""
         batch = self.replay.sample(self.data_random)
         update = self.learner.update(batch)
         if update.priority is not None:
@@ -96,7 +96,7 @@ class Training:
         return update.metrics
 
     def save(self, others: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """A checkpoint of this and of ``others``: groups of tensors that somebody else restores."""
+        """Write a checkpoint, with ``others``: groups of tensors that the caller restores."""
         checkpoint.save(
             self.run / "checkpoints",
             self.state.updates,
@@ -121,17 +121,17 @@ class Training:
         self.saved_at = time.monotonic()
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole and finite; None where nothing was learned yet."""
+        """The newest checkpoint that is complete and finite; None before the first."""
         device = next(self.model.parameters()).device
         return checkpoint.load(self.run / "checkpoints", device, FINITE, self.made)
 
     def restore(self, saved: Checkpoint) -> None:
-        """Go on from ``saved``. The replay holds its episodes already."""
+        """Continue from ``saved``. The replay must hold its episodes already."""
         self.model.load_state_dict(saved.tensors["model"])
         self.learner.averaged.load_state_dict(saved.tensors["averaged"])
         checkpoint.unpack_optimizer(self.learner.optimizer, saved.tensors["optimizer"])
         self.learner.restore(saved.tensors["learner"])
-        if "surprise" in saved.tensors:  # checkpoints from before it was known have none
+        if "surprise" in saved.tensors:  # older checkpoints have no priorities
             self.replay.restore(saved.tensors["surprise"])
         self.state = RunState.restored(saved.state)
         checkpoint.set_numpy_state(self.data_random, saved.state["data_random"])

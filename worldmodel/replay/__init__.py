@@ -1,8 +1,8 @@
-"""Replay: episodes on disk and in memory, and the batches of windows that are learned from.
+"""Replay: episodes on disk and in memory, and the batches of windows drawn from them.
 
-The newest episodes stand in memory as well, as many as the budget holds, and batches are drawn
-from these. What is drawn depends on the episodes, the generator and, with a tournament, on the
-priorities, so a folder that is opened again goes on exactly as if it had never been closed::
+The newest episodes are in memory too, as many as the budget allows, and batches are drawn from
+these. A draw depends on the episodes, the generator and, with a tournament, on the priorities
+only, so a folder that is opened again gives the same batches as if it had never been closed::
 
     replay = Replay(run / "replay", batch=16, length=32, memory_bytes=4 * 10**9)
     replay.add(episode)
@@ -59,14 +59,14 @@ logger = logging.getLogger("worldmodel")
 class Replay:
     """All episodes of a run.
 
-    ``folder``: where they are kept; None keeps them in memory only.
+    ``folder``: the folder of their files; with None they are in memory only.
     ``batch``, ``length``: windows in a batch, rows in a window.
     ``memory_bytes``: the oldest episodes leave memory, never the disk, beyond this.
-    ``disk_share``: of the disk space that was free to the run, what it may take.
-    ``tournament``: windows drawn for each in a batch, which is the one of the highest priority.
-    ``read_only``: nothing in the folder is made, changed or removed.
+    ``disk_share``: the share of the free disk space that the run may use.
+    ``tournament``: windows drawn for each one in a batch; the one of the highest priority is taken.
+    ``read_only``: do not create, change or remove files.
 
-    The images of a batch lie in a reused buffer (``windows.Buffers``).
+    A batch's images are in a reused buffer (``windows.Buffers``).
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class Replay:
         self.tournament = tournament
         self.read_only = read_only
         self.priorities = Priorities()
-        self.broken: list[str] = []  # one message for each file that was skipped
-        self.episodes = 0  # ever added, broken ones included: the number of the next
-        self._counts: dict[int, Count] = {}  # of every whole episode, by rising number
+        self.broken: list[str] = []  # a message for each skipped file
+        self.episodes = 0  # added so far, broken ones included; also the number of the next
+        self._counts: dict[int, Count] = {}  # of every complete episode, by rising number
         self._memory = Memory(memory_bytes, length)
         self._buffers = Buffers()
         if folder is not None:
@@ -110,7 +110,7 @@ class Replay:
         memory_bytes: int = sys.maxsize,
         tournament: int = 1,
     ) -> Replay:
-        """Open a folder that holds episodes already."""
+        """Open a folder that already holds episodes."""
         if not folder.is_dir() or not numbers_in(folder):
             raise ConfigError(f"replay: {folder} holds no episode such as 000000.npz")
         return cls(
@@ -139,9 +139,9 @@ class Replay:
         return len(self._memory)
 
     def add(self, episode: Episode) -> None:
-        """Write the episode to disk at once, then keep it in memory.
+        """Write the episode to disk, then add it to memory.
 
-        When it fails, nothing has changed.
+        An error leaves the replay unchanged.
         """
         self._refuse_if_read_only()
         check_episode(episode)
@@ -158,10 +158,10 @@ class Replay:
         self._follow_memory()
 
     def sample(self, generator: np.random.Generator) -> Batch:
-        """Draw windows uniformly from the episodes in memory, or the best of a few draws each.
+        """Draw a batch of windows uniformly from the episodes in memory.
 
-        No window crosses episodes. An episode shorter than a window is one window, padded at its
-        end.
+        With a tournament, each is the one of the highest priority among a few draws. No window
+        crosses episodes. An episode shorter than a window is one window, padded at its end.
         """
         self._refuse_if_empty()
         memory = self._memory
@@ -173,7 +173,7 @@ class Replay:
         return memory.cut(which, begins, self.length, self._buffers.borrow(shape))
 
     def newest(self, count: int) -> Batch:
-        """The last ``count`` episodes in memory, or all, as windows as long as the longest."""
+        """The last ``count`` episodes in memory as a batch, padded to the longest of them."""
         self._refuse_if_empty()
         which = np.arange(len(self._memory))[-count:]
         rows = max(len(self._memory.episodes[place]) for place in which)
@@ -184,26 +184,26 @@ class Replay:
         return self._memory.images(limit)
 
     def learned_from(self, windows: Tensor, priority: Tensor) -> None:
-        """Note the priority [B, T] of the rows of a batch, whose ``window`` is [B, 2]."""
+        """Store the priorities [B, T] of the rows of a batch, whose ``window`` is [B, 2]."""
         self.priorities.update(windows, priority)
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps besides the episodes' files: the priorities."""
+        """The priorities, for a checkpoint; episodes are in their files."""
         return self.priorities.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self.priorities.restore(state)
 
     def keep_first(self, episodes: int) -> None:
-        """Forget, on disk too, what came after the first so many: a resume begins with this."""
+        """Remove all but the first ``episodes``, from the disk too: the first step of a resume."""
         self._refuse_if_read_only()
         self._counts = {n: count for n, count in self._counts.items() if n < episodes}
         self._memory.keep_before(episodes)
         if self.folder is None:
             self.episodes = min(episodes, self.episodes)
         else:
-            remove(unfinished(episode_path(self.folder, self.episodes)))  # left by a kill
-            for number in reversed(numbers_in(self.folder)):  # downwards: never a gap
+            remove(unfinished(episode_path(self.folder, self.episodes)))  # a kill may leave one
+            for number in reversed(numbers_in(self.folder)):  # from the end, so no gap arises
                 if number >= episodes:
                     episode_path(self.folder, number).unlink(missing_ok=True)
             sync_folder(self.folder)
@@ -222,7 +222,7 @@ class Replay:
             self.episodes = number + 1
 
     def _episodes_before_memory(self, folder: Path) -> Iterator[tuple[int, Episode]]:
-        """Read whole episodes from disk, the newest first."""
+        """Read episodes older than those in memory from disk, the newest first."""
         oldest = self._memory.oldest
         for number in reversed([n for n in self._counts if oldest is None or n < oldest]):
             path = episode_path(folder, number)
@@ -236,7 +236,7 @@ class Replay:
             yield number, episode
 
     def _follow_memory(self) -> None:
-        """Priorities are kept of the episodes in memory."""
+        """Keep the priorities of the episodes in memory, and no others."""
         memory = self._memory
         lengths = [len(episode) for episode in memory.episodes]
         self.priorities.keep(zip(memory.numbers.tolist(), lengths, strict=True))

@@ -1,7 +1,7 @@
-"""Episodes on disk: one file each, lossless, whole whenever it exists.
+"""Files of episodes: one each, lossless.
 
-An episode is one file, ``000012.npz``, numbered in the order of arrival. A kill leaves whole files
-only, and files are never written twice.
+An episode is one file, such as ``000012.npz``, numbered in the order of arrival. A file appears
+only when it is complete, so a kill leaves no partial one, and no file is written twice.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from worldmodel.structs import Episode
 # core: 11 to 29 ms and 4 to 32 times smaller; level 3 saves at most 5 ms and writes 1.2 to 3.5
 # times as much, level 6 saves another tenth of the bytes for up to a third more time.
 COMPRESSION = 4
-ARCHIVE_BYTES = 2048  # at most: what a file holds besides the rows
-LARGEST_GAP = 1000  # between the numbers of two episodes: files may get lost, but not so many
+ARCHIVE_BYTES = 2048  # at most, of a file besides its rows
+LARGEST_GAP = 1000  # between the numbers of two episodes: some files may get lost, but not more
 
 # dtype and axes of each field of an episode
 FIELDS: dict[str, tuple[type[np.generic], str]] = {
@@ -42,7 +42,7 @@ FIELDS: dict[str, tuple[type[np.generic], str]] = {
     "env_steps": (np.int64, "T"),
 }
 
-VECTORS = "vectors."  # before the name of each, in a file
+VECTORS = "vectors."  # prefix of a vector's name in a file
 
 
 class DiskFullError(RuntimeError):
@@ -50,16 +50,16 @@ class DiskFullError(RuntimeError):
 
 
 class BrokenEpisodeError(ValueError):
-    """A file that holds no whole episode; the message names it."""
+    """A file does not hold a complete episode; the message names it."""
 
 
 def bytes_per_row(image_shape: Sequence[int], action_size: int, vector_size: int = 0) -> int:
-    """Bytes of a row in memory, and at most on disk, where it is compressed."""
+    """Bytes of a row in memory. On disk it is compressed and takes at most as many."""
     return int(np.prod(image_shape)) + 4 * action_size + 4 * vector_size + 4 + 4 + 8
 
 
 def write_episode(path: Path, episode: Episode) -> None:
-    """Write an episode's file; ``path`` is whole whenever it exists."""
+    """Write an episode's file, which appears under ``path`` only when it is complete."""
     check_episode(episode)
     with (
         files.replacing(path) as new,
@@ -73,7 +73,7 @@ def write_episode(path: Path, episode: Episode) -> None:
 
 
 def read_episode(path: Path) -> Episode:
-    """Read a whole episode, or raise ``BrokenEpisodeError``."""
+    """Read an episode; raise ``BrokenEpisodeError`` if it is not complete."""
     names = _vector_names(path)
     members = _read_members(path, [*FIELDS, *(VECTORS + name for name in names)])
     try:
@@ -105,7 +105,7 @@ def check_episode(episode: Episode) -> None:
 
 @dataclass(frozen=True)
 class Count:
-    """The size of one episode; of old ones nothing more is ever read."""
+    """The size of one episode: all that is read of those too old for memory."""
 
     rows: int
     env_steps: int
@@ -124,7 +124,7 @@ def arrays(episode: Episode) -> dict[str, NDArray[Any]]:
 
 
 def vector_names(named: Iterable[str]) -> str:
-    """Of the names in a file those of its vectors, for a message."""
+    """The vectors among the names in a file, for a message."""
     return ", ".join(name.removeprefix(VECTORS) for name in named if name not in FIELDS) or "none"
 
 
@@ -133,10 +133,10 @@ def episode_path(folder: Path, number: int) -> Path:
 
 
 def numbers_in(folder: Path) -> list[int]:
-    """The numbers of the episodes in a folder, rising.
+    """The numbers of the episodes in a folder, in ascending order.
 
-    A large gap is refused: a stray file such as 20261130.npz would become the newest episode, and
-    would be deleted when the run resumes.
+    Raise if there is a large gap: a stray file such as 20261130.npz would become the newest
+    episode, and would be deleted when the run resumes.
     """
     stems = (path.stem for path in folder.glob("*.npz"))
     canonical = {stem: int(stem) for stem in stems if re.fullmatch("[0-9]{6,}", stem)}
@@ -161,8 +161,8 @@ def store_episode(
 ) -> int:
     """Write an episode under its number and return the bytes it takes, or ``DiskFullError``.
 
-    ``used``: bytes of the episodes before. ``disk_share``: of the disk space that was free to the
-    run, what it may take.
+    ``used``: bytes of the episodes before. ``disk_share``: the share of the free disk space that
+    the run may use; what it uses already counts as free.
     """
     path = episode_path(folder, number)
     if path.exists():
@@ -188,7 +188,7 @@ def store_episode(
 
 
 def _vector_names(path: Path) -> list[str]:
-    """Of the vectors in a file; none where it is no archive, which reading its members reports."""
+    """Names of the vectors in a file; none if it is no archive, which ``_read_members`` reports."""
     try:
         with zipfile.ZipFile(path) as box:
             members = [name.removesuffix(".npy") for name in box.namelist()]
@@ -198,7 +198,7 @@ def _vector_names(path: Path) -> list[str]:
 
 
 def _read_members(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """Arrays of an episode's file; zipfile tests the checksum of each."""
+    """Read arrays of an episode's file; zipfile checks the checksum of each."""
     try:
         with zipfile.ZipFile(path) as box:
             return {
@@ -207,7 +207,7 @@ def _read_members(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
                 )
                 for name in names
             }
-    except (  # all that zipfile says of damaged bytes
+    except (  # all that zipfile and zlib raise for damaged bytes
         OSError,
         EOFError,
         KeyError,

@@ -1,4 +1,4 @@
-"""Episodes in memory: the newest ones, and the index of their windows."""
+"""Memory of a replay: the newest episodes, and the index of their windows."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from worldmodel.structs import Batch, Episode
 
 
 class Memory:
-    """The newest episodes, at most ``most_bytes`` of them, and their windows of ``length`` rows.
+    """The newest episodes, in at most ``most_bytes``, and their windows of ``length`` rows.
 
-    All windows of all episodes stand in one row, so that one number names a window: those of
-    episode i are ``firsts[i]`` to ``ends[i]``. An episode shorter than a window is one window.
+    Windows are numbered through all episodes: those of episode i are ``firsts[i]`` up to, but not
+    including, ``ends[i]``. An episode shorter than a window is one window.
     """
 
     def __init__(self, most_bytes: int, length: int) -> None:
         self.most_bytes = most_bytes
         self.length = length
-        self._held: deque[tuple[int, Episode]] = deque()  # by rising number
+        self._held: deque[tuple[int, Episode]] = deque()  # in ascending order of their numbers
         self._bytes = 0
         self._index()
 
@@ -35,11 +35,11 @@ class Memory:
 
     @property
     def oldest(self) -> int | None:
-        """The number of the oldest episode here."""
+        """The number of the oldest episode in memory."""
         return self._held[0][0] if self._held else None
 
     def add(self, number: int, episode: Episode) -> None:
-        """Add the newest episode; the oldest ones leave where there is no room."""
+        """Add the newest episode; remove the oldest ones until it fits."""
         self._held.append((number, episode))
         self._bytes += size(episode)
         while self._bytes > self.most_bytes:
@@ -47,7 +47,7 @@ class Memory:
         self._index()
 
     def recall(self, older: Iterable[tuple[int, Episode]]) -> None:
-        """Add episodes from before the oldest, the newest of them first, until there is no room."""
+        """Add episodes older than the oldest, the newest of them first, as long as they fit."""
         for number, episode in older:
             if self._bytes + size(episode) > self.most_bytes:
                 break
@@ -56,13 +56,13 @@ class Memory:
         self._index()
 
     def keep_before(self, number: int) -> None:
-        """Forget the episodes from this number on."""
+        """Remove the episodes from this number on."""
         while self._held and self._held[-1][0] >= number:
             self._bytes -= size(self._held.pop()[1])
         self._index()
 
     def find(self, windows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Of windows by number: the place of the episode here, and the first row. Any shape."""
+        """The place in memory of each window's episode, and its first row. Any shape."""
         which = np.searchsorted(self.ends, windows, side="right")
         return which, windows - self.firsts[which]
 
@@ -73,13 +73,13 @@ class Memory:
         rows: int,
         image: NDArray[np.uint8] | None = None,
     ) -> Batch:
-        """The windows [B] of these episodes, by place, from these rows on; see ``windows.cut``."""
+        """The windows [B] of episodes, by place, that begin at these rows; see ``windows.cut``."""
         places = list(zip(which.tolist(), begins.tolist(), strict=True))
         window = torch.from_numpy(np.stack([self.numbers[which], begins], 1))
         return dataclasses.replace(cut(self.episodes, places, rows, image), window=window)
 
     def images(self, limit: int) -> Tensor:
-        """[M, H, W, C] at most so many images, evenly spread over the rows."""
+        """[M, H, W, C] at most ``limit`` images, evenly spread over the rows."""
         rows = sum(len(episode) for episode in self.episodes)
         stride = -(-rows // limit)
         begins = np.cumsum([0, *(len(episode) for episode in self.episodes)])
@@ -89,7 +89,7 @@ class Memory:
         return torch.from_numpy(np.concatenate(spread))
 
     def check_fit(self, episode: Episode, name: str) -> None:
-        """Raise if the episode is larger than all memory or of another shape than those here."""
+        """Raise if the episode is larger than all memory, or its shapes differ from the others'."""
         if size(episode) > self.most_bytes:
             raise ValueError(
                 f"replay.memory_gb: {name} needs {size(episode) / 1e9:.3g} GB, more than the"

@@ -9,23 +9,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# A window begins with an empty memory, so its first rows have a high KL whatever they show, and say
-# nothing of themselves: a third of all nats lie in the first two (assets/window_rows.csv).
+# Rows at the beginning of a window do not count. The belief is empty there, so their KL is high
+# whatever they show: a third of all nats lie in the first two rows (assets/window_rows.csv).
 FIRST = 3
 
 
 class Priorities:
     """A priority for each row of the episodes in memory; infinite until a model learned from it.
 
-    The priority of a window is the mean over its rows without the first few. They are saved beside
-    a run's weights, so that a run which resumes draws the same windows.
+    The priority of a window is the mean over its rows without the first few. Checkpoints hold the
+    priorities, so that a run which resumes draws the same windows.
     """
 
     def __init__(self) -> None:
-        self._rows: dict[int, NDArray[np.float32]] = {}  # by the number of the episode, rising
+        self._rows: dict[int, NDArray[np.float32]] = {}  # by the episode's number, ascending
 
     def keep(self, episodes: Iterable[tuple[int, int]]) -> None:
-        """Keep those of these episodes (number, rows) and no others."""
+        """Keep the priorities of these episodes (number, rows) and no others."""
         known = self._rows
         self._rows = {
             number: known[number] if number in known else np.full(rows, np.inf, np.float32)
@@ -38,7 +38,7 @@ class Priorities:
     def best(
         self, numbers: NDArray[np.int64], begins: NDArray[np.int64], rows: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """[D, B] of windows -> [B]: which draw has the highest priority, the first of equals."""
+        """Windows [D, B] -> [B]: the draw of the highest priority; of equal ones the first."""
         priority = np.zeros(numbers.shape)
         for place in np.ndindex(numbers.shape):
             window = int(numbers[place]), int(begins[place]), int(rows[place])
@@ -47,7 +47,7 @@ class Priorities:
         return best
 
     def update(self, windows: Tensor, priority: Tensor) -> None:
-        """[B, 2] of episode and first row, [B, T]; episodes that have left are skipped."""
+        """Store priorities [B, T] of windows [B, 2] (episode, first row); skip removed episodes."""
         for (number, begin), seen in zip(windows.tolist(), priority.cpu().numpy(), strict=True):
             if number in self._rows:
                 rows = self._rows[number][begin : begin + len(seen)]
@@ -58,7 +58,7 @@ class Priorities:
         return {str(number): torch.from_numpy(rows) for number, rows in self._rows.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Restore those of the episodes that are still in memory."""
+        """Restore the priorities of episodes in memory."""
         for number, rows in self._rows.items():
             known = state.get(str(number))
             if known is not None and len(known) == len(rows):

@@ -1,4 +1,4 @@
-"""Windows: some rows of several episodes, stacked to a batch."""
+"""Windows: consecutive rows of episodes, stacked to a batch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def cut(
     rows: int,
     image: NDArray[np.uint8] | None = None,
 ) -> Batch:
-    """Windows of so many rows; rows after an episode's end are padding: zeros that are not valid.
+    """Cut windows of ``rows`` rows; rows after an episode's end are zeros, with ``valid`` False.
 
-    ``begins``: of each window the place of its episode in ``episodes``, and its first row.
-    ``image``: an array [B, T, H, W, C] to put the images into.
+    ``begins``: for each window, the place of its episode in ``episodes`` and its first row.
+    ``image``: an array [B, T, H, W, C] for the images.
     """
     shape = (len(begins), rows)
     first = episodes[begins[0][0]]
@@ -58,18 +58,18 @@ def cut(
 
 
 class Buffers:
-    """Reused arrays for images, since fresh pages cost more than the copy into them.
+    """Reused arrays for images, because fresh memory pages cost more than the copy into them.
 
-    64 windows of 50 rows of 64x64x3: 2 ms reused, 6 ms fresh. A buffer comes back only when
+    64 windows of 50 rows of 64x64x3: 2 ms reused, 6 ms fresh. A buffer is used again only when
     nothing refers to the lent array any more, views, slices and tensors of it included, so a batch
-    may be kept as long as anybody likes.
+    stays valid as long as it is referenced.
     """
 
     def __init__(self) -> None:
-        self._spare: deque[NDArray[np.uint8]] = deque(maxlen=2)  # buffers that nobody refers to
+        self._spare: deque[NDArray[np.uint8]] = deque(maxlen=2)  # no batch refers to these
 
     def borrow(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """An array with any content, which returns when its last reader is gone.
+        """Lend an array with any content, which comes back with its last reference.
 
         A tensor of it refers to ``lent``, not to the buffer below it, and every view of the tensor
         refers to the tensor's storage: ``lent`` dies with the last of them, in whatever thread.

@@ -137,7 +137,7 @@ class Pilot:
 
 
 class InlineWorker:
-    """Plans in this process, inside ``hand_over``, so a planner that hangs also hangs the caller."""
+    """Plans in this process, inside ``hand_over``: a planner that hangs also hangs the caller."""
 
     def __init__(self, agent: Agent, limits: Limits | None = None) -> None:
         self._pilot = Pilot(agent, limits=limits)
