@@ -1,4 +1,4 @@
-"""Child processes: started afresh, ended with their parent, stopped in steps."""
+"""Child processes: started without fork, ended with their parent, stopped in steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-CONTEXT = multiprocessing.get_context("spawn")  # a fork would copy torch's threads half
+CONTEXT = multiprocessing.get_context("spawn")  # a forked process would lack torch's threads
 KILLED_S = 10.0  # to wait for a process after SIGKILL; one inside a broken driver may never end
 
 
@@ -26,7 +26,7 @@ def start(work: Callable[..., None], *args: Any, name: str) -> tuple[BaseProcess
     ours, theirs = CONTEXT.Pipe()
     process = CONTEXT.Process(target=_run, args=(work, theirs, *args), name=name, daemon=True)
     resource_tracker.ensure_running()  # starting it would lift the block that follows
-    # inherited: Ctrl-C in a terminal reaches the new process also before it can ignore it
+    # The new process inherits the blocked signal: Ctrl-C could reach it before it ignores SIGINT.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()
@@ -63,7 +63,7 @@ def _run(work: Callable[..., None], connection: Connection, *args: Any) -> None:
 
 
 def _die_with_parent() -> None:
-    """Ask the kernel for SIGKILL when the parent ends: a process that hangs hears nothing else."""
+    """Ask the kernel for SIGKILL when the parent ends: it ends even a process that hangs."""
     if sys.platform != "linux":
         return
     set_parent_death_signal = 1

@@ -1,4 +1,4 @@
-"""Signals: what a process does when somebody asks it to stop."""
+"""Signals: handlers for a block of code, and noting the signals that ask for an end."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def handled(
 @contextmanager
 def noted() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM in the list; the second one raises KeyboardInterrupt."""
-    came: list[int] = []
+    received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        if came:
+        if received:
             raise KeyboardInterrupt
-        came.append(number)
+        received.append(number)
 
     with handled([signal.SIGINT, signal.SIGTERM], note):
-        yield came
+        yield received
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,7 +1,8 @@
-"""The command ``worldmodel``: what a person types, and what is answered to a mistake.
+"""The command ``worldmodel``: it calls the command that was typed, and reports errors.
 
-Each command is one file. A mistake is one screen on stderr and exit code 2, before anything is
-created; a run that cannot go on is one sentence and 1; an interrupted one is 130.
+Each command is one file. A mistake in the arguments prints at most one screen on stderr, before
+anything is created, and exits with 2; a run that cannot continue prints one sentence and exits
+with 1; an interrupted one exits with 130.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from worldmodel.cli import (
     visualize,
     watch,
 )
+from worldmodel.cli.process_setup import process_setup
 from worldmodel.cli.screen import say
-from worldmodel.cli.surroundings import surroundings
 from worldmodel.columns import aligned
 
 OVERVIEW = """\
@@ -54,25 +55,25 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code. Without ``arguments``, those of the process."""
+    """Run a command and return its exit code. ``arguments``: by default those of the process."""
     typed = sys.argv[1:] if arguments is None else list(arguments)
     machine.keep_memory()
     try:
-        with surroundings(quiet=arguments is None):
+        with process_setup(quiet=arguments is None):
             return _dispatch(typed)
-    except SystemExit as ended:  # tyro has said what is to be said
-        return ended.code if isinstance(ended.code, int) else 2
+    except SystemExit as leaving:  # tyro has printed the error, or the help
+        return leaving.code if isinstance(leaving.code, int) else 2
     except ConfigError as error:
         say(f"worldmodel: {error}")
         return 2
     except KeyboardInterrupt:
         say("worldmodel: interrupted")
         return 130
-    except BrokenPipeError:  # whoever read our lines has enough of them
+    except BrokenPipeError:  # the reader of our output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (RuntimeError, ValueError, OSError) as error:
-        if sys.flags.dev_mode:  # python -X dev -m worldmodel ... shows where it came from
+        if sys.flags.dev_mode:  # python -X dev -m worldmodel ... shows the traceback
             raise
         say(f"worldmodel: {error}")
         return 1
@@ -95,8 +96,8 @@ def _dispatch(typed: list[str]) -> int:
 
 
 def _overview() -> str:
-    rows = [(name, _first_line(command)) for name, command in COMMANDS.items()]
-    return OVERVIEW.format(commands=aligned(rows, indent="  "))
+    lines = [(name, _first_line(command)) for name, command in COMMANDS.items()]
+    return OVERVIEW.format(commands=aligned(lines, indent="  "))
 
 
 def _first_line(command: Callable[[list[str]], int]) -> str:

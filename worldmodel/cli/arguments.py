@@ -1,4 +1,4 @@
-"""What was typed becomes the arguments of a function."""
+"""Parsing: typed arguments become those of a function."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Trust = Annotated[
 def parse(
     name: str, command: Callable[[list[str]], int], work: Callable[..., int], typed: list[str]
 ) -> int:
-    """``work`` with its arguments as they were typed, explained by the command's docstring."""
+    """Call ``work`` with the typed arguments; the help shows the docstring of ``command``."""
     return tyro.cli(
         work,
         prog=f"worldmodel {name}",

@@ -15,15 +15,15 @@ import tyro
 from worldmodel import run_folder
 from worldmodel.checks import require
 from worldmodel.cli.arguments import Trust, parse
-from worldmodel.cli.doors import require_run
 from worldmodel.cli.renderer import environment_of
+from worldmodel.cli.requirements import require_run
 from worldmodel.presets import load_preset
 
 
 def command(typed: list[str]) -> int:
-    """How fast this machine trains, plans and draws, compared with baselines in the same run.
+    """Measure how fast this machine trains, plans and draws, next to baselines in the same run.
 
-    Ratios mean something on any machine, milliseconds only on an idle one.
+    Ratios are meaningful on any machine, milliseconds only on an idle one.
 
     Example:
         worldmodel bench plan --repetitions 100 --json
@@ -51,7 +51,7 @@ def _measure(
         bool, tyro.conf.arg(name="json", help="nothing but one line of JSON on standard output")
     ] = False,
 ) -> int:
-    from worldmodel import bench  # heavy, and no other command needs it
+    from worldmodel import bench  # slow to import, and only this command needs it
 
     require(repetitions >= 1, f"repetitions: expected 1 or more, got {repetitions}")
     require(threads is None or threads >= 1, f"threads: expected 1 or more, got {threads}")

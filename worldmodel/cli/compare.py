@@ -1,4 +1,4 @@
-"""``worldmodel compare``: the curves of several runs, in columns and as a picture."""
+"""``worldmodel compare``: the learning curves of several runs, as a table and a picture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tyro
 from worldmodel import compare, run_folder
 from worldmodel.checks import require
 from worldmodel.cli.arguments import parse
-from worldmodel.cli.doors import made_by_another, require_writable
+from worldmodel.cli.requirements import require_writable, version_explained
 from worldmodel.columns import aligned
 
 
@@ -48,7 +48,7 @@ def _compare_runs(
     curves = []
     for path in runs:
         if (path / "config.yaml").is_file():
-            with made_by_another(path):
+            with version_explained(path):
                 config = run_folder.read_run(path)
                 curves.append(compare.read_run(path, config))
                 if keep is not None:

@@ -1,4 +1,4 @@
-"""``worldmodel demo``: what the package can do, before anything is trained."""
+"""``worldmodel demo``: a trained agent of the package plays, without any training."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import tyro
 from worldmodel import demo
 from worldmodel.checks import require
 from worldmodel.cli.arguments import parse
-from worldmodel.cli.doors import require_writable
+from worldmodel.cli.process_setup import one_thread
+from worldmodel.cli.requirements import require_writable
 from worldmodel.cli.screen import show_episode
-from worldmodel.cli.surroundings import one_thread
 
 
 def command(typed: list[str]) -> int:
-    """A small trained agent from the package plays; no training, about a minute on two cores.
+    """Let a small trained agent of the package play: about a minute on two cores.
 
-    It writes a video and a report, and says what to look at and how the agent was trained.
+    It writes a video and a report, and explains what to look at and how the agent was trained.
 
     Example:
         worldmodel demo --out demo

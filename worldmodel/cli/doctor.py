@@ -12,12 +12,12 @@ import tyro
 
 from worldmodel import doctor
 from worldmodel.cli.arguments import parse
-from worldmodel.cli.doors import require_writable
+from worldmodel.cli.requirements import require_writable
 from worldmodel.cli.screen import say
 
 
 def command(typed: list[str]) -> int:
-    """What works on this machine, and the command that mends what does not.
+    """Show what works on this machine, and the command that repairs what does not.
 
     The exit code is 0 if a task can be made, drawn and learned here, else 1.
 
@@ -43,8 +43,8 @@ def _examine(
     findings = doctor.judge(facts)
     works = doctor.works(findings)
     if as_json:
-        rows = [dataclasses.asdict(finding) for finding in findings]
-        answer = {"works": works, "findings": rows, "facts": dataclasses.asdict(facts)}
+        listed = [dataclasses.asdict(finding) for finding in findings]
+        answer = {"works": works, "findings": listed, "facts": dataclasses.asdict(facts)}
         print(json.dumps(answer, allow_nan=False))
     else:
         print(doctor.describe(findings))

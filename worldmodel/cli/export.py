@@ -1,4 +1,4 @@
-"""``worldmodel export``: a run's agent becomes a folder that needs no torch."""
+"""``worldmodel export``: write a run's agent as a folder that needs no torch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import tyro
 from worldmodel import run_folder
 from worldmodel.checks import require
 from worldmodel.cli.arguments import RunFolder, Trust, parse
-from worldmodel.cli.doors import require_run, require_writable
+from worldmodel.cli.process_setup import one_thread
 from worldmodel.cli.renderer import Renderer, environment_of
-from worldmodel.cli.surroundings import one_thread
+from worldmodel.cli.requirements import require_run, require_writable
 from worldmodel.columns import aligned
 
 
@@ -50,7 +50,7 @@ def _export_run(
     ] = None,
     trust: Trust = False,
 ) -> int:
-    from worldmodel import export  # runs libraries of its own
+    from worldmodel import export  # only this command needs it
 
     require(0 <= prune < 1, f"prune: expected 0 or more and less than 1, got {prune}")
     require(episodes >= 0, f"episodes: expected 0 or more, got {episodes}")
@@ -67,7 +67,7 @@ def _export_run(
     if planner is not None:
         agent = export.with_planner(agent, planner)
     export.require_exportable(agent)
-    lived = export.newest_episodes(run) if prune else []
+    newest = export.newest_episodes(run) if prune else []
     env = environment_of(run, config, renderer, trust=trust) if episodes else None
     made_from = {
         "run": run.name,
@@ -77,7 +77,7 @@ def _export_run(
     try:
         with one_thread():
             print("recording both verbs as graphs: a minute or two", flush=True)
-            shown = export.export(agent, out, made_from, bits, prune, lived, env, episodes)
+            shown = export.export(agent, out, made_from, bits, prune, newest, env, episodes)
     finally:
         if env is not None:
             env.close()

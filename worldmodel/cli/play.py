@@ -1,4 +1,4 @@
-"""``worldmodel eval``: the learned planner plays, as itself and on video."""
+"""``worldmodel eval``: play the learned planner of a run, and write a video of it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from worldmodel import run_folder
 from worldmodel.checks import ConfigError, require
 from worldmodel.cli.arguments import RunFolder, Trust, parse
-from worldmodel.cli.doors import require_run, require_writable
+from worldmodel.cli.process_setup import one_thread
 from worldmodel.cli.renderer import Renderer, environment_of
+from worldmodel.cli.requirements import require_run, require_writable
 from worldmodel.cli.screen import score, show_episode
-from worldmodel.cli.surroundings import one_thread
 from worldmodel.envs import Environment
 from worldmodel.rollout import evaluate, play_constant, play_random
 from worldmodel.structs import Episode
@@ -51,7 +51,7 @@ def _play_run(
         bool, tyro.conf.arg(name="json", help="nothing but one line of JSON on standard output")
     ] = False,
     baselines: Annotated[
-        bool, tyro.conf.arg(help="random and zero actions beside, from the same starts")
+        bool, tyro.conf.arg(help="also play random and zero actions, from the same starts")
     ] = False,
     renderer: Annotated[
         Renderer | None,
@@ -96,11 +96,11 @@ def _play_run(
 
 
 def _play_baselines(env: Environment, seeds: Sequence[int]) -> dict[str, NDArray[np.float64]]:
-    """What a return is worth: uniform random actions, and no action at all."""
-    still = np.zeros_like(env.action_low)
+    """Returns of uniform random actions, and of zero actions."""
+    zero = np.zeros_like(env.action_low)
     played = {
         "random": [play_random(env, seed).episode for seed in seeds],
-        "zero": [play_constant(env, still, seed).episode for seed in seeds],
+        "zero": [play_constant(env, zero, seed).episode for seed in seeds],
     }
     return {
         name: np.array([episode.total_reward for episode in episodes])
@@ -113,7 +113,7 @@ def _write_video(path: Path, episode: Episode) -> None:
 
 
 def _require_video(path: Path) -> None:
-    """A suffix that can be written here, in a place that can be written."""
+    """Raise if a video of this format cannot be written here, or not in this place."""
     require(
         path.suffix in (".mp4", ".gif"), f"video: expected a name like v.mp4 or v.gif, got {path}"
     )

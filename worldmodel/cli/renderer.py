@@ -1,4 +1,4 @@
-"""A run's images are drawn as it was trained on them, unless somebody asks for another way."""
+"""The environment of a run, with the renderer that the run was trained with."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ Renderer = Literal["auto", "warp", "gl"]
 def environment_of(
     run: Path, config: Config, renderer: Renderer | None, *, trust: bool
 ) -> Environment:
-    """The run's own. Another renderer draws other images, so it is a person who asks for it.
+    """Make the run's environment.
 
-    ``trust``: a module that the run's task names may be imported.
+    ``renderer``: draw with this one, even if the run was trained with another. It must be given
+    explicitly, because another renderer draws different images. ``trust``: a module that the run's
+    task names may be imported.
     """
     recorded = run_folder.read_about(run)["environment"].get("renderer")
-    wished = dataclasses.replace(config.env, renderer=renderer or config.env.renderer)
-    env = make_env_of_file(config.task, wished, config.seed, trust=trust)
+    settings = dataclasses.replace(config.env, renderer=renderer or config.env.renderer)
+    env = make_env_of_file(config.task, settings, config.seed, trust=trust)
     found = env.describe().get("renderer")
     if renderer not in (None, "auto", found):
         env.close()

@@ -1,4 +1,4 @@
-"""What every command prints in the same words: episodes, scores, lines on standard error."""
+"""Lines that several commands print: episodes, scores, and errors on standard error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every setting is an option of ``worldmodel train``, and a preset says what is not typed."""
+"""The options of ``worldmodel train``: every setting, with a preset's values as defaults."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from worldmodel.presets import load_preset, presets
 
 @dataclass(frozen=True)
 class _Options:
-    """What ``train`` takes beside the settings."""
+    """The options of ``train`` that are not settings."""
 
     preset: Annotated[
         tyro.conf.Positional[str],
@@ -54,8 +54,8 @@ class _Options:
 
 
 def first_word(typed: Sequence[str]) -> str | None:
-    """The first that is no option and no option's value; each option takes one value."""
-    waiting = False  # the option before has no value yet
+    """The first word that is neither an option nor its value; each option takes one value."""
+    waiting = False  # the last option has no value yet
     for token in typed:
         if token.startswith("--") or token == "-h":
             waiting = "=" not in token and token not in ("-h", "--help")
@@ -67,7 +67,7 @@ def first_word(typed: Sequence[str]) -> str | None:
 
 
 def starting_point(word: str) -> tuple[str, Config]:
-    """The preset's name and its settings; a task's name means the default preset on that task."""
+    """The name and settings of a preset; a task's name means the default preset on that task."""
     shipped = presets()
     names_a_file = word.endswith((".yaml", ".yml")) or "/" in word
     if word in shipped or (names_a_file and not word.startswith("gym:")):
@@ -78,7 +78,7 @@ def starting_point(word: str) -> tuple[str, Config]:
 
 
 def _suite_tasks(word: str) -> list[str]:
-    """The simulator's tasks; none where it cannot know the word, for it is slow to load."""
+    """The simulator's tasks; none if the word cannot be one, because it is slow to load."""
     near_preset = "did you mean" in nearest(word, list(presets()))
     if importlib.util.find_spec("dm_control") is None or ("_" not in word and near_preset):
         return []
@@ -88,19 +88,19 @@ def _suite_tasks(word: str) -> list[str]:
 
 
 def settings_fields() -> list[dataclasses.Field[Any]]:
-    """Of the configuration, without what ``_Options`` says in its own way."""
+    """The fields of the configuration that ``_Options`` does not replace."""
     return [f for f in dataclasses.fields(Config) if f.name not in ("task", "seed")]
 
 
 def choose_kinds(base: Config, typed: Sequence[str]) -> tuple[Any, list[str]]:
-    """The sections of ``base`` with the kinds that were typed, and the words that say the rest.
+    """Apply the typed kinds to the sections of ``base``; return these and the other words.
 
-    Which options there are follows from the kinds, so these are read first, like a preset:
-    ``--planner.kind cem``, ``--model.value none``. A part that is absent in ``base`` is present
-    once a setting of it is typed. The sections come as a record that is no ``Config``, because
-    whether they fit each other is known only once the other words are read.
+    The options depend on the kinds, so kinds are read first, like a preset: ``--planner.kind cem``,
+    ``--model.value none``. A part that is absent in ``base`` becomes present if a setting of it is
+    typed. The sections are returned in a record that is not a ``Config``, because they can be
+    checked against each other only after the other words are read.
     """
-    said: dict[str, Any] = {}
+    typed_kinds: dict[str, Any] = {}
     left: list[str] = []
     options: list[list[str]] = []
     words = iter(typed)
@@ -113,25 +113,25 @@ def choose_kinds(base: Config, typed: Sequence[str]) -> tuple[Any, list[str]]:
             continue
         kind = value if equals else next(words, None)
         if kind is None:
-            left.append(word)  # the parser says that its value is missing
+            left.append(word)  # the parser reports that its value is missing
         else:
-            _put(said, path, "none" if kind.lower() == "none" else kind)
+            _put(typed_kinds, path, "none" if kind.lower() == "none" else kind)
     sections_of = dataclasses.make_dataclass("Sections", list(hints(Config).items()), frozen=True)
-    chosen = read(sections_of(**vars(base)), said)
+    chosen = read(sections_of(**vars(base)), typed_kinds)
     for path in options:
         chosen = _with_part(chosen, path)
     return chosen, left
 
 
 def _chooses(path: Sequence[str]) -> bool:
-    """Whether an option names a kind, or a part itself instead of one of its settings."""
+    """Whether an option chooses a kind, or names a part instead of one of its settings."""
     part = _declared(path[:-1])
     has_kinds = len(sections(part)) > 1 or is_optional(part)
     return bool(sections(_declared(path))) or (path[-1] == "kind" and has_kinds)
 
 
 def _declared(path: Sequence[str]) -> Any:
-    """The type of a part or setting in whichever kinds have it; None where none has."""
+    """The type of a part or setting in the kinds that have it; None if none has."""
     hint: Any = Config
     for name in path:
         found = [hints(section)[name] for section in sections(hint) if name in hints(section)]
@@ -141,17 +141,17 @@ def _declared(path: Sequence[str]) -> Any:
     return hint
 
 
-def _put(said: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """``{"a": {"b": value}}`` for the path a.b, beside what is said already."""
+def _put(nested: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Add ``{"a": {"b": value}}`` for the path a.b to a nested dict."""
     for name in path[:-1]:
-        if not isinstance(said.get(name), dict):
-            said[name] = {}
-        said = said[name]
-    said[path[-1]] = value
+        if not isinstance(nested.get(name), dict):
+            nested[name] = {}
+        nested = nested[name]
+    nested[path[-1]] = value
 
 
 def _with_part(base: Any, path: Sequence[str]) -> Any:
-    """``base`` with the part that a typed option is of; what has another place is refused."""
+    """Return ``base`` with the part of a typed option; refuse an option that was renamed."""
     if _declared(path) is None and (name := ".".join(path)) in RENAMED:
         raise ConfigError(f"{name}: renamed; write {RENAMED[name]}")
     part: Any = base
@@ -159,18 +159,18 @@ def _with_part(base: Any, path: Sequence[str]) -> Any:
     for depth, section in enumerate(path[:-1], start=1):
         hint = hints(type(part)).get(section)
         if not sections(hint):
-            return base  # the parser answers what is no setting at all
+            return base  # the parser reports an unknown setting
         part = getattr(part, section)
         if part is None:
-            said: dict[str, Any] = {}
-            _put(said, path[:depth], {})
-            return _with_part(read(base, said), path)
+            added: dict[str, Any] = {}
+            _put(added, path[:depth], {})
+            return _with_part(read(base, added), path)
     refuse_other_kind(hint, part, path[-1], ".".join(path[:-1]))
     return base
 
 
 def _kinds(part: Any, path: str = "") -> list[str]:
-    """A line for each part of which there are several kinds: its option, and what it takes."""
+    """A line for each part that has several kinds: its option and the names of its kinds."""
     lines = []
     for name, hint in hints(type(part)).items():
         option = f"{path}{name.replace('_', '-')}"
@@ -187,7 +187,7 @@ def _kinds(part: Any, path: str = "") -> list[str]:
 
 
 def parse_train(command: Callable[[list[str]], int], base: Any, typed: list[str]) -> Any:
-    """``_Options`` and every section, with the preset's values where nothing is typed."""
+    """Parse ``_Options`` and every section; what is not typed has the preset's value."""
     declared = typing.get_type_hints(_Options, include_extras=True)
     defaults = dataclasses.asdict(_Options(task=base.task, seed=str(base.seed)))
     fields: list[tuple[str, Any, Any]] = [
@@ -211,7 +211,7 @@ def parse_train(command: Callable[[list[str]], int], base: Any, typed: list[str]
 
 
 def _true_and_false() -> tyro.constructors.ConstructorRegistry:
-    """Spelled as in YAML."""
+    """Read booleans as YAML spells them."""
     spelled = {"true": True, "True": True, "false": False, "False": False}
     registry = tyro.constructors.ConstructorRegistry()
 

@@ -1,4 +1,4 @@
-"""``worldmodel tasks``: what can be trained on."""
+"""``worldmodel tasks``: list the tasks that an agent can be trained on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from worldmodel.envs import tasks
 
 
 def command(typed: list[str]) -> int:
-    """Every task known, with its action repeat and action size.
+    """List every known task, with its action repeat and action size.
 
     Example:
         worldmodel tasks
@@ -17,7 +17,7 @@ def command(typed: list[str]) -> int:
 
 
 def _list_tasks() -> int:
-    rows = [("task", "action repeat", "action size")]
-    rows += [(task.name, str(task.action_repeat), str(task.action_size)) for task in tasks()]
-    print(aligned(rows))
+    lines = [("task", "action repeat", "action size")]
+    lines += [(task.name, str(task.action_repeat), str(task.action_size)) for task in tasks()]
+    print(aligned(lines))
     return 0

@@ -1,4 +1,4 @@
-"""``worldmodel train``: each seed's run, from where it stands to its end."""
+"""``worldmodel train``: begin or resume the run of each seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from worldmodel import loop, run_folder
 from worldmodel.checks import ConfigError, require
-from worldmodel.cli.doors import require_writable
+from worldmodel.cli.requirements import require_writable
 from worldmodel.cli.screen import score
 from worldmodel.cli.settings import (
     choose_kinds,
@@ -63,14 +63,14 @@ def command(typed: list[str]) -> int:
     if parsed.steps is None and parsed.minutes is None:
         print("training until interrupted (Ctrl-C); --steps or --minutes set an end", flush=True)
     for run, config in zip(runs, configs, strict=True):
-        if _already_there(run, parsed.steps, parsed.minutes):
+        if _is_finished(run, parsed.steps, parsed.minutes):
             continue
         outcome = loop.train(
             config, run, steps=parsed.steps, minutes=parsed.minutes, device=parsed.device
         )
         if outcome.interrupted:
             print(
-                f"interrupted at {outcome.env_steps:,} env steps; this goes on from there:\n"
+                f"interrupted at {outcome.env_steps:,} env steps; this resumes the run:\n"
                 f"  {shlex.join(['worldmodel', 'train', *typed])}"
             )
             return 130
@@ -79,7 +79,7 @@ def command(typed: list[str]) -> int:
 
 
 def _require_typed(task: str, preset: str, typed: list[str]) -> None:
-    """A preset may have come from anybody: only who types a module's name has it imported."""
+    """Raise if a preset names a module that would be imported, unless the task was typed."""
     if not any(word == task or word.endswith(f"={task}") for word in typed):
         raise ConfigError(
             f"task: {preset} names {task}, which would import the module {module_of(task)}; if you"
@@ -87,14 +87,14 @@ def _require_typed(task: str, preset: str, typed: list[str]) -> None:
         )
 
 
-def _run_folder(wished: Path | None, preset: str, config: Config, seeds: int) -> Path:
-    if wished is None:
+def _run_folder(typed: Path | None, preset: str, config: Config, seeds: int) -> Path:
+    if typed is None:
         return run_folder.default_run(preset, config)
-    return wished if seeds == 1 else wished.with_name(f"{wished.name}-{config.seed}")
+    return typed if seeds == 1 else typed.with_name(f"{typed.name}-{config.seed}")
 
 
-def _already_there(run: Path, steps: int | None, minutes: float | None) -> bool:
-    """Says so where the evaluation that ends a run is at this end or past it."""
+def _is_finished(run: Path, steps: int | None, minutes: float | None) -> bool:
+    """Whether a final evaluation is at one of these limits or past it; print it if so."""
     path = run / EVALUATIONS
     if not path.exists():
         return False
@@ -112,11 +112,11 @@ def _already_there(run: Path, steps: int | None, minutes: float | None) -> bool:
 
 
 def _finish(run: Path) -> None:
-    """The report of a run that reached its end."""
+    """Write the report of a finished run."""
     if not (run / "checkpoints").is_dir():
         print(f"the end came before the first checkpoint of {run}; give it more")
         return
     try:
         report(run_folder.load(run), run, run / "report", trust=True)  # the task was typed
-    except (ValueError, OSError) as error:  # the run is whole without it
+    except (ValueError, OSError) as error:  # the run is complete without a report
         print(f"no report: {error}")

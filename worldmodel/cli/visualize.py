@@ -1,4 +1,4 @@
-"""``worldmodel visualize``: the report of a run, also written where a training ends."""
+"""``worldmodel visualize``: write the report of a run, as the end of a training does too."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import tyro
 
 from worldmodel import run_folder
 from worldmodel.cli.arguments import RunFolder, Trust, parse
-from worldmodel.cli.doors import made_by_another, require_run, require_writable
-from worldmodel.cli.surroundings import one_thread
+from worldmodel.cli.process_setup import one_thread
+from worldmodel.cli.requirements import require_run, require_writable, version_explained
 
 
 def command(typed: list[str]) -> int:
     """Show what a run's model sees, predicts and plans: report.html, pictures, a video, numbers.
 
-    The page holds everything it shows: send it to anybody. A run that is still training is seen
-    as its last checkpoint.
+    The page is one file with everything in it. Of a run that is still training, it shows the last
+    checkpoint.
 
     Example:
         worldmodel visualize runs/default-cartpole_swingup-0
@@ -36,7 +36,7 @@ def _draw_run(
     require_run(run)
     out = out or run / "report"
     require_writable(out, "out")
-    with made_by_another(run):
+    with version_explained(run):
         agent = run_folder.load(run)
     report(agent, run, out, trust=trust)
     return 0

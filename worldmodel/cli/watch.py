@@ -12,8 +12,8 @@ import tyro
 
 from worldmodel import run_folder
 from worldmodel.cli.arguments import RunFolder, Trust, parse
-from worldmodel.cli.doors import require_run
-from worldmodel.cli.surroundings import one_thread
+from worldmodel.cli.process_setup import one_thread
+from worldmodel.cli.requirements import require_run
 from worldmodel.local_page import PORT
 from worldmodel.watch import Watch, in_another_process
 
@@ -21,7 +21,7 @@ from worldmodel.watch import Watch, in_another_process
 def command(typed: list[str]) -> int:
     """Serve the report of a run on this computer, until Ctrl-C.
 
-    It is drawn again whenever the run has a newer checkpoint; the page follows by itself.
+    It is drawn again whenever the run has a newer checkpoint; the page updates itself.
 
     Example:
         worldmodel watch runs/default-cartpole_swingup-0 --port 8421
@@ -39,7 +39,7 @@ def _follow_run(
     draw = in_another_process(partial(_draw, run, trust))
     with contextlib.suppress(KeyboardInterrupt), Watch(run, port, draw) as watch:
         if hasattr(os, "nice"):
-            os.nice(10)  # a training beside it goes first
+            os.nice(10)  # a training on the same cores has priority
         print(f"{watch.address} shows {run}; Ctrl-C ends this", flush=True)
         watch.follow()
     return 0

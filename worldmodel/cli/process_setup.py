@@ -1,4 +1,4 @@
-"""What a command runs in: its warnings, its signals, its threads."""
+"""The process of a command: its warnings, signals and threads."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from worldmodel.cli.screen import say
 
 
 @contextlib.contextmanager
-def surroundings(quiet: bool) -> Iterator[None]:
-    """Our warnings reach the screen, the libraries' do not; SIGTERM is an interrupt.
+def process_setup(quiet: bool) -> Iterator[None]:
+    """Print our warnings and hide those of libraries; treat SIGTERM as an interrupt.
 
-    ``quiet`` is for the process of a command: whoever calls ``main`` keeps their own warnings.
+    ``quiet`` is for the process of a command; a program that calls ``main`` keeps its warnings.
     """
     screen = _Screen(logging.WARNING)
     logger = logging.getLogger("worldmodel")
@@ -34,7 +34,7 @@ def surroundings(quiet: bool) -> Iterator[None]:
 
 
 class _Screen(logging.Handler):
-    """Wherever stderr leads at that moment: a live screen puts itself in its place."""
+    """Writes to the present stderr, which a live screen replaces."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(self.format(record))
@@ -42,8 +42,11 @@ class _Screen(logging.Handler):
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Planning is many small sums. Two threads wait for each other where something else runs too:
-    the default plan took 30 ms with one and up to 3 s with two, on two cores at a load of three.
+    """Let torch use one thread.
+
+    Planning is many small products, and two threads wait for each other if something else runs
+    too: the default plan took 30 ms with one and up to 3 s with two, on two cores at a load of
+    three.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

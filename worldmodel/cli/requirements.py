@@ -1,4 +1,4 @@
-"""A run or a place is looked at before anything begins: nothing is created to find out."""
+"""Requirements of a command, checked before it begins; the checks create nothing."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from worldmodel.checks import ConfigError, nearest
 
 
 def require_run(run: Path) -> None:
+    """Raise if the folder is not a run; name a similar one."""
     if not (run / "config.yaml").is_file():
-        beside = sorted(str(path.parent) for path in run.parent.glob("*/config.yaml"))
+        others = sorted(str(path.parent) for path in run.parent.glob("*/config.yaml"))
         raise ConfigError(
             f"run: {run} holds no config.yaml, so it is not a run"
-            f"{nearest(str(run), beside) if beside else ''}"
+            f"{nearest(str(run), others) if others else ''}"
         )
 
 
 @contextlib.contextmanager
-def made_by_another(run: Path) -> Iterator[None]:
-    """Whoever cannot read a run is told which version made it."""
+def version_explained(run: Path) -> Iterator[None]:
+    """Add the version that made a run to the error if this version cannot read it."""
     try:
         yield
     except (ConfigError, RuntimeError) as error:
@@ -40,11 +41,11 @@ def made_by_another(run: Path) -> Iterator[None]:
 
 
 def require_writable(folder: Path, name: str) -> None:
-    """It is, or could be made: nothing is created to find out."""
-    standing = folder.absolute()
-    while not standing.exists():
-        standing = standing.parent
-    if not standing.is_dir():
-        raise ConfigError(f"{name}: cannot write {folder}: {standing} is a file")
-    if not os.access(standing, os.W_OK | os.X_OK):
-        raise ConfigError(f"{name}: cannot write {folder}: no permission in {standing}")
+    """Raise if the folder is not writable, or if it does not exist and could not be made."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise ConfigError(f"{name}: cannot write {folder}: {existing} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"{name}: cannot write {folder}: no permission in {existing}")
