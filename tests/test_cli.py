@@ -407,7 +407,7 @@ def test_a_run_older_than_a_setting_is_not_resumed_with_todays(
     whole = (run / "config.yaml").read_text()
     older = [line for line in whole.splitlines() if "swell" not in line]
     (run / "config.yaml").write_text("\n".join(older))
-    answers = ["before these settings were", "config.yaml", "exploration.swell: 1.0"]
+    answers = ["before these settings existed", "config.yaml", "exploration.swell: 1.0"]
     assert_mistake(capsys, here, ["train", preset, "--run", run, "--steps", "5"], answers)
     (run / "config.yaml").write_text(whole)
 

@@ -1,4 +1,4 @@
-"""A page on this computer: a server that answers programs on this computer and nobody else."""
+"""A page on this computer: a server that answers requests from this computer only."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from types import TracebackType
 
 from worldmodel.checks import ConfigError
 
-HOST = "127.0.0.1"  # not reachable from another computer: a run is private
+HOST = "127.0.0.1"  # not reachable from another computer, because a run is private
 PORT = 8420
-END_S = 0.1  # the server looks this often whether it shall end
+END_S = 0.1  # how often the server checks whether to end
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a browser gets for a path."""
+    """The response to a request."""
 
     kind: str  # its media type
     content: bytes
-    policy: str = ""  # a Content-Security-Policy for what was not written by this package
+    policy: str = ""  # a Content-Security-Policy, for content of unknown origin
 
 
 Answer = Callable[[str], Content | None]
-"""The path of a request -> its content, or None where there is none."""
+"""Takes the path of a request; returns its content, or None if there is none."""
 
 
 class LocalPage:
-    """A server in a thread of its own::
+    """A server that runs in a thread::
 
     with LocalPage(port, answer) as page:
         print(page.address)
     """
 
     def __init__(self, port: int, answer: Answer) -> None:
-        """``port`` 0: a free one. ``answer`` is called in the server's threads."""
+        """``port``: 0 for a free one. ``answer`` is called in the server's threads."""
         try:
             self._server = _Server((HOST, port), _handler(answer))
         except (OSError, OverflowError) as error:
@@ -70,15 +70,15 @@ class LocalPage:
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True  # an open page does not keep it from ending
+    daemon_threads = True  # so that an open page does not block the end
     allow_reuse_address = True
 
 
 def _handler(answer: Answer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            # A web page elsewhere can let its own name lead to this address (DNS rebinding). Its
-            # requests carry that name as their Host.
+            # DNS rebinding: a web page elsewhere can make its own host name resolve to this
+            # address. Its requests carry that name as their Host.
             host = self.headers.get("Host", "").rpartition(":")[0]
             answered = answer(self.path.partition("?")[0])
             if host not in (HOST, "localhost") or answered is None:
@@ -91,7 +91,7 @@ def _handler(answer: Answer) -> type[BaseHTTPRequestHandler]:
             if answered.policy:
                 self.send_header("Content-Security-Policy", answered.policy)
             self.end_headers()
-            with contextlib.suppress(ConnectionError):  # the reader has left
+            with contextlib.suppress(ConnectionError):  # the browser closed the connection
                 self.wfile.write(answered.content)
 
         def log_message(self, format: str, *values: object) -> None:

@@ -1,14 +1,14 @@
 """The text files of a run: metrics and evaluations, with a copy in TensorBoard.
 
-``Journal`` writes them, the ``read_`` functions read them, while it is at work or later. A line of
+``Journal`` writes them; the ``read_`` functions read them, during the run or later. A line of
 ``metrics.jsonl`` holds some of::
 
-    env_steps, wall_clock_s       where the run is
+    env_steps, wall_clock_s       progress of the run
     train_return                  return of the last training episode
     loss/NAME                     losses of the last updates
-    updates_per_s, frames_per_s   how fast it learns and collects
+    updates_per_s, frames_per_s   speed of learning and collecting
     skipped_updates               updates so far whose gradient was NaN or infinite
-    plan_ms                       what one plan takes
+    plan_ms                       milliseconds of one plan
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HEADER = f"""\
 {",".join(COLUMNS)}
 """
 THUMBNAIL = "thumbnail.gif"
-THUMBNAIL_IMAGES, THUMBNAIL_PER_S = 100, 15  # of however long an episode
+THUMBNAIL_IMAGES, THUMBNAIL_PER_S = 100, 15  # of an episode of any length
 STRIP_IMAGES = 10  # of the first episode, in TensorBoard
 
 logger = logging.getLogger("worldmodel")
@@ -47,7 +47,7 @@ logger = logging.getLogger("worldmodel")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Some episodes played at one moment of a run."""
+    """Episodes that were played with the weights of one moment of a run."""
 
     env_steps: int
     wall_clock_s: float
@@ -56,23 +56,23 @@ class Evaluation:
 
 
 class Journal:
-    """The text files of a run, and TensorBoard's mirror of them where it is installed."""
+    """Writes the text files of a run, and a copy for TensorBoard if it is installed."""
 
     def __init__(self, run: Path) -> None:
         self._run = run
         run.mkdir(parents=True, exist_ok=True)
         for name in (METRICS, EVALUATIONS):
-            _drop_torn_line(run / name)
+            _drop_unfinished_line(run / name)
         self._write_header()
-        self._mirror: _Mirror | None = None
-        self._mirror_is_looked_for = False
+        self._tensorboard: _TensorBoard | None = None
+        self._has_looked_for_tensorboard = False
 
     def metrics(self, row: Mapping[str, float | int | str]) -> None:
-        """Append one line; a number that is not finite is null, because JSON has no NaN."""
+        """Append one line; NaN and infinity become null, because JSON has neither."""
         first = {name: row[name] for name in ("env_steps", "wall_clock_s") if name in row}
         values = {name: _plain(value) for name, value in {**first, **row}.items()}
         _append(self._run / METRICS, json.dumps(values, allow_nan=False) + "\n")
-        self._mirror_metrics(values)
+        self._copy_metrics(values)
 
     def evaluation(
         self,
@@ -82,24 +82,24 @@ class Journal:
         seeds: Sequence[int],
     ) -> None:
         """Append one line for each episode."""
-        rows = [
+        lines = [
             f"{env_steps},{wall_clock_s:.3f},{episode},{seed},{float(score)!r}\n"
             for episode, (seed, score) in enumerate(zip(seeds, returns, strict=True))
         ]
-        _append(self._run / EVALUATIONS, "".join(rows))
-        mirror = self._find_mirror(env_steps)
-        if mirror is not None and len(returns):
-            mirror.add_scalar("score", float(np.mean(returns)), env_steps)
+        _append(self._run / EVALUATIONS, "".join(lines))
+        tensorboard = self._open_tensorboard(env_steps)
+        if tensorboard is not None and len(returns):
+            tensorboard.add_scalar("score", float(np.mean(returns)), env_steps)
 
     def show(self, env_steps: int, episodes: Sequence[Episode]) -> None:
         """Write the last evaluation as a small video, its episodes side by side."""
-        if importlib.util.find_spec("imageio") is not None:  # a robot does without
+        if importlib.util.find_spec("imageio") is not None:  # optional, as on a robot
             images = side_by_side([e.image for e in episodes], THUMBNAIL_IMAGES)
             write_video(self._run / THUMBNAIL, images, THUMBNAIL_PER_S)
-        mirror = self._find_mirror(env_steps)
-        if mirror is not None:
+        tensorboard = self._open_tensorboard(env_steps)
+        if tensorboard is not None:
             strip = np.concatenate(list(side_by_side([episodes[0].image], STRIP_IMAGES)), axis=1)
-            mirror.add_image("evaluation", strip, env_steps, dataformats="HWC")
+            tensorboard.add_image("evaluation", strip, env_steps, dataformats="HWC")
 
     def position(self) -> dict[str, int]:
         """Sync the files and return their lengths, for the checkpoint."""
@@ -111,7 +111,7 @@ class Journal:
         return lengths
 
     def rewind(self, position: Mapping[str, int]) -> None:
-        """Drop what was written after ``position``, and all of a file that it does not name."""
+        """Drop lines written after ``position``, and all of a file that it does not name."""
         for name in (METRICS, EVALUATIONS):
             path = self._run / name
             length = position.get(name, 0)
@@ -124,7 +124,7 @@ class Journal:
                         file.tell(),
                     )
                 else:
-                    file.truncate(length)  # one change of one number: nothing can tear it
+                    file.truncate(length)  # atomic, as only the length changes
                 os.fsync(file.fileno())
         self._write_header()
 
@@ -133,50 +133,50 @@ class Journal:
         if not path.exists() or path.stat().st_size < len(HEADER):
             files.write(path, HEADER.encode())
 
-    def _mirror_metrics(self, values: Mapping[str, Any]) -> None:
+    def _copy_metrics(self, values: Mapping[str, Any]) -> None:
         numbers = {k: v for k, v in values.items() if isinstance(v, (int, float))}
         step = int(numbers.pop("env_steps", 0))
-        mirror = self._find_mirror(step)
-        if mirror is not None:
+        tensorboard = self._open_tensorboard(step)
+        if tensorboard is not None:
             for name, value in numbers.items():
-                mirror.add_scalar(name, value, step)
+                tensorboard.add_scalar(name, value, step)
 
-    def _find_mirror(self, step: int) -> _Mirror | None:
-        """Open TensorBoard at the first number; later steps of an earlier sitting are dropped."""
-        if not self._mirror_is_looked_for:
-            self._mirror_is_looked_for = True
-            self._mirror = _find_tensorboard(self._run / "tensorboard", step)
-        return self._mirror
+    def _open_tensorboard(self, step: int) -> _TensorBoard | None:
+        """Open TensorBoard's writer, at the first call; None if it is not installed."""
+        if not self._has_looked_for_tensorboard:
+            self._has_looked_for_tensorboard = True
+            self._tensorboard = _find_tensorboard(self._run / "tensorboard", step)
+        return self._tensorboard
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Read every whole line of a ``metrics.jsonl``; null becomes NaN again."""
-    rows = []
-    for number, line in enumerate(_whole_lines(path), start=1):
+    """Read every complete line of a ``metrics.jsonl``; null becomes NaN again."""
+    read = []
+    for number, line in enumerate(_complete_lines(path), start=1):
         try:
-            row = json.loads(line)
-            rows.append({k: math.nan if v is None else v for k, v in row.items()})
+            metrics = json.loads(line)
+            read.append({k: math.nan if v is None else v for k, v in metrics.items()})
         except (AttributeError, ValueError) as error:
             raise ValueError(f"{path}: line {number}: expected a JSON object: {line}") from error
-    return rows
+    return read
 
 
 def read_evaluations(path: Path) -> list[Evaluation]:
-    """Read every whole line of an ``eval.csv``; episodes of one moment are one evaluation."""
-    lines = [line for line in _whole_lines(path) if not line.startswith("#")]
+    """Read every complete line of an ``eval.csv``; episodes of one moment are one evaluation."""
+    lines = [line for line in _complete_lines(path) if not line.startswith("#")]
     found: dict[tuple[int, float], Evaluation] = {}
-    for row in csv.DictReader(lines):
+    for line in csv.DictReader(lines):
         try:
-            moment = int(row["env_steps"]), float(row["wall_clock_s"])
+            moment = int(line["env_steps"]), float(line["wall_clock_s"])
             evaluation = found.setdefault(moment, Evaluation(*moment))
-            evaluation.seeds.append(int(row["seed"]))
-            evaluation.returns.append(float(row["return"]))
+            evaluation.seeds.append(int(line["seed"]))
+            evaluation.returns.append(float(line["return"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: expected {','.join(COLUMNS)}, got {row}") from error
+            raise ValueError(f"{path}: expected {','.join(COLUMNS)}, got {line}") from error
     return list(found.values())
 
 
-class _Mirror(Protocol):
+class _TensorBoard(Protocol):
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
 
     def add_image(
@@ -184,18 +184,18 @@ class _Mirror(Protocol):
     ) -> None: ...
 
 
-def _find_tensorboard(folder: Path, first_step: int) -> _Mirror | None:
-    """TensorBoard's writer, which drops later steps that an earlier sitting wrote."""
-    try:  # an extra
+def _find_tensorboard(folder: Path, first_step: int) -> _TensorBoard | None:
+    """TensorBoard's writer; it drops steps from ``first_step`` on that an interrupted run wrote."""
+    try:  # optional
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    mirror: _Mirror = SummaryWriter(str(folder), purge_step=first_step)
-    return mirror
+    writer: _TensorBoard = SummaryWriter(str(folder), purge_step=first_step)
+    return writer
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON knows it; numpy's and torch's numbers have ``item``."""
+    """The value as JSON can hold it; numpy's and torch's numbers have ``item``."""
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -206,14 +206,14 @@ def _append(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """The lines of a file without an unfinished last one, left by a kill or a writer at work."""
+def _complete_lines(path: Path) -> list[str]:
+    """The lines of a file; not the last one if a kill, or a present writer, left it unfinished."""
     return path.read_text().split("\n")[:-1]
 
 
-def _drop_torn_line(path: Path) -> None:
+def _drop_unfinished_line(path: Path) -> None:
     if path.exists():
         content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(path, whole)
+        complete = content.rfind(b"\n") + 1
+        if complete < len(content):
+            os.truncate(path, complete)

@@ -1,9 +1,9 @@
 """An agent in one small file: weights in eight bits, and a JSON file that describes them.
 
-``NAME.safetensors`` holds what acting and reports need, a quarter of the size of float32: each
-matrix as integers with one scale for each of its rows, everything else in float16. ``NAME.json``
-says how to build the model again, where the weights come from, and their sha256. Nothing is
-pickled; reading runs no code.
+``NAME.safetensors`` holds the weights that acting and reports need, at a quarter of the size of
+float32: each matrix as integers with one scale for each output, everything else in float16.
+``NAME.json`` holds the settings of the model, the origin of the weights, and their sha256. Nothing
+is pickled; reading runs no code.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from worldmodel.models.older_weights import with_todays_names
 from worldmodel.quantise import quantised, restored
 from worldmodel.structs import Spec
 
-FORMAT = 1  # a reader refuses what it does not know
+FORMAT = 1  # a reader refuses other formats
 SMALLEST = 1024  # numbers; smaller matrices stay in float16
-SCALE = ":scale"  # ends the name of the scales of a matrix; no module can be named so
-# Begin the names of two parts that differ by a few updates: plans end in the slow value, and the
-# fast one, which only learning needs, is made its copy.
+SCALE = ":scale"  # suffix for the scales of a matrix; no module can have such a name
+# Prefixes of two parts that differ by a few updates. Plans use the slow value; the other, which
+# only learning needs, is not stored, and becomes a copy of the slow one.
 SLOW, FAST = "slow_value.", "value."
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a model file holds."""
+    """The content of a model file."""
 
     agent: Agent
     config: Config
@@ -48,7 +48,7 @@ class ModelFile:
 
 
 def write(path: Path, model: WorldModel, config: Config, about: Mapping[str, Any]) -> None:
-    """Write ``path`` and its JSON. ``about``: whatever a person should know; JSON."""
+    """Write ``path`` and its JSON. ``about``: more entries of the JSON, for people."""
     learned = dict(model.named_parameters())
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
@@ -70,7 +70,7 @@ def write(path: Path, model: WorldModel, config: Config, about: Mapping[str, Any
 
 
 def read(path: Path) -> ModelFile:
-    """Read the agent; every byte is checked before it is used."""
+    """Read the agent, after the checksum of the whole file."""
     about = read_about(path)
     content = _bytes(path)
     if len(content) != about["bytes"] or hashlib.sha256(content).hexdigest() != about["sha256"]:
@@ -91,15 +91,15 @@ def read(path: Path) -> ModelFile:
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """Read the JSON alone."""
-    beside = path.with_suffix(".json")
+    """Read the JSON only."""
+    described = path.with_suffix(".json")
     try:
-        about: dict[str, Any] = json.loads(_bytes(beside))
+        about: dict[str, Any] = json.loads(_bytes(described))
     except ValueError as error:
-        raise ConfigError(f"{beside}: not readable as JSON: {error}") from error
+        raise ConfigError(f"{described}: not readable as JSON: {error}") from error
     if about.get("format") != FORMAT:
         raise ConfigError(
-            f"{beside}: expected format {FORMAT}, got {about.get('format')}; it was written by"
+            f"{described}: expected format {FORMAT}, got {about.get('format')}; it was written by"
             " another version of worldmodel"
         )
     return about
@@ -120,7 +120,7 @@ def _smaller(name: str, tensor: Tensor, is_learned: bool) -> dict[str, Tensor]:
 
 
 def _larger(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All weights in float32 again."""
+    """Restore all weights to float32."""
     weights = {}
     for name, tensor in tensors.items():
         if name.endswith(SCALE):

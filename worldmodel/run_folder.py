@@ -30,7 +30,7 @@ try:
 except ImportError:  # not POSIX
     fcntl = None  # type: ignore[assignment]
 
-# What a run writes, apart from what it replaces as a whole
+# Files and folders that a run writes, apart from those that are replaced as a whole
 OWN = (
     "config.yaml",
     METRICS,
@@ -51,6 +51,7 @@ def default_run(preset: str, config: Config) -> Path:
 
 
 def refuse_other_settings(run: Path, config: Config) -> None:
+    """Raise if the folder is a run with other settings, or not a run; nothing is written."""
     path = run / "config.yaml"
     if not path.exists():
         if run.exists() and (not run.is_dir() or any(run.iterdir())):
@@ -63,11 +64,11 @@ def refuse_other_settings(run: Path, config: Config) -> None:
             " folder with --run"
         )
     made_with = read(config, _written(run))  # whose parts may be of the user's own making
-    younger = unsaid(made_with, read_about(run)["settings"])
-    if younger:
+    newer = unsaid(made_with, read_about(run)["settings"])
+    if newer:
         raise ConfigError(
-            f"run: {run} was made before these settings were; write into its config.yaml what it"
-            " shall go on with (what was asked for now):\n  " + "\n  ".join(younger)
+            f"run: {run} was made before these settings existed; add them to its config.yaml, with"
+            " the values to continue with (as asked for now):\n  " + "\n  ".join(newer)
         )
     differing = differences(made_with, config)
     if differing:
@@ -78,7 +79,7 @@ def refuse_other_settings(run: Path, config: Config) -> None:
 
 
 def create(run: Path, config: Config, env: Environment, spec: Spec) -> None:
-    """Make the folder and write what the run is: settings, versions, renderer."""
+    """Make the folder and write config.yaml: settings, versions, renderer."""
     path = run / "config.yaml"
     if path.exists():
         return
@@ -102,28 +103,28 @@ def create(run: Path, config: Config, env: Environment, spec: Spec) -> None:
 def claim(run: Path) -> IO[bytes]:
     """Lock the run until the returned file closes: two trainers would overwrite each other's files.
 
-    The system lets go when the process ends, however it ends.
+    The system also releases the lock when the process ends, however it ends.
     """
-    claim = (run / "config.yaml").open("rb")
+    lock = (run / "config.yaml").open("rb")
     try:
         if fcntl is not None:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        claim.close()
+        lock.close()
         raise ConfigError(
             f"run: another process is training {run}; wait until it has stopped, or choose another"
             " folder with --run"
         ) from None
     except OSError as error:  # a file system without locks
         logger.warning("run: %s cannot be locked (%s): train it once at a time", run, error)
-    return claim
+    return lock
 
 
 def refuse_links(run: Path) -> None:
     """Raise if one of the run's own files is a symbolic link.
 
-    A run that came from somebody else may hold links: training on, or its report, would write
-    through them into files outside the run.
+    A run that was received from others may hold links: a resumed training, or the report, would
+    write through them into files outside the run.
     """
     links = files.links_among(run, OWN)
     if links:
@@ -178,7 +179,7 @@ def read_about(run: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not readable as YAML: {error}") from error
     missing = {"settings", "environment"} - set(written or {})
-    if not missing and "spec" not in written:  # older runs say it field by field
+    if not missing and "spec" not in written:  # older runs hold its fields one by one
         missing = {"image", "action_size"} - set(written)
     if missing:
         raise ConfigError(f"{path}: is damaged: {', '.join(sorted(missing))} missing")
@@ -232,7 +233,7 @@ def worldmodel_version() -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Without tuples, which YAML would tag as Python's."""
+    """Replace tuples by lists, because YAML would tag them as Python's."""
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value

@@ -20,24 +20,24 @@ GAP = 2  # pixels between two videos
 
 
 def best_format() -> str:
-    """The ending of the smallest file that can be written here."""
+    """The suffix of the format that gives the smallest files among those that work here."""
     return ".gif" if importlib.util.find_spec("imageio_ffmpeg") is None else ".mp4"
 
 
 def side_by_side(videos: Sequence[Images], most_images: int | None = None) -> Images:
     """Join videos [T, H, W, C] to one [T, H, W', 3]; shorter ones repeat their last image.
 
-    ``most_images``: of a longer video only so many images, evenly spaced. Where several images are
-    stacked in the channels, the newest is shown.
+    ``most_images``: a longer video is reduced to so many images, evenly spaced. If several images
+    are stacked in the channels, the newest is shown.
     """
     longest = max(map(len, videos))
-    rows = np.arange(longest)
+    chosen = np.arange(longest)
     if most_images is not None and most_images < longest:
-        rows = np.linspace(0, longest - 1, most_images).round().astype(int)
+        chosen = np.linspace(0, longest - 1, most_images).round().astype(int)
     columns: list[Images] = []
     for video in videos:
-        images = video[np.minimum(rows, len(video) - 1)][..., -3:]
-        columns += [images, np.zeros((len(rows), images.shape[1], GAP, 3), np.uint8)]
+        images = video[np.minimum(chosen, len(video) - 1)][..., -3:]
+        columns += [images, np.zeros((len(chosen), images.shape[1], GAP, 3), np.uint8)]
     return np.concatenate(columns[:-1], axis=2)
 
 
@@ -47,14 +47,14 @@ def enlarge(images: Images, times: int) -> Images:
 
 
 def write_video(path: Path, images: Images, images_per_s: float) -> None:
-    """Write [T, H, W, 3] to ``path``, whose ending says the format."""
+    """Write [T, H, W, 3] to ``path``; its suffix gives the format."""
     import imageio.v2 as imageio  # only videos need it
 
-    how: dict[str, Any] = {"fps": images_per_s, "macro_block_size": 2}
+    options: dict[str, Any] = {"fps": images_per_s, "macro_block_size": 2}
     if path.suffix == ".gif":
-        how = {"duration": 1000 / images_per_s, "loop": 0}
-    else:  # of even size
+        options = {"duration": 1000 / images_per_s, "loop": 0}
+    else:  # mp4 needs even sides
         images = np.pad(images, [(0, 0), *((0, side % 2) for side in images.shape[1:3]), (0, 0)])
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as unfinished:
-        imageio.mimwrite(unfinished, list(images), **how)
+        imageio.mimwrite(unfinished, list(images), **options)

@@ -1,11 +1,11 @@
-"""Serve the report of a run as a page on this computer, and draw it again as the run goes on.
+"""Watching a run: its report, served as a page on this computer and updated with the run.
 
 The report is drawn into a temporary folder whenever the run has a newer checkpoint; nothing is
-written into the run. The page asks every few seconds whether there is a newer report, and keeps the
-reader's place in it.
+written into the run. The page asks every few seconds for a newer report, and keeps the reader's
+scroll position.
 
-Another process draws. Drawing uses threads and ffmpeg, which no interrupt reaches; a process can be
-killed at any time.
+The report is drawn in another process, because drawing uses threads and ffmpeg, which cannot be
+interrupted; a process can be killed at any time.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from worldmodel.log import EVALUATIONS, METRICS, THUMBNAIL, read_evaluations, re
 from worldmodel.report.page import POLICY
 from worldmodel.report.templates import render
 
-LOOK_S = 2.0  # between two looks at the run
-REST = 3.0  # times as long as drawing took, it waits: training needs the cores
+LOOK_S = 2.0  # between two checks of the run
+REST = 3.0  # after drawing, wait so many times as long as it took: training needs the cores
 HTML = "text/html; charset=utf-8"
 
 Draw = Callable[[Path], Path]
@@ -38,7 +38,7 @@ Draw = Callable[[Path], Path]
 
 @dataclass(frozen=True)
 class Now:
-    """What the page shows above the report."""
+    """The lines that the page shows above the report."""
 
     where: str = ""
     state: str = "looking at the run"
@@ -60,11 +60,11 @@ class Watch:
     def __init__(self, run: Path, port: int, draw: Draw) -> None:
         self._run = run
         self._draw = draw
-        self._seen = ""  # the checkpoint that the report is of
-        self._took_s: float | None = None  # to draw the last report
+        self._drawn_of = ""  # the checkpoint of the present report
+        self._took_s: float | None = None  # seconds that drawing the last report took
         self._report = render("no_report.html").encode()
         self.now = Now()
-        self._take_what_is_there()
+        self._take_the_runs_report()
         self._page = LocalPage(port, self._answer)
 
     @property
@@ -84,18 +84,18 @@ class Watch:
         self._page.__exit__(kind, error, trace)
 
     def follow(self, is_over: Callable[[], bool] = lambda: False) -> None:
-        """Look at the run again and again, and draw what is new."""
+        """Check the run again and again, and draw a report of each newer checkpoint."""
         while not is_over():
             begun = time.monotonic()
             self.look()
             time.sleep(LOOK_S + REST * (time.monotonic() - begun))
 
     def look(self) -> None:
-        """Look at the run once; draw a report if there is a newer checkpoint."""
+        """Check the run once; draw a report if there is a newer checkpoint."""
         newest = newest_checkpoint(self._run)
         if newest is None:
             self.now = replace(self.now, state="no checkpoint yet; the first one brings a report")
-        if newest in (None, self._seen):
+        if newest in (None, self._drawn_of):
             return
         about = f", about {self._took_s:.0f} s" if self._took_s is not None else ""
         self.now = replace(self.now, state=f"drawing the report of checkpoint {newest}{about}")
@@ -104,14 +104,14 @@ class Watch:
             with tempfile.TemporaryDirectory(prefix="worldmodel-watch-") as folder:
                 self._report = self._draw(Path(folder)).read_bytes()
         except (OSError, RuntimeError, ValueError) as error:
-            # training replaces files while they are read; the next look finds them complete
+            # training may replace files while they are read; the next check finds them complete
             self.now = replace(self.now, state=f"no report of checkpoint {newest} yet: {error}")
             return
-        self._seen, self._took_s = newest, time.monotonic() - begun
+        self._drawn_of, self._took_s = newest, time.monotonic() - begun
         state = f"report of checkpoint {newest}, drawn at {time.strftime('%H:%M:%S')}"
         self.now = replace(self.now, state=state, drawn=self.now.drawn + 1)
 
-    def _take_what_is_there(self) -> None:
+    def _take_the_runs_report(self) -> None:
         """Serve the run's own report. It needs no drawing if it is newer than every checkpoint."""
         newest = newest_checkpoint(self._run)
         try:
@@ -126,19 +126,19 @@ class Watch:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(written))
         self.now = replace(self.now, state=f"the run's own report, written on {at}")
         if newest is not None and written >= saved:
-            self._seen = newest
+            self._drawn_of = newest
 
-    def _told(self) -> Now:
-        """``now`` with the run's steps and score of this moment, also while a report is drawn."""
+    def _now_with_progress(self) -> Now:
+        """``now`` with the present steps and score of the run, also while a report is drawn."""
         return replace(self.now, where=self._where(), video=self._video())
 
     def _where(self) -> str:
-        """Steps, time and score, as far as the run has written them."""
+        """The steps, time and score that the run has written so far."""
         words = []
         with contextlib.suppress(OSError, LookupError, ValueError):  # nothing is written yet
-            rows = read_metrics(self._run / METRICS)
-            if rows:
-                last = rows[-1]
+            lines = read_metrics(self._run / METRICS)
+            if lines:
+                last = lines[-1]
                 words.append(
                     f"{last['env_steps']:,} env steps, {last['wall_clock_s'] / 60:.0f} min"
                 )
@@ -161,8 +161,10 @@ class Watch:
                 page = render("watch.html", title=f"worldmodel watch {self._run}")
                 return Content(HTML, page.encode())
             case "/now":
-                return Content("application/json", json.dumps(vars(self._told())).encode())
-            case "/report.html":  # perhaps the run's own, which somebody else may have written
+                return Content(
+                    "application/json", json.dumps(vars(self._now_with_progress())).encode()
+                )
+            case "/report.html":  # it may be a received run's own, so it gets a policy
                 return Content(HTML, self._report, POLICY)
             case "/video.gif":
                 with contextlib.suppress(OSError):
@@ -205,9 +207,9 @@ def _draw(connection: Connection, draw: Callable[[Path], None], folder: Path) ->
 
 
 def _kill(pid: int) -> None:
-    """Kill a process and what it started; without /proc only the process: its pipes end ffmpeg."""
+    """Kill a process and its children; without /proc only the process, whose pipes end ffmpeg."""
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGSTOP)  # it starts no other meanwhile
+        os.kill(pid, signal.SIGSTOP)  # so that it starts no more children
         for children in Path(f"/proc/{pid}/task").glob("*/children"):
             with contextlib.suppress(OSError):
                 for child in children.read_text().split():
@@ -216,7 +218,7 @@ def _kill(pid: int) -> None:
 
 
 def newest_checkpoint(run: Path) -> str | None:
-    """The name of its folder, which is the step."""
+    """The folder name of the newest checkpoint, which is a number; None if there is none."""
     with contextlib.suppress(OSError):
         names = [path.name for path in (run / "checkpoints").iterdir() if path.name.isdecimal()]
         return max(names, key=int, default=None)

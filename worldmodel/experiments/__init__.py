@@ -1,1 +1,1 @@
-"""Experiments that play episodes and keep their figures as CSV: ``python -m`` runs each of them."""
+"""Experiments, each run with ``python -m``: they play episodes and write their results as CSV."""

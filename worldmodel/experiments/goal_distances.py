@@ -1,10 +1,10 @@
-"""Distances to a goal picture, compared by how near an agent comes that plans with them.
+"""Distances to a goal image, compared by how near to the goal an agent comes that plans with them.
 
     python -m worldmodel.experiments.goal_distances [--weights FILE] [--only NAME ...] [--goals N]
 
 A goal is the state in which the simulator comes to rest under a constant action; the agent sees its
-picture only. The error is the distance of the true position from the goal's, over the last rows.
-The weights are by default those of the demo; the task needs a state with a position.
+image only. The error is the distance of the true position from the goal's, over the last rows. The
+weights are by default those of the demo; the task needs a state with a position.
 """
 
 from __future__ import annotations
@@ -34,30 +34,33 @@ from worldmodel.structs import leaves
 
 ROWS = 60  # of an attempt
 SETTLING = 100  # rows until the simulator rests under a constant action
-LAST = 20  # rows of the error: to pass by the goal is not to arrive
-REACH = 0.7  # share of the largest action; its constant action can hold such a goal
+LAST = 20  # rows that the error is averaged over: passing by the goal is not enough
+REACH = 0.7  # largest share of the bounds for a goal's constant action, so that it can be held
 
 Distance = Callable[[Agent, NDArray[np.uint8]], LatentScore]
 
 
 def by_latent(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
-    """The distance of ``agent.goal``: every number of the latent has the same weight."""
+    """The distance of ``agent.goal``: all features of the latent have the same weight."""
     return agent.goal(picture)
 
 
 def by_remembered(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
+    """The squared distance of the deterministic part."""
     there = leaves(agent.at_rest(picture))["deter"]
     size = len(there)
     return lambda latents, actions: -(latents[..., :size] - there).square().mean(-1)
 
 
 def by_drawn(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
+    """The squared distance of the stochastic part."""
     there = leaves(agent.at_rest(picture))["stoch.sample"]
     size = len(there)
     return lambda latents, actions: -(latents[..., -size:] - there).square().mean(-1)
 
 
 def by_angle(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
+    """The cosine similarity of the latents."""
     there = agent.at_rest(picture).features
 
     def score(latents: Tensor, actions: Tensor) -> Tensor:
@@ -68,13 +71,13 @@ def by_angle(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
 
 
 def by_picture(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
-    """The squared error of the image that the decoder draws."""
+    """The squared error of the decoded image."""
     model = agent.model
     there = model.pixels(torch.from_numpy(picture))
 
     def score(latents: Tensor, actions: Tensor) -> Tensor:
-        drawn = model.draw(Point(latents.flatten(0, -2)))
-        errors: Tensor = (drawn - there).square().mean((-3, -2, -1))
+        decoded = model.draw(Point(latents.flatten(0, -2)))
+        errors: Tensor = (decoded - there).square().mean((-3, -2, -1))
         return -errors.reshape(latents.shape[:-1])
 
     return score
@@ -92,7 +95,7 @@ NOTHING = "no action"  # the baseline: no action at all
 
 @dataclass(frozen=True)
 class Goal:
-    """The state at which a constant action ends, and its picture."""
+    """The state at which a constant action ends, and its image."""
 
     number: int
     picture: NDArray[np.uint8]
@@ -101,7 +104,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Attempt:
-    """The error of one distance at one goal: a row of the file."""
+    """The error of one distance at one goal: a line of the file."""
 
     distance: str
     goal: int
@@ -113,10 +116,10 @@ def goals(env: Environment, count: int) -> Iterator[Goal]:
     low, high = env.action_low, env.action_high
     for number in range(count):
         share = np.random.default_rng(number).uniform(-REACH, REACH, low.shape)
-        held = ((low + high) / 2 + share * (high - low) / 2).astype(np.float32)
+        action = ((low + high) / 2 + share * (high - low) / 2).astype(np.float32)
         row, rows = env.reset(number), 0
         while rows < SETTLING and not row.is_last:
-            row, rows = env.step(held), rows + 1
+            row, rows = env.step(action), rows + 1
         yield Goal(number, row.image, position(env))
 
 
@@ -128,6 +131,7 @@ def position(env: Environment) -> NDArray[np.float32]:
 
 
 def attempt(agent: Agent, env: Environment, name: str, goal: Goal) -> Attempt:
+    """Plan to a goal with one distance, from the start of the goal's number."""
     score = None if name == NOTHING else DISTANCES[name](agent, goal.picture)
     row, belief, plan = env.reset(goal.number), agent.initial(), None
     errors = []
@@ -144,22 +148,22 @@ def attempt(agent: Agent, env: Environment, name: str, goal: Goal) -> Attempt:
 
 
 def write(file: Path, attempts: Sequence[Attempt], header: Sequence[str]) -> None:
-    rows = [[each.distance, each.goal, f"{each.error:.4f}"] for each in attempts]
-    write_rows(file, ["distance", "goal", "error"], rows, header)
+    lines = [[each.distance, each.goal, f"{each.error:.4f}"] for each in attempts]
+    write_rows(file, ["distance", "goal", "error"], lines, header)
 
 
 def summarise(attempts: Sequence[Attempt]) -> Table:
-    rows: list[dict[str, Cell]] = []
+    lines: list[dict[str, Cell]] = []
     for name in dict.fromkeys(each.distance for each in attempts):
         errors = [each.error for each in attempts if each.distance == name]
-        rows.append({
+        lines.append({
             "distance": name,
             "goals": len(errors),
             "error": float(np.mean(errors)),
             "spread": float(np.std(errors)),
             "worst": max(errors),
         })  # fmt: skip
-    return Table("how far the true position is from the goal's", rows)
+    return Table("how far the true position is from the goal's", lines)
 
 
 def main(weights: Path, only: Sequence[str], count: int, file: Path) -> None:

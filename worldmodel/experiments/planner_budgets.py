@@ -1,11 +1,11 @@
-"""The return of a trained agent by planner and budget, with the cost of its plans.
+"""The returns of a trained agent with several planners and budgets, and the cost of the plans.
 
     python -m worldmodel.experiments.planner_budgets [--weights FILE] [--only NAME ...]
     python -m worldmodel.experiments.planner_budgets --deadlines
 
 Plays episodes in the true simulator from the same starts, without exploration noise, by default
 with the weights of the demo. Episodes in the file that are not played again stay. ``--deadlines``
-also draws a figure next to the file; deadlines mean something on an idle machine only.
+also draws a figure next to the file; deadlines are meaningful on an idle machine only.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from worldmodel.progress import Progress
 from worldmodel.rollout import plan_seeds
 from worldmodel.structs import Latent, at
 
-if TYPE_CHECKING:  # plotting is no part of an import
+if TYPE_CHECKING:  # matplotlib is imported only to draw
     from matplotlib.figure import Figure
 
-POLICY = "policy"  # acts by the policy, without a search
+POLICY = "policy"  # the policy acts, without a search
 DEADLINES_MS = (5.0, 10.0, 20.0, 50.0, 100.0, None)
-ALONE = {"proposals": 0, "warm_start": False}  # the search alone, as PlaNet plans
+ALONE = {"proposals": 0, "warm_start": False}  # only the search, as PlaNet plans
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Budget:
     iterations: int
     horizon: int
     elites: int
-    planning: Mapping[str, Any] = field(default_factory=dict)  # its settings that differ
+    planning: Mapping[str, Any] = field(default_factory=dict)  # settings that differ
 
     def of(self, agent: Agent) -> Agent:
-        """An agent of the same model that plans so."""
+        """An agent of the same model that plans with this budget."""
         sizes = {name: getattr(self, name) for name in ("candidates", "iterations", "horizon")}
         planner = replace(
             with_candidates(of_kind(self.kind, agent.planner)), elites=self.elites, **sizes
@@ -77,8 +77,8 @@ BUDGETS = {
     "shooting 192 x 1 x 6": Budget("shooting", 192, 1, 6, 16, ALONE),
     "gradient 16 x 6 x 6": Budget("gradient", 16, 6, 6, 4, {"proposals": 0}),
 }
-# The default, which falls back on its policy, and a search without proposals, so large that only
-# the longest deadline lets it finish: its return depends on the time alone.
+# The default, which falls back on its policy, and a search without proposals that is so large that
+# only the longest deadline lets it finish: its return depends on the time only.
 DEFAULT = "mppi 64 x 3 x 6, 16 proposals"
 WITH_DEADLINES = {
     DEFAULT: BUDGETS[DEFAULT],
@@ -88,7 +88,7 @@ WITH_DEADLINES = {
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode: a row of the file."""
+    """One episode: a line of the file."""
 
     planner: str
     deadline_ms: float | None
@@ -96,7 +96,7 @@ class Episode:
     rows: int  # decisions
     latent_steps: float  # imagined for one decision, on average
     earned: float  # return in the true simulator
-    promised: float  # mean imagined return of the plans that were followed
+    promised: float  # mean imagined return of the executed plans
 
 
 def play(
@@ -116,7 +116,7 @@ def play(
         assert row.action is not None
         belief = agent.observe(belief, row.action, row.observation)
         if planner == POLICY:
-            actions = followed(agent, belief)
+            actions = policy_actions(agent, belief)
         else:
             plan = agent.plan(belief, plan, next(seeds), deadline_ms)
             actions = plan.actions
@@ -129,14 +129,14 @@ def play(
 
 
 @torch.no_grad()
-def followed(agent: Agent, belief: Latent) -> Tensor:
+def policy_actions(agent: Agent, belief: Latent) -> Tensor:
     """The policy's mean actions [L, A], imagined from ``belief``."""
-    still = torch.zeros(1, 1, agent.planner.horizon, agent.model.spec.action_size)
-    return Imagination(agent.model, None).follow(at(belief, None), still)[0, 0]
+    no_noise = torch.zeros(1, 1, agent.planner.horizon, agent.model.spec.action_size)
+    return Imagination(agent.model, None).follow(at(belief, None), no_noise)[0, 0]
 
 
 def summarise(episodes: Sequence[Episode]) -> Table:
-    """A table with a row for each planner and deadline; the spread is over episodes."""
+    """A table with a line for each planner and deadline; the spread is over episodes."""
     groups: dict[tuple[str, float | None], list[Episode]] = {}
     for episode in episodes:
         groups.setdefault((episode.planner, episode.deadline_ms), []).append(episode)
@@ -182,7 +182,7 @@ def plot_deadlines(episodes: Sequence[Episode]) -> Figure:
 
 
 def keep(file: Path, episode: Episode, header: Sequence[str]) -> list[Episode]:
-    """Write the episode into the file, where it replaces an earlier one; all episodes in it."""
+    """Write an episode into the file, in place of an earlier one; return all episodes in it."""
     row = {
         "planner": episode.planner,
         "deadline_ms": "" if episode.deadline_ms is None else f"{episode.deadline_ms:g}",

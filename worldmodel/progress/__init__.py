@@ -1,4 +1,4 @@
-"""How a run goes, for whoever watches: a screen on a terminal, plain lines elsewhere.
+"""Progress of a run: a screen on a terminal, plain lines elsewhere.
 
 ::
 
@@ -19,16 +19,16 @@ from typing import Any
 from worldmodel.progress.curve import Curve, sparkline
 from worldmodel.progress.lines import Lines
 from worldmodel.progress.screen import Screen
-from worldmodel.progress.state import Group, State, say_duration
+from worldmodel.progress.state import Group, State, duration_text
 
 __all__ = ["Curve", "Group", "Progress", "sparkline"]
 
 
 class Progress:
-    """The screen, or the lines.
+    """Shows numbers and events of a run, on a screen or as lines.
 
-    ``steps``, ``minutes``: where the run will end, if it is known. ``groups``: the numbers to show.
-    ``screen``: a rich console in the place of standard output; ``clock``: seconds.
+    ``steps``, ``minutes``: the end of the run, if it has one. ``groups``: the numbers to show.
+    ``screen``: a rich console to use instead of standard output; ``clock``: seconds.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class Progress:
         screen: Any = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        # rich is for people at a terminal; a robot that only plans does without it
+        # imported here because a robot that only plans does not need rich
         from rich.console import Console
 
         console = screen or Console()
         self._state = State(title, steps, minutes, groups, clock)
-        # rich believes FORCE_COLOR, which is set in places that only keep a file
+        # rich obeys FORCE_COLOR, which may be set although the output goes to a file
         is_live = console.file.isatty() and console.is_terminal and not console.is_dumb_terminal
         self._shown = Screen(self._state, console) if is_live else Lines(self._state, console.file)
 
@@ -62,15 +62,16 @@ class Progress:
     ) -> None:
         self._shown.stop()
 
-    def update(self, row: Mapping[str, Any]) -> None:
-        """The latest numbers; those that are not in ``row`` stay."""
-        self._state.update(row)
+    def update(self, numbers: Mapping[str, Any]) -> None:
+        """Show the latest numbers; those that are not in ``numbers`` stay."""
+        self._state.update(numbers)
         self._shown.refresh()
 
     def event(self, text: str) -> None:
         """Write a line that stays."""
-        self._shown.write(f"{say_duration(self._state.elapsed)}  {text}")
+        self._shown.write(f"{duration_text(self._state.elapsed)}  {text}")
 
     def done(self, text: str = "done") -> None:
+        """End the screen and write a last line."""
         self._shown.stop()
-        self._shown.write(f"{say_duration(self._state.elapsed)}  {text}")
+        self._shown.write(f"{duration_text(self._state.elapsed)}  {text}")

@@ -1,4 +1,4 @@
-"""A number over a whole run in bounded memory, and its drawing in one line of text."""
+"""A learning curve in bounded memory, and its drawing in one line of text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ POINTS = 120  # of a curve, at most; the widest screen draws fewer
 
 
 class Curve:
-    """Means of equally many values each. When there is no room, two neighbours become one."""
+    """Means of equally many values each. When there are too many, pairs of them are merged."""
 
     def __init__(self) -> None:
         self._means: list[float] = []
@@ -27,10 +27,10 @@ class Curve:
         if len(means) == 2 * POINTS:
             means = [_mean(means[at : at + 2]) for at in range(0, len(means), 2)]
             self._values_per_mean *= 2
-        self._means = means  # at once: the screen's thread may be reading it
+        self._means = means  # in one assignment, because the screen's thread may be reading it
 
     def points(self, most: int) -> list[float]:
-        """From first to last, in at most so many."""
+        """The curve from first to last, in at most ``most`` points."""
         means = self._means
         count = min(most, len(means))
         edges = [round(part * len(means) / count) for part in range(count + 1)] if count else [0]
@@ -38,7 +38,7 @@ class Curve:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """A small drawing of some numbers: the lowest is ▁, the highest █."""
+    """Draw numbers as characters: the lowest is ▁, the highest █."""
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return ""

@@ -1,4 +1,4 @@
-"""Progress without a terminal: plain lines, few enough for a file that keeps them."""
+"""Progress without a terminal: plain lines, few enough for a log file."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import IO
 
 from worldmodel.progress.state import State
 
-QUIET_S = 10.0  # a line of numbers at most this often
+QUIET_S = 10.0  # least time between two lines of numbers
 
 
 class Lines:
+    """Writes plain lines."""
+
     def __init__(self, state: State, file: IO[str]) -> None:
         self._state = state
         self._file = file
@@ -25,7 +27,7 @@ class Lines:
             self.write(self._line())
 
     def stop(self) -> None:
-        """Nothing is open."""
+        """Nothing to close."""
 
     def write(self, line: str) -> None:
         self._file.write(f"{line}\n")
@@ -33,8 +35,8 @@ class Lines:
 
     def _line(self) -> str:
         state = self._state
-        words = [f"env steps {steps}"] if (steps := state.say_steps()) else []
+        words = [f"env steps {steps}"] if (steps := state.steps_text()) else []
         for group in state.groups:
-            if said := state.say(group):
-                words.append(f"{group.title} {said}".strip())
-        return "  ".join([*words, f"time {state.say_time()}"])
+            if numbers := state.group_text(group):
+                words.append(f"{group.title} {numbers}".strip())
+        return "  ".join([*words, f"time {state.time_text()}"])

@@ -1,4 +1,4 @@
-"""Progress on a terminal: one calm screen that is drawn again, below lines that stay."""
+"""Progress on a terminal: a screen that is drawn again and again, below lines that stay."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from worldmodel.machine import resident_bytes
 from worldmodel.progress.curve import POINTS, Curve, sparkline
-from worldmodel.progress.state import Group, State, say_number
+from worldmodel.progress.state import Group, State, number_text
 
-if TYPE_CHECKING:  # a robot that only plans does without rich
+if TYPE_CHECKING:  # a robot that only plans does not need rich
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
-LABEL, NUMBER, GAP = 17, 9, 2  # columns: the longest name, the longest number, what parts them
-CURVE = 7  # columns of the shortest curve that still says something
-KEPT_LINES = 20  # written again where the screen has to be cleared
+LABEL, NUMBER, GAP = 17, 9, 2  # columns: the longest name, the longest number, the gap between
+CURVE = 7  # columns of the shortest curve that is still readable
+KEPT_LINES = 20  # lines that are written again after the screen was cleared
 
 
 class Screen:
+    """Draws the state of a run below the lines that were written."""
+
     def __init__(self, state: State, console: Console) -> None:
         self._state = state
         self._console = console
@@ -38,7 +40,7 @@ class Screen:
         self._live.start()
 
     def refresh(self) -> None:
-        """In a terminal that became narrower, lines broke, and nothing is where it was drawn."""
+        """Draw all again if the terminal became narrower, because its lines were wrapped."""
         before, self._width = self._width, self._console.width
         if self._live is not None and self._width < before:
             self.stop()
@@ -53,7 +55,7 @@ class Screen:
             self._live = None
 
     def write(self, line: str) -> None:
-        """Above the screen, where it stays."""
+        """Write a line above the screen, where it stays."""
         self.refresh()
         self._lines.append(line)
         self._print(line)
@@ -62,12 +64,12 @@ class Screen:
         self._console.print(line, markup=False, highlight=False)
 
     def _now(self) -> RenderableType:
-        """Where the run is, how good it is, what it costs, and the other curves."""
+        """The present screen: progress, scores, costs, and the other curves."""
         from rich import console, text
 
         state = self._state
         place: list[tuple[str, RenderableType]] = []
-        if steps := state.say_steps():
+        if steps := state.steps_text():
             place.append(("env steps", steps))
         if state.share is not None:
             place.append(("", _bar(state.share)))
@@ -78,15 +80,15 @@ class Screen:
                 place += self._readings(group)
             elif group.has_curves:
                 others.append(self._side_by_side(self._readings(group)))
-            elif said := state.say(group):
-                cost.append((group.title, said))
+            elif numbers := state.group_text(group):
+                cost.append((group.title, numbers))
         if memory := resident_bytes():
             cost.append(("memory", f"{memory / 1e9:.2f} GB"))
-        cost.append(("time", state.say_time()))
-        if checkpoint := state.say_checkpoint():
+        cost.append(("time", state.time_text()))
+        if checkpoint := state.checkpoint_text():
             cost.append(("checkpoint", checkpoint))
         title = text.Text(state.title, style="bold", no_wrap=True, overflow="ellipsis")
-        # the other curves last: it is the end that a low screen cuts off
+        # the other curves come last, because a low screen cuts off the end
         return console.Group(title, _table(place), _table(cost), *others)
 
     def _readings(self, group: Group) -> list[tuple[str, RenderableType]]:
@@ -94,24 +96,24 @@ class Screen:
         readings: list[tuple[str, RenderableType]] = []
         for name, word in group.readings(latest):
             curve = self._state.curves[name] if group.has_curves and self._draws else None
-            readings.append((word, Reading(say_number(latest[name]), curve, bool(group.title))))
+            readings.append((word, Reading(number_text(latest[name]), curve, bool(group.title))))
         return readings
 
     def _side_by_side(self, readings: Sequence[tuple[str, RenderableType]]) -> Table:
-        """As many as keep a curve."""
+        """Readings in as many columns as leave room for a curve each."""
         smallest = LABEL + NUMBER + (CURVE if self._draws else 0) + 3 * GAP
         columns = max(1, min(len(readings), self._console.width // smallest))
-        rows = [readings[at : at + columns] for at in range(0, len(readings), columns)]
-        return _table([tuple(part for cell in row for part in cell) for row in rows], columns)
+        lines = [readings[at : at + columns] for at in range(0, len(readings), columns)]
+        return _table([tuple(part for cell in line for part in cell) for line in lines], columns)
 
 
 class Reading:
-    """A number and, where there is room, its curve."""
+    """A number and, if there is room, its curve."""
 
     def __init__(self, number: str, curve: Curve | None, is_logarithmic: bool) -> None:
         self._number = number
         self._curve = curve
-        self._is_logarithmic = is_logarithmic  # the first fall of a loss would hide the rest
+        self._is_logarithmic = is_logarithmic  # else the first fall of a loss would hide the rest
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         from rich.text import Text
@@ -144,14 +146,14 @@ def _bar(share: float) -> Table:
     return bar
 
 
-def _table(rows: Sequence[Sequence[RenderableType]], pairs: int = 1) -> Table:
-    """Labels and what they stand before, in so many pairs of columns over the whole width."""
+def _table(lines: Sequence[Sequence[RenderableType]], pairs: int = 1) -> Table:
+    """Labels and values in ``pairs`` pairs of columns, over the whole width."""
     from rich.table import Table
 
     table = Table.grid(expand=True, padding=(0, GAP, 0, 0))
     for _ in range(pairs):
         table.add_column(style="dim", justify="right", width=LABEL, no_wrap=True)
         table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        table.add_row(*row)
+    for line in lines:
+        table.add_row(*line)
     return table

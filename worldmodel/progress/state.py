@@ -1,4 +1,4 @@
-"""What a run has reported so far: its latest numbers, their curves, and the time that is left."""
+"""The reported state of a run: its latest numbers, their curves, and the remaining time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from worldmodel.progress.curve import Curve
 
 @dataclass(frozen=True)
 class Group:
-    """Numbers that are shown together, under the words that a person reads."""
+    """Numbers that are shown together, with a word for each."""
 
-    words: Mapping[str, str]  # name in a row -> word; a name that ends with / is a prefix
-    title: str = ""  # none: the numbers that matter most, each in a line of its own
+    words: Mapping[str, str]  # name of a number -> word; a name that ends with / is a prefix
+    title: str = ""  # empty for the main numbers, which have a line each
     has_curves: bool = False
 
     def readings(self, latest: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """Name and word of each number that is known."""
+        """Name and word of each number in ``latest``."""
         found = []
         for name, word in self.words.items():
             if name.endswith("/"):
@@ -30,10 +30,12 @@ class Group:
 
 
 class State:
-    """Three names of a row are known here, because they say where the run is::
+    """The latest numbers of a run, their curves, and its times.
+
+    Three names of numbers have a meaning here::
 
     env_steps             simulator steps so far
-    wall_clock_s          seconds of training so far, earlier sittings included
+    wall_clock_s          seconds of training so far, all calls on this run included
     checkpoint_env_steps  steps when the last checkpoint was written
     """
 
@@ -52,22 +54,23 @@ class State:
         self.curves: dict[str, Curve] = {}
         self._steps = steps
         self._minutes = minutes
-        self._began = clock()  # moved back by what earlier sittings took
+        self._began = clock()  # moved back by the time of earlier calls
         self._first: tuple[float, float] | None = None  # clock and env_steps of the first update
         self._saved_at = -math.inf  # clock, of the last checkpoint
 
-    def update(self, row: Mapping[str, Any]) -> None:
-        """The latest numbers; those that are not in ``row`` stay."""
+    def update(self, numbers: Mapping[str, Any]) -> None:
+        """Take the latest numbers; those that are not in ``numbers`` stay."""
         for group in self.groups:
-            for name, _ in group.readings(row) if group.has_curves else ():
-                self.curves.setdefault(name, Curve()).add(row[name])
-        if "wall_clock_s" in row:
-            self._began = self.clock() - row["wall_clock_s"]
-        if "checkpoint_env_steps" in row:
+            for name, _ in group.readings(numbers) if group.has_curves else ():
+                self.curves.setdefault(name, Curve()).add(numbers[name])
+        if "wall_clock_s" in numbers:
+            self._began = self.clock() - numbers["wall_clock_s"]
+        if "checkpoint_env_steps" in numbers:
             self._saved_at = self.clock()
-        self.latest = {**self.latest, **row}  # anew: the screen's thread may be reading it
-        if self._first is None and "env_steps" in row:
-            self._first = self.clock(), row["env_steps"]
+        # a new dict, because the screen's thread may be reading the old one
+        self.latest = {**self.latest, **numbers}
+        if self._first is None and "env_steps" in numbers:
+            self._first = self.clock(), numbers["env_steps"]
 
     @property
     def elapsed(self) -> float:
@@ -75,7 +78,7 @@ class State:
 
     @property
     def left(self) -> float | None:
-        """Seconds until the first of the two ends; None while nobody can tell."""
+        """Seconds until the first of the two limits; None while it is unknown."""
         ends = []
         if self._minutes is not None:
             ends.append(60 * self._minutes - self.elapsed)
@@ -88,7 +91,7 @@ class State:
 
     @property
     def share(self) -> float | None:
-        """Of the way to the first of the two ends; None without an end."""
+        """The share of the run that is done, by the nearer limit; None without a limit."""
         shares = []
         if self._minutes:
             shares.append(self.elapsed / (60 * self._minutes))
@@ -96,42 +99,42 @@ class State:
             shares.append(self.latest.get("env_steps", 0) / self._steps)
         return min(1.0, max(shares)) if shares else None
 
-    def say_steps(self) -> str:
+    def steps_text(self) -> str:
         """Empty before the first step is known."""
         if "env_steps" not in self.latest:
             return ""
         target = f" / {self._steps:,}" if self._steps is not None else ""
         return f"{self.latest['env_steps']:,}{target}"
 
-    def say_time(self) -> str:
-        left = f", {say_duration(self.left)} left" if self.left is not None else ""
-        return f"{say_duration(self.elapsed)}{left}"
+    def time_text(self) -> str:
+        left = f", {duration_text(self.left)} left" if self.left is not None else ""
+        return f"{duration_text(self.elapsed)}{left}"
 
-    def say_checkpoint(self) -> str:
+    def checkpoint_text(self) -> str:
         """Empty before the first checkpoint."""
         if "checkpoint_env_steps" not in self.latest:
             return ""
-        ago = say_duration(self.clock() - self._saved_at)
+        ago = duration_text(self.clock() - self._saved_at)
         return f"{ago} ago, {self.latest['checkpoint_env_steps']:,} env steps"
 
-    def say(self, group: Group) -> str:
-        """Its numbers in one line: with curves they are losses, without they have units."""
+    def group_text(self, group: Group) -> str:
+        """The numbers of a group in one line: losses have names, others have units."""
         known = [
-            (word, say_number(self.latest[name])) for name, word in group.readings(self.latest)
+            (word, number_text(self.latest[name])) for name, word in group.readings(self.latest)
         ]
         if group.has_curves:
             return "  ".join(f"{word} {number}" for word, number in known)
         return ", ".join(f"{number} {word}" for word, number in known)
 
 
-def say_number(value: float) -> str:
-    """Three to four digits that say something."""
+def number_text(value: float) -> str:
+    """A number with three to four significant digits."""
     if not math.isfinite(value):
         return str(value)
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def say_duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
