@@ -628,7 +628,7 @@ def test_pruned_weights_are_zero_in_the_graphs(tmp_path: Path) -> None:
         graph = [
             tensor for file in files for tensor in onnx.load_from_string(file).graph.initializer
         ]
-        asked = pruning.met(smaller.model, pruning.walk_along(smaller, [make_episode()]))
+        asked = pruning.record_inputs(smaller.model, pruning.walk_along(smaller, [make_episode()]))
         for name in asked.inputs:
             weight = smaller.model.get_parameter(f"{name}.weight")
             assert is_zero_where(weight.numpy() == 0, graph), name

@@ -53,7 +53,7 @@ def make_episode(rows: int, seed: int) -> Episode:
 
 
 @pytest.fixture
-def lived() -> list[Episode]:
+def newest() -> list[Episode]:
     return [make_episode(rows, rows) for rows in (30, 50)]
 
 
@@ -81,7 +81,7 @@ def test_what_is_left_is_the_best_answer(
     monkeypatch.setattr(pruning, "RIDGE", 1e-9)
     rows, weights = correlated(200, 30), torch.randn(7, 30).double()
     rows[:, -1] = 1.0
-    solved = pruning.thinned(weights, rows.T @ rows, share, has_bias)
+    solved = pruning.sparse_weights(weights, rows.T @ rows, share, has_bias)
     kept = solved != 0
     inputs = 30 - has_bias
     assert ((~kept[:, :inputs]).sum(1) == round(share * inputs)).all()
@@ -97,7 +97,7 @@ def test_solving_is_never_worse_than_zeros_alone(
 ) -> None:
     monkeypatch.setattr(pruning, "RIDGE", ridge)
     rows, weights = correlated(200, 30), torch.randn(7, 30).double()
-    solved = pruning.thinned(weights, rows.T @ rows, 0.5, has_bias=False)
+    solved = pruning.sparse_weights(weights, rows.T @ rows, 0.5, has_bias=False)
     assert (error(rows, solved, weights) < error(rows, weights * (solved != 0), weights)).all()
 
 
@@ -107,7 +107,7 @@ def test_more_steps_choose_better() -> None:
     for effort in (1, 120, 2000):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pruning, "EFFORT", effort)
-            solved = pruning.thinned(weights, rows.T @ rows, 0.5, has_bias=False)
+            solved = pruning.sparse_weights(weights, rows.T @ rows, 0.5, has_bias=False)
         errors.append(float(error(rows, solved, weights).sum()))
     assert errors[0] > 1.2 * errors[1] > 1.2 * errors[2]
 
@@ -115,7 +115,7 @@ def test_more_steps_choose_better() -> None:
 def test_a_layer_whose_inputs_come_twice_loses_nothing_with_half_of_its_weights() -> None:
     once, weights = torch.randn(100, 12).double(), torch.randn(5, 24).double()
     rows = torch.cat([once, once], 1)[:, torch.randperm(24)]
-    solved = pruning.thinned(weights, rows.T @ rows, 0.5, has_bias=False)
+    solved = pruning.sparse_weights(weights, rows.T @ rows, 0.5, has_bias=False)
     assert int((solved == 0).sum()) == 5 * 12
     said = (rows @ weights.T).square().sum(0)
     assert (error(rows, solved, weights) < 1e-4 * said).all()  # what the ridge holds back
@@ -142,16 +142,16 @@ def test_what_is_taken_out_is_put_back() -> None:
 # ---------------------------------------------------------------------------- a whole agent
 
 
-def test_a_share_of_nothing_changes_nothing(agent: Agent, lived: list[Episode]) -> None:
-    same = pruning.pruned(agent, 0.0, lived).model.state_dict()
+def test_a_share_of_nothing_changes_nothing(agent: Agent, newest: list[Episode]) -> None:
+    same = pruning.pruned(agent, 0.0, newest).model.state_dict()
     torch.testing.assert_close(same, agent.model.state_dict(), rtol=1e-4, atol=1e-4)
 
 
 def test_so_large_a_share_of_all_exported_weights_is_zero(
-    agent: Agent, lived: list[Episode]
+    agent: Agent, newest: list[Episode]
 ) -> None:
     before = {name: tensor.clone() for name, tensor in agent.model.state_dict().items()}
-    smaller = pruning.pruned(agent, 0.5, lived)
+    smaller = pruning.pruned(agent, 0.5, newest)
     exported = [
         parameter
         for name, parameter in smaller.model.named_parameters()
@@ -179,7 +179,7 @@ def test_what_is_exported_is_what_a_walk_calls(tiny: Config) -> None:
             tiny, {"model": {"policy": {"size": 30}}, "planning": {"proposals": proposals}}
         )
         agent = agent_of(config, build(config.model, spec).requires_grad_(False))
-        layers = pruning.met(agent.model, pruning.walk_along(agent, [episode])).inputs
+        layers = pruning.record_inputs(agent.model, pruning.walk_along(agent, [episode])).inputs
         called[proposals] = {name.split(".")[0] for name in layers}
         assert {name.split(".")[1] for name in layers if name.startswith("vectors")} == {"encoder"}
         assert "decoder" not in called[proposals]
@@ -192,8 +192,8 @@ def beliefs(model: WorldModel, episode: Episode) -> Tensor:
     return model.observe(torch.from_numpy(episode.action)[None], embed, None)[1].features[0]
 
 
-def test_its_beliefs_are_nearer_than_with_zeros_alone(agent: Agent, lived: list[Episode]) -> None:
-    solved = pruning.pruned(agent, 0.5, lived).model
+def test_its_beliefs_are_nearer_than_with_zeros_alone(agent: Agent, newest: list[Episode]) -> None:
+    solved = pruning.pruned(agent, 0.5, newest).model
     zeroed = copy.deepcopy(agent.model)
     for name, weight in zeroed.named_parameters():
         weight *= solved.get_parameter(name) != 0

@@ -63,7 +63,7 @@ def refuse_other_settings(run: Path, config: Config) -> None:
             " exported, and goes on learning only with the version that made it; choose another"
             " folder with --run"
         )
-    made_with = read(config, _written(run))  # whose parts may be of the user's own making
+    made_with = read(config, _written(run))  # parts may be the user's own
     newer = unsaid(made_with, read_about(run)["settings"])
     if newer:
         raise ConfigError(
@@ -135,10 +135,10 @@ def refuse_links(run: Path) -> None:
 
 
 def read_run(run: Path, config: Config | None = None) -> Config:
-    """Read the settings of a run, as they were used; those of an older version in today's names.
+    """Read the settings of a run; those of an older version get today's names.
 
-    ``config``: the settings that it was made with, where its parts are of your own making. A file
-    names them only, and nothing that a file names is imported.
+    ``config``: the settings that it was made with, needed if some of its parts are your own. The
+    file only names such parts, and nothing that a file names is imported.
     """
     written = _written(run)
     if config is None:
@@ -152,7 +152,7 @@ def read_run(run: Path, config: Config | None = None) -> Config:
                     f" and this is {worldmodel_version()}"
                 ) from error
             raise ConfigError(
-                f"run: {run}: {error}; where that is a part of your own making, give the settings"
+                f"run: {run}: {error}; if that is a part of your own, give the settings"
                 " that the run was made with: worldmodel.load(run, config=config)"
             ) from error
     differing = differences(read(config, written), config)

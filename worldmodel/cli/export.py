@@ -77,13 +77,13 @@ def _export_run(
     try:
         with one_thread():
             print("recording both verbs as graphs: a minute or two", flush=True)
-            shown = export.export(agent, out, made_from, bits, prune, newest, env, episodes)
+            compared = export.export(agent, out, made_from, bits, prune, newest, env, episodes)
     finally:
         if env is not None:
             env.close()
-    print(aligned(shown.rows))
+    print(aligned(compared.lines))
     print(
-        f"float32 differs from torch by at most {shown.difference:.1e} over"
+        f"float32 differs from torch by at most {compared.difference:.1e} over"
         f" {export.CHECKED_STEPS} steps with the same images and noise"
     )
     print(f"{out}: observe and plan, and runner.py, which needs numpy and onnxruntime only")

@@ -1,7 +1,7 @@
-"""An agent as files that need no torch: graphs, the runner beside them, and smaller weights."""
+"""Export: an agent as ONNX graphs with a runner, which need no torch; weights may be smaller."""
 
 from worldmodel.export.check import difference
-from worldmodel.export.comparison import CHECKED_STEPS, Shown, export, with_planner
+from worldmodel.export.comparison import CHECKED_STEPS, Comparison, export, with_planner
 from worldmodel.export.compression import compress
 from worldmodel.export.folder import Exported, require_free, write
 from worldmodel.export.graphs import (
@@ -18,11 +18,11 @@ from worldmodel.export.runner import Runner
 __all__ = [
     "CHECKED_STEPS",
     "PLANNERS",
+    "Comparison",
     "Drawn",
     "Exported",
     "Graphs",
     "Runner",
-    "Shown",
     "compress",
     "difference",
     "export",

@@ -1,4 +1,4 @@
-"""How far an exported agent is from the one that it was recorded from."""
+"""The numerical difference between an exported agent and the original."""
 
 from __future__ import annotations
 

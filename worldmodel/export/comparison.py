@@ -1,4 +1,4 @@
-"""What an export costs and scores, compared with the agent that it was made from."""
+"""Exporting an agent, and comparing size, speed and returns with the original."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ HEADER = ("", "bytes", "zeros", "plan ms p50", "p99", "return", "change from onn
 
 
 @dataclass(frozen=True)
-class Shown:
-    """The table of an export that a person sees, and the error of its float32 graphs."""
+class Comparison:
+    """The table that compares an export with its original, and the error of its float32 graphs."""
 
-    rows: Sequence[Sequence[str]]  # the header first
-    difference: float  # the largest of the float32 graphs from torch
+    lines: Sequence[Sequence[str]]  # of the table; the header first
+    difference: float  # the largest between the float32 graphs and torch
 
 
 def with_planner(agent: Agent, kind: str) -> Agent:
-    """The same model, searched by another planner with the run's other settings."""
+    """An agent of the same model with another planner; its other settings stay."""
     planner = of_kind(kind, agent.planner)
     return agent.changed(planner=planner)
 
@@ -47,13 +47,13 @@ def export(
     made_from: Mapping[str, Any],
     bits: int,
     prune: float,
-    lived: Sequence[Episode],
+    newest: Sequence[Episode],
     env: Environment | None,
     episodes: int,
-) -> Shown:
+) -> Comparison:
     """Write the agent to ``out``; with an ``env``, play each version from the same starts.
 
-    ``lived``: episodes of the run, which pruning judges the weights on.
+    ``newest``: episodes of the run, on which pruning judges the weights.
     """
     graphs = record(agent)
     with tempfile.TemporaryDirectory() as folder:
@@ -63,24 +63,24 @@ def export(
         weights = sum(part.nbytes for part in agent.model.state_dict().values())
         spec = agent.model.spec
         before = _play(OneAtATime(runner, spec), env, episodes)
-        rows = [
+        lines = [
             HEADER,
-            _row("torch, decoder included", weights, None, _play(agent, env, episodes), before),
-            _row("onnx", plain.graph_bytes, plain.zeros, before, None),
+            _line("torch, decoder included", weights, None, _play(agent, env, episodes), before),
+            _line("onnx", plain.graph_bytes, plain.zeros, before, None),
         ]
     if prune > 0:
-        graphs = record(pruned(agent, prune, lived))
+        graphs = record(pruned(agent, prune, newest))
     written = write(graphs, out, made_from=made_from, bits=bits, prune=prune)
     if bits < 32 or prune > 0:
         name = f"onnx, {bits} bits, {prune:.0%} pruned"
         after = _play(OneAtATime(Runner(out), spec), env, episodes)
-        rows.append(_row(name, written.graph_bytes, written.zeros, after, before))
-    return Shown(rows, largest)
+        lines.append(_line(name, written.graph_bytes, written.zeros, after, before))
+    return Comparison(lines, largest)
 
 
 @dataclass(frozen=True)
 class _Plans:
-    """A runner's plans for a batch, with the fields that playing reads."""
+    """A runner's plans for a batch, with the fields that ``rollout`` reads."""
 
     each: Sequence[RunnersPlan]
 
@@ -95,11 +95,11 @@ class _Plans:
 
 
 class OneAtATime:
-    """A runner with the verbs that playing asks of an agent: a batch, one robot after the other."""
+    """A runner that ``rollout`` can play as an agent: the robots of a batch one after the other."""
 
     def __init__(self, runner: Runner, spec: Spec) -> None:
         self.runner = runner
-        self.model = self  # playing asks ``agent.model.spec``
+        self.model = self  # ``rollout`` reads ``agent.model.spec``
         self.spec = spec
 
     def initial(self, batch: int) -> list[Belief]:
@@ -112,21 +112,22 @@ class OneAtATime:
         seen: Observation,
         seed: Sequence[int],
     ) -> list[Belief]:
-        """One row of ``actions`` [B, A] and of what was seen for each belief."""
-        rows = range(len(beliefs))
+        """Observe with each belief its part of ``actions`` [B, A] and of ``seen``."""
+        robots = range(len(beliefs))
         each: list[Observation]
         if isinstance(seen, Mapping):
-            each = [{name: part[row] for name, part in seen.items()} for row in rows]
+            each = [{name: part[robot] for name, part in seen.items()} for robot in robots]
         else:
-            each = [seen[row] for row in rows]
+            each = [seen[robot] for robot in robots]
         given = zip(beliefs, actions, each, seed, strict=True)
-        return [self.runner.observe(*row) for row in given]
+        return [self.runner.observe(*arguments) for arguments in given]
 
     def plan(
         self, beliefs: Sequence[Belief], previous: _Plans | None, seed: Sequence[int]
     ) -> _Plans:
         last = [None] * len(beliefs) if previous is None else previous.each
-        return _Plans([self.runner.plan(*row) for row in zip(beliefs, last, seed, strict=True)])
+        given = zip(beliefs, last, seed, strict=True)
+        return _Plans([self.runner.plan(*arguments) for arguments in given])
 
 
 def _play(actor: Agent | OneAtATime, env: Environment | None, episodes: int) -> Evaluated | None:
@@ -135,10 +136,10 @@ def _play(actor: Agent | OneAtATime, env: Environment | None, episodes: int) -> 
     return evaluate(cast(Agent, actor), env, episodes)
 
 
-def _row(
+def _line(
     name: str, size: int, zeros: float | None, played: Evaluated | None, before: Evaluated | None
 ) -> tuple[str, ...]:
-    """``before``: the evaluation that the change is measured from, episode by episode."""
+    """A line of the table. ``before``: the evaluation to subtract, episode by episode."""
     share = "" if zeros is None else f"{zeros:.1%}"
     if played is None:
         return name, f"{size:,}", share, "", "", "", ""

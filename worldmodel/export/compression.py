@@ -1,4 +1,4 @@
-"""Exported graphs with weights in eight bits.
+"""Compression: exported graphs with 8-bit weights.
 
 Activations stay float32, so the graph needs no calibration: it computes as before, with weights
 that are slightly off. Quantised activations would make small products slower on a CPU, and would
@@ -16,11 +16,11 @@ from worldmodel.quantise import quantised
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-SMALLEST_WEIGHT = 256  # numbers; below that a scale and a node cost more than they save
+SMALLEST_WEIGHT = 256  # numbers; for smaller weights, a scale and a node take more than is saved
 
 
 def compress(model: ModelProto) -> ModelProto:
-    """A copy, whose products and convolutions take weights of eight bits."""
+    """Copy a graph; products and convolutions of the copy have 8-bit weights."""
     import onnx
     from onnx import helper, numpy_helper
 

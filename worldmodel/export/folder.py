@@ -1,4 +1,4 @@
-"""The folder of an export: two graphs, what they expect, and the runner that runs them."""
+"""The folder of an export: two graphs, a description of their inputs, and a runner."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from worldmodel.export.graphs import Graphs
 
 @dataclass(frozen=True)
 class Exported:
-    """What lies in the folder now."""
+    """A written export."""
 
     path: Path
     graph_bytes: int  # of both graphs
-    zeros: float  # the share of their numbers, biases and norms among them
+    zeros: float  # share of zeros among their numbers, biases and norms included
 
 
 def require_free(folder: Path) -> None:

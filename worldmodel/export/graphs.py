@@ -1,4 +1,4 @@
-"""The agent as graphs, recorded while it observes and plans.
+"""ONNX graphs of an agent, recorded while it observes and plans.
 
 A graph is the planner's own code, run once on symbols: there is no second implementation. Where the
 code would draw a number, the graph takes the next number of its input ``noise``. The same noise
@@ -37,7 +37,7 @@ LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 
 @dataclass(frozen=True)
 class Graphs:
-    """Both verbs of an agent, for one robot, and what somebody must know to run them."""
+    """The graphs of ``observe`` and ``plan`` for one robot, and a description of their inputs."""
 
     observe: ModelProto  # belief, action, image, vectors, noise -> belief
     plan: ModelProto  # belief, previous, noise -> actions, value, elites
@@ -62,7 +62,7 @@ def require_exportable(agent: Agent) -> None:
 
 
 def record(agent: Agent) -> Graphs:
-    """The agent stays as it is. Takes a minute for a plan of 18 imagined rows."""
+    """Record both verbs; the agent does not change. A plan of 18 imagined rows takes a minute."""
     require_exportable(agent)
     spec = agent.model.spec
     belief, action = agent.initial(), agent.no_action()
@@ -97,7 +97,7 @@ def record(agent: Agent) -> Graphs:
 
 
 class Drawn(TorchFunctionMode):
-    """Keeps every normal number that is drawn, in order."""
+    """Records every normal number that is drawn, in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class Drawn(TorchFunctionMode):
 
 
 class Given(TorchFunctionMode):
-    """Hands out the numbers of ``noise`` [M], in order, in place of each that is drawn.
+    """Replaces each number that would be drawn by the next of ``noise`` [M].
 
     ``log_ndtr``, which ONNX lacks, is computed from operators that it has.
     """
@@ -160,7 +160,7 @@ def _is_draw(func: Callable[..., Any], kwargs: Mapping[str, Any] | None) -> bool
 
 
 class _Observe(nn.Module):
-    """``agent.observe`` behind its checks, which are the runner's."""
+    """``agent.observe`` without its checks, which the runner makes."""
 
     def __init__(self, agent: Agent, belief: Latent) -> None:
         super().__init__()
@@ -170,8 +170,8 @@ class _Observe(nn.Module):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         rows = iter([part[None] for part in inputs])  # a batch of one, in the order of ``record``
         belief = with_leaves(self.like, rows)
-        action, image, *felt, noise = rows
-        vectors = dict(zip(self.model.spec.vectors, felt, strict=True))
+        action, image, *parts, noise = rows
+        vectors = dict(zip(self.model.spec.vectors, parts, strict=True))
         given = noise if noise.numel() else None
         seen = self.model.observe_step(belief, action, image, given, vectors)
         return tuple(part[0] for part in leaves(seen).values())
@@ -180,8 +180,8 @@ class _Observe(nn.Module):
 class _Plan(nn.Module):
     def __init__(self, agent: Agent, belief: Latent, plan: Plan) -> None:
         super().__init__()
-        self.model = agent.model  # so that its weights keep their names
-        # The model's own layers: quick ones are of this machine's processor.
+        self.model = agent.model  # so that weights have the model's names
+        # the model's own layers, because fast ones are specific to this machine's processor
         self.agent = Agent(
             agent.model,
             agent.planner,
@@ -217,7 +217,9 @@ def _to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             module,
-            tuple(tensor.clone() for tensor in inputs.values()),  # shared ones would be one input
+            tuple(
+                tensor.clone() for tensor in inputs.values()
+            ),  # shared tensors would become one input
             dynamo=True,
             input_names=[f"in.{name}" for name in inputs],  # no symbol has a dot in its name
             output_names=[f"out.{name}" for name in outputs],
@@ -229,7 +231,7 @@ def _to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[
         )
     assert program is not None
     model = program.model_proto
-    for node in model.graph.node:  # where in which file each one comes from
+    for node in model.graph.node:  # without the source position of each node
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
     for value in (*model.graph.input, *model.graph.output):
@@ -243,7 +245,7 @@ def _to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells its own developers what it finds."""
+    """Silence the exporter's messages, which are for its developers."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -256,7 +258,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _constant(name: str, part: Tensor) -> dict[str, Any]:
-    """A part of the first belief: one number, repeated."""
+    """Describe a part of the initial belief, which must be one number, repeated."""
     if part.min() != part.max():
         raise ConfigError(f"export: the first belief's {name} is not one number, repeated")
     return {"shape": list(part.shape), "initial": float(part.flatten()[0])}

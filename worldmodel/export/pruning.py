@@ -37,23 +37,25 @@ from worldmodel.structs import Episode, Latent, at
 SMALLEST = 256  # numbers; below that zeros save no bytes
 RIDGE = 1e-3  # of the inputs' mean square
 EFFORT = 2048  # steps times inputs: a step costs the inputs' cube
-ROWS = 16384  # that a layer is judged on, at most
-WALKED = 3000  # rows of the newest episodes; the last one is whole
-FUTURES = 2  # imagined from each observed row
+ROWS = 16384  # most inputs that a layer is judged on
+WALKED = 3000  # rows of the newest episodes; the last one is complete
+FUTURES = 2  # action sequences imagined from each observed row
 AT_ONCE = 2**24  # numbers: 128 MB
 
 Part = nn.Linear | nn.Conv2d
 
 
 Walk = Callable[[WorldModel], None]
-"""Has a model answer whatever its exported agent is asked for, on the same rows each time."""
+"""Calls all that is exported of a model, on the same rows each time."""
 
 
 @dataclass(frozen=True)
-class Met:
-    """What a walk asked of a model."""
+class RecordedInputs:
+    """The calls of a walk.
 
-    # [M, I] of each layer that is worth pruning, with a column of ones where it has a bias
+    ``inputs`` holds [M, I] for each layer that is worth pruning; with a bias, a column of ones.
+    """
+
     inputs: dict[str, Tensor]
     numbers: int  # in the parameters of every module that was called
 
@@ -62,17 +64,17 @@ class Met:
 def pruned(agent: Agent, share: float, episodes: Sequence[Episode]) -> Agent:
     """Another agent; of its exported weights the given ``share`` is zero."""
     model = copy.deepcopy(agent.model)
-    asked = met(model, walk_along(agent, episodes))
+    asked = record_inputs(model, walk_along(agent, episodes))
     each = share_of_each(model, asked, share)
     for name in list(asked.inputs):
         part = layer(model, name)
         rows = asked.inputs.pop(name).double()
-        put(part, thinned(matrix(part), rows.T @ rows, each, part.bias is not None))
+        put(part, sparse_weights(matrix(part), rows.T @ rows, each, part.bias is not None))
     return Agent(model.requires_grad_(False), agent.planner, agent.planning, agent.discount_rate)
 
 
 def newest_episodes(run: Path) -> list[Episode]:
-    """Of a run's replay: what the agent met when it was nearly what it is now."""
+    """The newest episodes of a run's replay, played by nearly the present agent."""
     episodes: list[Episode] = []
     for path in sorted((run / "replay").glob("*.npz"), reverse=True):
         episodes.append(read_episode(path))
@@ -89,7 +91,7 @@ def newest_episodes(run: Path) -> list[Episode]:
 def walk_along(agent: Agent, episodes: Sequence[Episode]) -> Walk:
     """Observe the rows of episodes; from each, imagine and score futures as long as a plan.
 
-    Actions are random, and once the policy's own where it proposes.
+    Actions are random; if the policy proposes, its own are imagined once too.
     """
     generator = torch.Generator().manual_seed(0)
     spec = agent.model.spec
@@ -108,7 +110,7 @@ def walk_along(agent: Agent, episodes: Sequence[Episode]) -> Walk:
     def walk(model: WorldModel) -> None:
         imagination = Imagination(model, None)
         for episode, actions, drawn in zip(episodes, futures, draws, strict=True):
-            beliefs = believed(model, episode)
+            beliefs = beliefs_along(model, episode)
             score.of_rows(imagination.imagine(beliefs, actions, None), actions, imagination)
             if proposes:
                 imagination.follow(beliefs, drawn)
@@ -116,8 +118,8 @@ def walk_along(agent: Agent, episodes: Sequence[Episode]) -> Walk:
     return walk
 
 
-def believed(model: WorldModel, episode: Episode) -> Latent:
-    """What an agent believes along an episode: [T]"""
+def beliefs_along(model: WorldModel, episode: Episode) -> Latent:
+    """The beliefs of an agent along an episode: [T]"""
     image, actions = (torch.from_numpy(rows)[None] for rows in (episode.image, episode.action))
     vectors = {name: torch.from_numpy(rows)[None] for name, rows in episode.vectors.items()}
     acting = model.posterior.acting
@@ -137,13 +139,13 @@ def layer(model: WorldModel, name: str) -> Part:
     return part
 
 
-def share_of_each(model: WorldModel, asked: Met, share: float) -> float:
-    """Of each matrix, so that it is ``share`` of all: biases and norms stay."""
+def share_of_each(model: WorldModel, asked: RecordedInputs, share: float) -> float:
+    """The share of zeros in each matrix that makes ``share`` of all: biases and norms stay."""
     return share * asked.numbers / sum(layer(model, name).weight.numel() for name in asked.inputs)
 
 
-def met(model: WorldModel, walk: Walk) -> Met:
-    """What a walk calls is what is exported, whichever parts a model has."""
+def record_inputs(model: WorldModel, walk: Walk) -> RecordedInputs:
+    """Record the inputs of all layers that a walk calls, which are those that are exported."""
     called: dict[str, list[Tensor]] = {}
 
     def note(name: str, part: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -168,11 +170,11 @@ def met(model: WorldModel, walk: Walk) -> Met:
         if is_worth_pruning(part):
             rows = unfolded(part, called.pop(name))
             inputs[name] = rows if part.bias is None else functional.pad(rows, (0, 1), value=1.0)
-    return Met(inputs, numbers)
+    return RecordedInputs(inputs, numbers)
 
 
 def unfolded(part: Part, inputs: Sequence[Tensor]) -> Tensor:
-    """A convolution is a product with every window of its input: [M, I]"""
+    """Inputs as a matrix [M, I]; a convolution is a product with every window of its input."""
     if isinstance(part, nn.Linear):
         return _some(torch.cat([x.reshape(-1, x.shape[-1]) for x in inputs]), ROWS)
     images = torch.cat(list(inputs))
@@ -185,28 +187,28 @@ def unfolded(part: Part, inputs: Sequence[Tensor]) -> Tensor:
 
 
 def _some(rows: Tensor, most: int) -> Tensor:
-    """Evenly spaced."""
+    """At most ``most`` rows, evenly spaced."""
     if len(rows) <= most:
         return rows
     return rows[torch.linspace(0, len(rows) - 1, most).long()]
 
 
 def matrix(part: Part) -> Tensor:
-    """[O, I], the bias as the last column"""
+    """[O, I] the weights, with the bias as the last column"""
     weights = part.weight.flatten(1).double()
     return weights if part.bias is None else torch.cat([weights, part.bias.double()[:, None]], 1)
 
 
 def put(part: Part, weights: Tensor) -> None:
-    """What ``matrix`` took out."""
+    """Write weights of the form that ``matrix`` returns into the layer."""
     if part.bias is not None:
         part.bias.copy_(weights[:, -1])
         weights = weights[:, :-1]
     part.weight.copy_(weights.reshape(part.weight.shape))
 
 
-def thinned(weights: Tensor, gram: Tensor, share: float, has_bias: bool) -> Tensor:
-    """[O, I] -> [O, I], with so large a share of zeros for each output. ``gram``: XT X [I, I]."""
+def sparse_weights(weights: Tensor, gram: Tensor, share: float, has_bias: bool) -> Tensor:
+    """[O, I] -> [O, I], with the given share of zeros for each output. ``gram``: XT X [I, I]."""
     hessian = gram.clone()
     hessian.diagonal().add_(RIDGE * gram.diagonal().mean().clamp(min=1e-12))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
@@ -241,7 +243,7 @@ def free(inverse: Tensor, gone: Tensor) -> Tensor:
 
 
 def _factors(inverse: Tensor, gone: Tensor, width: int) -> Iterator[tuple[slice, Tensor]]:
-    """Some outputs at a time, and the factor of what ``gone`` cuts out of H^-1 for each of them."""
+    """Some outputs at a time, and for each the Cholesky factor of the block ``gone`` of H^-1."""
     at_once = max(1, AT_ONCE // max(1, gone.shape[1] * width))
     for begin in range(0, len(gone), at_once):
         some = slice(begin, begin + at_once)

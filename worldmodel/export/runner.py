@@ -1,6 +1,6 @@
-"""Believe and plan with an exported agent. Needs numpy and onnxruntime, and nothing else.
+"""Observe and plan with an exported agent. This needs numpy and onnxruntime only.
 
-This file lies beside the graphs that it runs; both can be copied to a robot together::
+This file is in the same folder as the graphs that it runs; copy the folder to a robot::
 
     from runner import Runner                                   # the folder is on sys.path
 
@@ -39,7 +39,7 @@ Observation = NDArray[np.uint8] | Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What the planner decided."""
+    """A plan: the chosen actions, and the elites of the search."""
 
     actions: Floats  # [L, A]
     value: float  # the mean return of the elites, as the model imagines it
@@ -55,9 +55,9 @@ class Plan:
 
 
 class Runner:
-    """The verbs of an agent, for one robot: the same belief and noise give the same plan.
+    """An exported agent, for one robot: the same belief and noise give the same plan.
 
-    ``threads``: of onnxruntime. Planning is many small sums; a second thread rarely pays.
+    ``threads``: of onnxruntime. Planning is many small products; a second thread rarely helps.
     """
 
     def __init__(self, folder: str | Path, threads: int = 1) -> None:
@@ -104,8 +104,8 @@ class Runner:
         if not np.isfinite(action).all():
             raise ValueError(f"action: expected finite numbers, got {action.tolist()}")
         drawn = self._draw("observe", seed, noise)
-        found = self._observe({**_named(belief), "action": action, **seen, "noise": drawn})
-        return {name.removeprefix("belief."): part for name, part in found.items()}
+        outputs = self._observe({**_named(belief), "action": action, **seen, "noise": drawn})
+        return {name.removeprefix("belief."): part for name, part in outputs.items()}
 
     def plan(
         self,
