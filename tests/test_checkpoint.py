@@ -148,7 +148,7 @@ def test_a_broken_newest_one_is_named_and_the_one_before_is_used(tmp_path, caplo
     assert verify(tmp_path / "000000001") == []
 
 
-def test_no_flipped_bit_is_believed(tmp_path):
+def test_every_flipped_bit_of_a_file_is_detected(tmp_path):
     save(tmp_path, 5, numbers(5), {"step": 5}, made=MADE)
     for path in (tmp_path / "000000005").iterdir():
         whole = path.read_bytes()

@@ -1,4 +1,4 @@
-"""What is typed, what is answered, and what is left on the disk."""
+"""Commands: their output, and the files that they leave."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SETTINGS = {**TINY, "env": {"image_size": 16, "action_repeat": 8}}
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
-    """Two of them, for sums this small, wait for each other on a busy machine."""
+    """Use one thread: two wait for each other in products this small on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -92,7 +92,7 @@ def tell(capsys: pytest.CaptureFixture[str], *words: Any) -> Told:
 def assert_mistake(
     capsys: pytest.CaptureFixture[str], here: Path, words: list[Any], answers: list[str]
 ) -> None:
-    """One screen on stderr, exit code 2, nothing created."""
+    """Check a mistake: one screen on stderr, exit code 2, nothing created."""
     before = written(here)
     told = tell(capsys, *words)
     assert told.code == 2
@@ -107,7 +107,7 @@ def assert_mistake(
 
 
 def folders(here: Path) -> set[Path]:
-    """Those that hold something: a mistake leaves no empty one."""
+    """The folders that exist after a command: a mistake leaves none, not even an empty one."""
     return {path for path in here.rglob("*") if path.is_dir() and any(path.iterdir())}
 
 
@@ -250,7 +250,7 @@ def test_the_kind_of_a_part_decides_which_options_there_are(
     assert "--planner.kind {cem,icem,mppi,shooting,gradient}" in told
 
 
-def test_without_an_end_the_first_line_says_so(
+def test_without_a_limit_the_first_line_says_so(
     here: Path, preset: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started(monkeypatch)
@@ -494,7 +494,9 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_report")
-def test_a_larger_end_goes_on(here: Path, preset: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_larger_limit_resumes_the_run(
+    here: Path, preset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["train", preset, "--run", "run", "--steps"]
     assert tell(capsys, *words, STEPS).code == 0
     told = tell(capsys, *words, 2 * STEPS)
@@ -522,7 +524,7 @@ def test_an_end_without_a_final_score_gets_one(
     assert len(read_evaluations(here / "run" / "eval.csv")[-1].returns) == FINAL_EPISODES
 
 
-def test_a_run_that_cannot_go_on_is_one_sentence(
+def test_a_run_that_cannot_continue_is_reported_in_one_sentence(
     here: Path, preset: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from worldmodel.envs.toy import Toy
@@ -539,7 +541,7 @@ def test_a_run_that_cannot_go_on_is_one_sentence(
 
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGTERM")
-def test_a_terminated_run_goes_on_where_it_stopped(
+def test_a_terminated_run_resumes_where_it_stopped(
     here: Path, preset: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["train", preset, "--run", "run"]
@@ -715,7 +717,7 @@ def test_a_report_of_a_received_run_imports_no_module(
         assert (here / "imported").exists() == trust
 
 
-def test_a_watched_run_and_a_report_take_the_word_of_a_person(
+def test_watch_and_visualize_import_a_module_only_with_trust(
     here: Path, received: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from worldmodel import report
@@ -794,7 +796,7 @@ def is_at_work(pid: int) -> bool:
 def test_a_watch_ends_at_once_though_it_draws_and_leaves_no_process(
     run: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """Drawing that hears no interrupt and started a program, as matplotlib and ffmpeg do."""
+    """Drawing that ignores interrupts and starts a program, as matplotlib and ffmpeg do."""
     copy, told = tmp_path / "run", tmp_path / "started"
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("report"))
     fake = tmp_path / "fake" / "imageio"

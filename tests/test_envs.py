@@ -1,4 +1,4 @@
-"""Environments: rows in line, seeds that repeat, pictures that tell the truth."""
+"""Environments: aligned rows, reproducible seeds, correct images."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_actions_are_scaled_to_the_bounds_of_the_environment():
     assert env.action_high.tolist() == [1, 1]
 
 
-def test_an_action_beyond_the_bounds_is_clipped_and_the_row_says_so():
+def test_an_action_beyond_the_bounds_is_clipped_and_the_row_holds_the_clipped_one():
     inner = Counter()
     env = adopt(inner)
     env.reset()
@@ -81,7 +81,7 @@ def test_an_action_beyond_the_bounds_is_clipped_and_the_row_says_so():
     assert row.action.tolist() == [1, -1]
 
 
-def test_what_a_robot_did_instead_stands_in_the_row_in_the_units_of_the_agent():
+def test_the_row_holds_the_action_that_a_robot_reports_in_the_units_of_the_agent():
     class Timid(Counter):
         def step(self, action):
             return replace(super().step(action), action=np.array([2.0, 0.25]))
@@ -91,7 +91,7 @@ def test_what_a_robot_did_instead_stands_in_the_row_in_the_units_of_the_agent():
     assert env.step(np.array([1.0, 1.0])).action.tolist() == [0, -0.5]
 
 
-def test_an_action_that_is_no_action_is_refused():
+def test_an_invalid_action_is_refused():
     env = adopt(Counter())
     env.reset()
     with pytest.raises(ValueError, match=r"action: expected shape \(2,\), got \(3,\)"):
@@ -188,12 +188,12 @@ DEFECTS = {
 
 
 @pytest.mark.parametrize("sentence", DEFECTS)
-def test_the_check_says_what_is_wrong(sentence):
+def test_the_check_names_the_mistake(sentence):
     with pytest.raises(ValueError, match=sentence):
         check_env(DEFECTS[sentence])
 
 
-def test_the_check_says_all_that_is_wrong_and_each_thing_once():
+def test_the_check_names_every_mistake_once():
     with pytest.raises(ValueError, match="is not an environment") as caught:
         check_env(later(discount=2.0, reward=float("inf")))
     said = str(caught.value)
@@ -324,7 +324,7 @@ def test_mujoco_4_is_refused_with_the_line_to_type(monkeypatch):
         suite.import_suite.__wrapped__()
 
 
-def test_a_missing_simulator_is_one_sentence(monkeypatch):
+def test_a_missing_simulator_is_reported_in_one_sentence(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"needs dm_control.*pip install"):
         make_env("walker_walk")
@@ -519,7 +519,7 @@ def draw(env, **positions):
 
 
 def cart_column(image):
-    """The mean column of what is wooden: more red than blue."""
+    """The mean column of the wooden pixels: more red than blue."""
     wooden = image[..., 0].astype(int) - image[..., 2] > 30
     assert wooden.any()
     return np.nonzero(wooden)[1].mean()

@@ -1,4 +1,4 @@
-"""An exported agent believes and plans as the original does, and needs no torch."""
+"""An exported agent observes and plans as the original does, and needs no torch."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def make_agent(
     spec: Spec = SPEC,
     **planner: Any,
 ) -> Agent:
-    """Every head disagrees with every other, so that there is something to search for."""
+    """An agent whose random heads differ strongly, so that the search has an optimum to find."""
     torch.manual_seed(0)
     config = config_of(planning=planning, **planner)
     model = build(config.model, spec)
@@ -104,19 +104,19 @@ def exported(
 # ---------------------------------------------------------------------------- the same agent
 
 
-def test_it_believes_and_plans_as_the_original(exported: tuple[Agent, Path]) -> None:
+def test_it_observes_and_plans_as_the_original(exported: tuple[Agent, Path]) -> None:
     agent, out = exported
     assert export.difference(agent, export.Runner(out), steps=6) <= TOLERANCE
 
 
-def test_a_planner_that_parts_ways_is_noticed(exported: tuple[Agent, Path]) -> None:
+def test_a_planner_that_differs_is_detected(exported: tuple[Agent, Path]) -> None:
     agent, out = exported
     planner = dataclasses.replace(agent.planner, initial_std=0.5)
     other = agent.changed(planner=planner)
     assert export.difference(other, export.Runner(out), steps=1) > 100 * TOLERANCE
 
 
-def test_a_plan_begins_at_the_last_one(exported: tuple[Agent, Path]) -> None:
+def test_a_search_starts_from_the_last_plan(exported: tuple[Agent, Path]) -> None:
     agent, out = exported
     runner = export.Runner(out)
     first = runner.plan(runner.initial(), seed=1)
@@ -283,7 +283,7 @@ def make_episode(rows: int = 12) -> Episode:
 
 
 def make_run(at: Path, agent: Agent) -> Path:
-    """What ``load`` reads of a run."""
+    """A run with the files that ``load`` reads."""
     at.mkdir()
     config = dataclasses.replace(config_of(), planner=agent.planner, planning=agent.planning)
     about = {
@@ -319,7 +319,7 @@ class Board:
 
 
 class Folded(torch.nn.Module):
-    """Recurrent dynamics whose latent is written on a board."""
+    """Recurrent dynamics whose latent is a board."""
 
     def __init__(self, inner: Any) -> None:
         super().__init__()
@@ -523,7 +523,7 @@ def test_a_draw_that_is_not_normal_is_noticed() -> None:
 # ---------------------------------------------------------------------------- the folder
 
 
-def test_what_breaks_leaves_the_older_export(
+def test_an_error_leaves_the_older_export(
     recorded: tuple[Agent, graphs.Graphs], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*words: Any) -> None:
@@ -557,7 +557,7 @@ def test_a_folder_of_something_else_is_left_alone(
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_graph_tells_nothing_of_the_machine_it_was_made_on(
+def test_a_graph_holds_nothing_of_the_machine_it_was_made_on(
     recorded: tuple[Agent, graphs.Graphs],
 ) -> None:
     for model in (recorded[1].observe, recorded[1].plan):
@@ -703,7 +703,7 @@ def test_a_run_without_a_checkpoint(run: Path, capsys: pytest.CaptureFixture[str
     assert tell(capsys, "export", run / "nowhere")[0] == 2
 
 
-def test_a_missing_library_is_one_sentence_with_what_to_type(
+def test_a_missing_library_is_reported_with_the_line_to_type(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = importlib.util.find_spec
@@ -717,7 +717,7 @@ def test_a_missing_library_is_one_sentence_with_what_to_type(
     assert err == "worldmodel: export: onnxscript not installed; type: pip install onnxscript\n"
 
 
-def test_a_planner_without_a_graph_is_told_the_remedy(
+def test_a_planner_without_a_graph_is_refused_with_the_option_to_type(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run(tmp_path / "shooting", make_agent(kind="shooting"))
@@ -761,7 +761,7 @@ class Joints(Painter):
 
 @pytest.mark.parametrize("env", [Painter, Joints])
 def test_a_runner_plays_whole_episodes(env: type[Painter]) -> None:
-    """Without graphs: what playing asks of an agent is what the runner is asked for."""
+    """Without graphs: the calls of an agent become those of a runner."""
     spec = Spec((16, 16, 3), 2, vectors={"joints": 3} if env is Joints else {})
     asked: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""Half of the weights go, and the layers say what they said."""
+"""Pruning: half of the weights become zero, and the layers' outputs nearly stay."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def agent(tiny: Config) -> Agent:
 
 
 def make_episode(rows: int, seed: int) -> Episode:
-    """Images of three things that come and go: few directions, as a camera's are."""
+    """Episodes of images with three objects that come and go: few directions, like a camera's."""
     things = np.random.default_rng(0).uniform(0, 85, (3, 16, 16, 3))
     random = np.random.default_rng(seed)
     return Episode(
@@ -61,7 +61,7 @@ def newest() -> list[Episode]:
 
 
 def correlated(rows: int, inputs: int) -> Tensor:
-    """What a layer meets has far fewer directions than inputs."""
+    """Inputs of a layer, with far fewer directions than columns."""
     few = torch.randn(rows, inputs // 3).double()
     return few @ torch.randn(inputs // 3, inputs).double() + 0.1 * torch.randn(rows, inputs)
 
@@ -74,7 +74,7 @@ def error(rows: Tensor, changed: Tensor, weights: Tensor) -> Tensor:
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.8])
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize("effort", [1, 200, 2000])  # one step, some, one weight at a time
-def test_what_is_left_is_the_best_answer(
+def test_the_remaining_weights_are_the_least_squares_solution(
     share: float, has_bias: bool, effort: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pruning, "EFFORT", effort)
@@ -122,7 +122,7 @@ def test_a_layer_whose_inputs_come_twice_loses_nothing_with_half_of_its_weights(
     assert (error(rows, weights * (solved != 0), weights) > 0.02 * said).all()
 
 
-def test_a_convolution_is_a_product_with_the_windows_that_it_meets() -> None:
+def test_a_convolution_is_a_product_with_the_windows_of_its_input() -> None:
     part, images = nn.Conv2d(3, 5, 4, stride=2, padding=1), torch.randn(6, 3, 8, 10)
     rows = pruning.unfolded(part, [images[:2], images[2:]])  # [M, I]
     found = rows @ part.weight.flatten(1).T + part.bias
@@ -130,7 +130,7 @@ def test_a_convolution_is_a_product_with_the_windows_that_it_meets() -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_what_is_taken_out_is_put_back() -> None:
+def test_weights_taken_out_as_a_matrix_are_put_back() -> None:
     for part in (nn.Linear(4, 3), nn.Linear(4, 3, bias=False), nn.Conv2d(2, 3, (4, 5))):
         other = copy.deepcopy(part)
         nn.init.zeros_(other.weight)
@@ -142,12 +142,12 @@ def test_what_is_taken_out_is_put_back() -> None:
 # ---------------------------------------------------------------------------- a whole agent
 
 
-def test_a_share_of_nothing_changes_nothing(agent: Agent, newest: list[Episode]) -> None:
+def test_a_share_of_zero_changes_nothing(agent: Agent, newest: list[Episode]) -> None:
     same = pruning.pruned(agent, 0.0, newest).model.state_dict()
     torch.testing.assert_close(same, agent.model.state_dict(), rtol=1e-4, atol=1e-4)
 
 
-def test_so_large_a_share_of_all_exported_weights_is_zero(
+def test_the_given_share_of_all_exported_weights_is_zero(
     agent: Agent, newest: list[Episode]
 ) -> None:
     before = {name: tensor.clone() for name, tensor in agent.model.state_dict().items()}
@@ -192,7 +192,7 @@ def beliefs(model: WorldModel, episode: Episode) -> Tensor:
     return model.observe(torch.from_numpy(episode.action)[None], embed, None)[1].features[0]
 
 
-def test_its_beliefs_are_nearer_than_with_zeros_alone(agent: Agent, newest: list[Episode]) -> None:
+def test_solving_gives_nearer_beliefs_than_zeros_alone(agent: Agent, newest: list[Episode]) -> None:
     solved = pruning.pruned(agent, 0.5, newest).model
     zeroed = copy.deepcopy(agent.model)
     for name, weight in zeroed.named_parameters():
@@ -216,6 +216,6 @@ def test_the_newest_episodes_are_taken_until_there_are_rows_enough(
     assert [len(episode) for episode in pruning.newest_episodes(tmp_path)] == [6, 5]
 
 
-def test_a_run_without_a_replay_says_what_to_do(tmp_path: Path) -> None:
+def test_pruning_a_run_without_a_replay_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"replay holds no episode .* --prune 0"):
         pruning.newest_episodes(tmp_path)

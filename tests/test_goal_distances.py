@@ -1,4 +1,4 @@
-"""Distances to a picture, and attempts to come near it that can be computed in the head."""
+"""Distances to a goal image, and attempts to reach it that can be computed in the head."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
 
 
 class Slider:
-    """Stands where the last action said, from the next row on."""
+    """An environment whose position is the last action, from the next row on."""
 
     action_low, action_high = np.array([-1.0, -1.0], np.float32), np.array([3.0, 1.0], np.float32)
 
@@ -65,7 +65,7 @@ def test_a_distance_is_least_at_the_latent_of_the_picture(agent: Agent, name: st
     assert scores[0, 0, 0] > scores[0, 1:, 0].max()
 
 
-def test_pictures_are_compared_as_they_are_drawn(agent: Agent) -> None:
+def test_the_distance_of_images_compares_decoded_ones(agent: Agent) -> None:
     """A decoder that draws the picture brighter by z[0] is wrong by z[0]."""
     picture = PICTURE
     target = agent.model.pixels(torch.from_numpy(picture))
@@ -78,7 +78,7 @@ def test_pictures_are_compared_as_they_are_drawn(agent: Agent) -> None:
     torch.testing.assert_close(scores, expected)
 
 
-def test_goals_lie_inside_what_can_be_held_and_are_the_same_each_time(env: Environment) -> None:
+def test_goals_can_be_held_and_are_the_same_each_time(env: Environment) -> None:
     found, again = list(goal_distances.goals(env, 5)), list(goal_distances.goals(env, 5))
     for goal, same in zip(found, again, strict=True):
         np.testing.assert_array_equal(goal.picture, same.picture)

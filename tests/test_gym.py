@@ -1,4 +1,4 @@
-"""Both doors to gymnasium: its environments as givers of rows, and ours as its environments."""
+"""Gymnasium: its environments as ours, and ours as its."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_row_of_gymnasium_is_a_row_of_ours() -> None:
     assert (row.image == 1).all()
 
 
-def test_a_time_limit_is_no_end_of_the_task() -> None:
+def test_a_time_limit_does_not_end_the_task() -> None:
     def last(env: Any) -> worldmodel.Step:
         adopted = adopt(env, SMALL)
         row = adopted.reset(0)
@@ -117,7 +117,7 @@ def test_a_choice_is_counted_from_zero_wherever_gymnasium_begins() -> None:
     assert row.action.tolist() == [0, 1, 0]
 
 
-def test_what_is_rendered_stands_in_for_images_that_are_not_observed() -> None:
+def test_rendered_images_are_used_if_the_observation_has_none() -> None:
     vector = spaces.Box(-1, 1, (3,), np.float32)
     env = adopt(Clock(observation_space=vector, render_mode="rgb_array"), SMALL)
     env.reset(0)
@@ -155,7 +155,7 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("sentence", UNFIT)
-def test_what_cannot_be_opened_is_one_sentence(sentence: str) -> None:
+def test_an_environment_that_cannot_be_wrapped_is_refused_in_one_sentence(sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence) as caught:
         adopt(UNFIT[sentence], SMALL)
     assert "\n" not in str(caught.value)
@@ -170,7 +170,7 @@ def test_an_id_that_does_not_exist_is_answered_with_the_nearest() -> None:
         make_env("gym:nowhere:Robot-v0")
 
 
-def test_without_gymnasium_the_line_to_type_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gymnasium_the_error_has_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "gymnasium" else found(name)
@@ -258,7 +258,7 @@ def test_cameras_become_one_image_and_numbers_become_vectors() -> None:
         adopt(Robot(gear=spaces.Discrete(5)), SMALL)
 
 
-def test_vectors_go_out_beside_the_image() -> None:
+def test_gymnasiums_observation_holds_image_and_vectors() -> None:
     from gymnasium.utils.env_checker import check_env as check
 
     out = worldmodel.as_gym(adopt(Robot(), SMALL))
@@ -310,7 +310,7 @@ def test_gymnasiums_own_checker_passes(task: str) -> None:
         check(worldmodel.as_gym(make_env(task, SMALL)))
 
 
-def test_rows_go_out_as_they_are() -> None:
+def test_our_rows_become_gymnasiums_without_change() -> None:
     ours, out = make_env("toy", SMALL), worldmodel.as_gym(make_env("toy", SMALL))
     assert out.observation_space.shape == (16, 16, 3)
     row = ours.reset(5)
@@ -327,8 +327,8 @@ def test_rows_go_out_as_they_are() -> None:
     np.testing.assert_array_equal(out.render(), image)
 
 
-def test_in_and_out_again_is_the_same() -> None:
-    """Terminated and truncated, choices and seeds survive both doors."""
+def test_wrapping_into_gymnasium_and_back_changes_nothing() -> None:
+    """Terminated and truncated, choices and seeds are the same after both wrappers."""
     for limit, ends in ((4, (False, True)), (9, (True, False))):
         inner = gymnasium.wrappers.TimeLimit(Clock(spaces.Discrete(3)), limit)
         out = worldmodel.as_gym(inner)

@@ -1,4 +1,4 @@
-"""A page that programs on this computer can read, and nobody else."""
+"""A page that only this computer can read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def ask(page: LocalPage, path: str, host: str) -> http.client.HTTPResponse:
     return response
 
 
-def test_a_page_is_served_with_its_kind_and_its_policy_and_kept_by_nobody() -> None:
+def test_a_page_is_served_with_its_type_and_its_policy_and_is_not_cached() -> None:
     with LocalPage(0, answer) as page:
         response = ask(page, "/a?1", f"{HOST}:80")
     assert response.status == 200

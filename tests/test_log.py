@@ -26,7 +26,7 @@ def no_tensorboard(monkeypatch):
 
 
 def episode(length: int) -> Episode:
-    """Its images tell the time: red is the row."""
+    """An episode whose images show the time: red is the row."""
     images = np.zeros((length, 8, 6, 3), np.uint8)
     images[..., 0] = np.arange(length)[:, None, None]
     return Episode(
@@ -48,7 +48,7 @@ def texts(run) -> list[bytes]:
     return [(run / name).read_bytes() for name in ("metrics.jsonl", "eval.csv")]
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_written_numbers_are_read_again(tmp_path):
     journal = Journal(tmp_path / "run")
     fill(journal, 0, 3)
     assert read_metrics(tmp_path / "run" / "metrics.jsonl") == [
@@ -61,14 +61,14 @@ def test_what_is_written_is_read(tmp_path):
     ]
 
 
-def test_a_line_begins_with_where_the_run_is(tmp_path):
+def test_a_line_begins_with_the_progress_of_the_run(tmp_path):
     Journal(tmp_path).metrics({"b": 1, "wall_clock_s": 2.0, "a": "text", "env_steps": 3})
     line = (tmp_path / "metrics.jsonl").read_text()
     assert line == '{"env_steps": 3, "wall_clock_s": 2.0, "b": 1, "a": "text"}\n'
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float32("nan")])
-def test_what_is_not_finite_is_null(tmp_path, value):
+def test_numbers_that_are_not_finite_are_null(tmp_path, value):
     Journal(tmp_path).metrics({"env_steps": 1, "loss": value})
 
     def refuse(name: str) -> None:
@@ -84,7 +84,7 @@ def test_numbers_of_numpy_are_numbers(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text() == '{"env_steps": 4, "loss": 0.5}\n'
 
 
-def test_the_score_file_says_what_a_step_is(tmp_path):
+def test_the_score_file_explains_what_a_step_is(tmp_path):
     Journal(tmp_path).evaluation(8000, 12.5, returns=[1.5, math.nan], seeds=[100, 101])
     lines = (tmp_path / "eval.csv").read_text().splitlines()
     comments = [line for line in lines if line.startswith("#")]
@@ -118,7 +118,7 @@ def test_rewinding_to_no_checkpoint_is_beginning(tmp_path):
     assert texts(tmp_path / "killed") == texts(tmp_path / "whole")
 
 
-def test_a_torn_last_line_is_not_read_and_goes(tmp_path):
+def test_an_unfinished_last_line_is_not_read_and_is_removed(tmp_path):
     fill(Journal(tmp_path / "whole"), 0, 4)
     for name in ("metrics.jsonl", "eval.csv"):
         whole = (tmp_path / "whole" / name).read_bytes()
@@ -162,7 +162,7 @@ def test_every_return_has_a_seed(tmp_path):
         Journal(tmp_path).evaluation(1, 1.0, returns=[1.0, 2.0], seeds=[1])
 
 
-def test_tensorboard_mirrors_the_numbers_where_it_is_installed(tmp_path, monkeypatch):
+def test_tensorboard_gets_a_copy_of_the_numbers_if_it_is_installed(tmp_path, monkeypatch):
     told: list[Any] = []
 
     class SummaryWriter:
@@ -189,7 +189,7 @@ def test_tensorboard_mirrors_the_numbers_where_it_is_installed(tmp_path, monkeyp
     assert told == [("score", 1.5, 7), ("evaluation", strip, 7, "HWC")]
 
 
-def test_the_last_evaluation_is_a_small_film_in_the_run_folder(tmp_path):
+def test_the_last_evaluation_is_a_small_video_in_the_run_folder(tmp_path):
     journal = Journal(tmp_path)
     for lengths in ((3, 5), (1000, 400)):  # the last one stays
         journal.show(1, [episode(length) for length in lengths])
@@ -199,7 +199,7 @@ def test_the_last_evaluation_is_a_small_film_in_the_run_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir() if "writing" in path.name] == []
 
 
-def test_a_film_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+def test_a_video_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
     journal = Journal(tmp_path)
     journal.show(1, [episode(3)])
     before = (tmp_path / THUMBNAIL).read_bytes()
@@ -214,7 +214,7 @@ def test_a_film_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypat
     assert (tmp_path / THUMBNAIL).read_bytes() == before
 
 
-def test_shorter_films_beside_a_longer_one_stay_at_their_end():
+def test_shorter_videos_next_to_a_longer_one_stay_at_their_end():
     images = side_by_side([episode(2).image, episode(4).image])
     assert images.shape == (4, 8, 6 + 2 + 6, 3)
     assert images[:, 0, 0, 0].tolist() == [0, 1, 1, 1]
@@ -222,7 +222,7 @@ def test_shorter_films_beside_a_longer_one_stay_at_their_end():
     assert side_by_side([episode(9).image], 3)[:, 0, 0, 0].tolist() == [0, 4, 8]
 
 
-def test_without_imageio_a_run_has_no_film(tmp_path, monkeypatch):
+def test_without_imageio_a_run_has_no_video(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     Journal(tmp_path).show(1, [episode(3)])
     assert not (tmp_path / THUMBNAIL).exists()

@@ -104,7 +104,7 @@ def assert_same_run(one: Path, other: Path, config: Config) -> None:
         assert torch.equal(left, right)
 
 
-def test_a_run_that_stopped_goes_on_as_if_it_had_not(tiny: Config, tmp_path: Path) -> None:
+def test_a_run_that_stopped_resumes_with_the_same_results(tiny: Config, tmp_path: Path) -> None:
     """Stopped between any two updates, several times; then compared bit for bit."""
     tiny = read(tiny, {"loop": {"updates": 40}, "replay": {"tournament": 2}})
     go(tiny, tmp_path / "whole", steps=700)
@@ -153,7 +153,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_run_that_was_killed_goes_on_as_if_it_had_not(tiny: Config, tmp_path: Path) -> None:
+def test_a_run_that_was_killed_resumes_with_the_same_results(tiny: Config, tmp_path: Path) -> None:
     """SIGKILL before the first checkpoint and after one; then bit for bit.
 
     The collecting process is killed with it.
@@ -197,7 +197,7 @@ def test_a_run_folder_holds_what_it_promises(tiny: Config, trained: tuple[Path, 
         assert name in text
 
 
-def test_updates_are_earned_by_steps(trained: tuple[Path, Outcome]) -> None:
+def test_the_number_of_updates_follows_from_the_steps(trained: tuple[Path, Outcome]) -> None:
     """25 for each 1000 simulator steps collected before the round, after the first 3."""
     run, outcome = trained
     state = saved(run).state
@@ -207,7 +207,7 @@ def test_updates_are_earned_by_steps(trained: tuple[Path, Outcome]) -> None:
 
 
 @pytest.mark.parametrize("action_repeat", [4, 10])
-def test_updates_are_earned_by_rows_where_that_is_asked(
+def test_the_number_of_updates_follows_from_the_rows_if_no_rate_is_set(
     tiny: Config, tmp_path: Path, action_repeat: int
 ) -> None:
     asked = {"loop": {"updates": None}, "env": {"action_repeat": action_repeat}}
@@ -239,7 +239,7 @@ def test_a_reached_limit_is_no_more_work(
     assert more.env_steps > first.env_steps
 
 
-def test_minutes_are_a_total_over_sittings(tiny: Config, tmp_path: Path) -> None:
+def test_minutes_are_a_total_over_all_calls(tiny: Config, tmp_path: Path) -> None:
     outcome = go(tiny, tmp_path / "run", minutes=0.02)
     assert outcome.wall_clock_s >= 1.2
     again = go(tiny, tmp_path / "run", minutes=0.02)
@@ -269,7 +269,7 @@ def test_a_run_has_one_trainer_at_a_time(tiny: Config, tmp_path: Path) -> None:
     opened(tiny, run).close()
 
 
-def test_a_run_whose_replay_is_gone_is_one_sentence(
+def test_a_run_without_its_replay_is_refused_in_one_sentence(
     tiny: Config, copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = copied
@@ -283,7 +283,7 @@ def test_a_run_whose_replay_is_gone_is_one_sentence(
     assert len(said.splitlines()) == 1
 
 
-def test_a_folder_that_is_no_run_is_left_alone(tiny: Config, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_left_alone(tiny: Config, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(ConfigError, match="exists and is not a run"):
         go(tiny, tmp_path, steps=200)
@@ -304,7 +304,7 @@ def test_a_bad_environment_is_explained_before_anything_is_written(
 
 
 class Camera(Painter):
-    """Paints into images of another shape."""
+    """An environment with images of another shape."""
 
     shape: tuple[int, ...] = (60, 80, 3)
 
@@ -346,7 +346,7 @@ def test_images_that_this_encoder_does_not_take_are_refused_before_anything_is_w
     assert not (tmp_path / "run").exists()
 
 
-def test_dropped_episodes_are_counted_and_the_run_goes_on(tiny: Config, tmp_path: Path) -> None:
+def test_dropped_episodes_are_counted_and_the_run_continues(tiny: Config, tmp_path: Path) -> None:
     worldmodel.train(tiny, tmp_path / "run", env=Broken("raises", every=4, after=4), steps=100)
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert rows[-1]["dropped_episodes"] >= 1
@@ -381,7 +381,7 @@ def test_loading_what_is_no_run_or_has_no_weights_is_explained(copied: Path) -> 
         worldmodel.load(copied)
 
 
-def test_a_checkpoint_says_whose_weights_it_holds(tiny: Config, copied: Path) -> None:
+def test_a_checkpoint_names_the_model_of_its_weights(tiny: Config, copied: Path) -> None:
     (newest, *_) = sorted((copied / "checkpoints").iterdir(), reverse=True)
     manifest = json.loads((newest / "manifest.json").read_text())
     assert manifest["parts"]["planner"] == tiny.planner.kind
@@ -413,7 +413,7 @@ def test_weights_that_are_not_finite_are_refused_by_the_tensors_name(
     worldmodel.load(run)  # as the sentence says
 
 
-def test_a_skipped_update_is_counted_told_once_and_kept(
+def test_a_skipped_update_is_counted_reported_once_and_saved(
     tiny: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
@@ -444,7 +444,7 @@ def test_weights_that_are_not_finite_are_not_saved(tiny: Config, copied: Path) -
 
 
 @pytest.mark.parametrize("group", ["model", "optimizer"])
-def test_a_run_goes_on_from_the_checkpoint_before_one_that_is_not_finite(
+def test_a_run_resumes_from_the_checkpoint_before_one_that_is_not_finite(
     tiny: Config, copied: Path, caplog: pytest.LogCaptureFixture, group: str
 ) -> None:
     run = copied
@@ -489,7 +489,7 @@ def test_nothing_is_written_when_a_batch_does_not_fit_the_memory(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_cannot_be_resumed_lets_go_of_its_folder(tiny: Config, tmp_path: Path) -> None:
+def test_a_run_that_cannot_be_resumed_unlocks_its_folder(tiny: Config, tmp_path: Path) -> None:
     go(tiny, tmp_path / "run", steps=200)
     shutil.move(tmp_path / "run" / "replay", tmp_path / "aside")
     with pytest.raises(ConfigError, match="missing or broken"):

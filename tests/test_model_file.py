@@ -1,4 +1,4 @@
-"""An agent that was packed is the agent, nearly; and nothing but what was written."""
+"""A model file: its agent is nearly the original, and any other content is refused."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_what_only_learning_needs_is_the_slow_value(packed: Path) -> None:
     assert all(torch.equal(slow[name], fast) for name, fast in model.value.state_dict().items())
 
 
-def test_it_believes_and_plans(packed: Path, tiny: Config) -> None:
+def test_it_observes_and_plans(packed: Path, tiny: Config) -> None:
     found = model_file.read(packed)
     assert isinstance(found.agent, Agent)
     assert found.config == tiny
@@ -76,7 +76,7 @@ def test_it_is_a_quarter_of_its_size(packed: Path) -> None:
     assert packed.stat().st_size < sum(w.numel() for w in matrices) + rest
 
 
-def test_one_changed_byte_is_seen(packed: Path) -> None:
+def test_one_changed_byte_is_detected(packed: Path) -> None:
     content = bytearray(packed.read_bytes())
     content[-1] ^= 1
     packed.write_bytes(content)
@@ -84,7 +84,7 @@ def test_one_changed_byte_is_seen(packed: Path) -> None:
         model_file.read(packed)
 
 
-def test_what_is_missing_or_foreign_is_named(packed: Path) -> None:
+def test_missing_and_unknown_files_are_refused_by_name(packed: Path) -> None:
     beside = packed.with_suffix(".json")
     about = json.loads(beside.read_text())
     beside.write_text(json.dumps({**about, "format": 99}))

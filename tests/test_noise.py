@@ -1,4 +1,4 @@
-"""The noise of exploration: its size, how long it stays, and that nothing else decides it."""
+"""Exploration noise: its size and its correlation, which depend on settings and seed only."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def sizes(noise: Noise) -> NDArray[np.float64]:
     )
 
 
-def test_without_swell_the_size_is_the_one_that_was_set() -> None:
+def test_without_swell_the_noise_has_the_set_size() -> None:
     wander = np.stack([*islice(wandering(adopt(Painter()).action_low.shape, 7, 0.8), ROWS)])
     np.testing.assert_array_equal(noises(Noise(0.3, 0.8), 7), 0.3 * wander)
 
 
-def test_the_size_swells_and_ebbs_slowly_around_the_one_that_was_set() -> None:
+def test_the_size_of_the_noise_changes_slowly_around_the_set_one() -> None:
     logs = sizes(Noise(0.3, 0.8, swell=1.0))
     assert abs(logs.mean() - np.log(0.3)) < 0.2
     assert abs(logs.std() - 1.0) < 0.1
@@ -51,7 +51,7 @@ def test_the_size_swells_and_ebbs_slowly_around_the_one_that_was_set() -> None:
 
 
 @pytest.mark.parametrize("swell", [0.0, 0.5])
-def test_how_far_it_swells_is_what_was_set(swell: float) -> None:
+def test_the_spread_of_the_sizes_is_the_set_swell(swell: float) -> None:
     assert abs(sizes(Noise(0.3, 0.8, swell)).std() - swell) < 0.06
 
 
@@ -61,7 +61,7 @@ def test_the_noise_follows_from_the_seed_alone() -> None:
     assert not np.array_equal(noises(noise, 1), noises(noise, 2))
 
 
-def test_the_settings_say_what_the_noise_is(
+def test_the_noise_has_the_values_of_the_settings(
     model: WorldModel, tiny: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exploration = {"size": 0.1, "memory": 0.2, "swell": 0.7}

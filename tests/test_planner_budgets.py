@@ -1,4 +1,4 @@
-"""What a planner costs, earns and promises, of episodes that can be computed in the head."""
+"""Costs and returns of planners, of episodes that can be computed in the head."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROWS = 3
 
 @pytest.fixture
 def agent(model: WorldModel, tiny: Config) -> Agent:
-    """Foresees a reward of 1 in every row, for ever on, and nothing after its horizon."""
+    """A model that imagines a reward of 1 in every row, and no value after the horizon."""
     model.reward = model.discount = Answer(lambda z: 1.0 + 0.0 * z[..., 0])
     model.slow_value = Answer(lambda z: 0.0 * z[..., 0])
     return agent_of(tiny, model.requires_grad_(False))
@@ -59,7 +59,7 @@ def test_every_imagined_latent_is_counted(
 
 
 @pytest.mark.parametrize("planner", ["mppi", POLICY])
-def test_what_is_promised_is_the_models_and_what_is_earned_the_tasks(
+def test_promised_is_the_return_under_the_model_and_earned_that_of_the_task(
     agent: Agent, planner: str
 ) -> None:
     done = []
@@ -83,7 +83,7 @@ def test_the_same_start_and_planner_play_the_same_episode(agent: Agent) -> None:
     assert play(agent, adopt(Painter()), "mppi", seed=1).earned != first.earned
 
 
-def test_every_budget_is_one_that_a_config_allows(tiny: Config) -> None:
+def test_every_budget_is_allowed_by_the_settings(tiny: Config) -> None:
     for budget in (*BUDGETS.values(), *WITH_DEADLINES.values()):
         budget.of(tiny)
 

@@ -13,7 +13,7 @@ from worldmodel.progress.curve import POINTS
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock that a test advances."""
 
     now = 0.0
 
@@ -35,7 +35,7 @@ LOSSES = {
 
 
 def drawn(progress: Progress, width: int, height: int = 40) -> list[str]:
-    """The screen as it stands, without what moves the cursor."""
+    """The present screen, without the codes that move the cursor."""
     screen = progress._shown
     screen._console.width, screen._console.height = width, height
     page = Console(file=io.StringIO(), width=width)
@@ -97,7 +97,7 @@ def test_a_terminal_gets_one_screen_and_lasting_lines(monkeypatch):
 
 @pytest.mark.parametrize("width", [24, 40, 60, 80, 120, 200])
 def test_no_line_of_the_screen_is_wider_than_the_terminal(monkeypatch, width):
-    """One that is breaks in two, and all that is above it is drawn again below."""
+    """A wider line would wrap, and all above it would be drawn again below."""
     monkeypatch.setenv("TERM", "xterm")
     screen = Console(file=Terminal(), force_terminal=True, width=width, height=40)
     progress = Progress("a title " * 20, 1000, 1.0, SHOWN, screen=screen, clock=Clock())
@@ -149,7 +149,7 @@ def test_an_error_leaves_the_terminal_as_it_was(monkeypatch):
     assert file.getvalue().count("\x1b[?25l") == file.getvalue().count("\x1b[?25h") == 1  # cursor
 
 
-def test_time_goes_on_from_an_earlier_sitting(capsys):
+def test_time_continues_from_an_earlier_call(capsys):
     clock = Clock()
     with Progress("toy", 2000, 2.0, SHOWN, clock=clock) as progress:
         progress.update({"env_steps": 1000, "wall_clock_s": 60.0})
@@ -159,7 +159,7 @@ def test_time_goes_on_from_an_earlier_sitting(capsys):
     assert "time 1:10, 0:50 left" in last  # the minutes end first: 900 steps take 90 seconds
 
 
-def test_a_curve_is_of_the_whole_run_in_bounded_room():
+def test_a_curve_covers_the_whole_run_in_bounded_memory():
     curve = Curve()
     count = 64 * POINTS
     for value in range(count):

@@ -28,7 +28,7 @@ ROW = bytes_per_row((H, W, C), A)
 
 
 def paint(number: int, rows: int) -> Episode:
-    """Every field says (episode, time): nothing can be mixed up unseen."""
+    """An episode whose every field holds (episode, time), so that any mix-up shows."""
     time = np.arange(rows)
     image = np.zeros((rows, H, W, C), np.uint8)
     image[..., 0] = number
@@ -113,7 +113,7 @@ def test_a_short_episode_is_padded_at_its_end(folder, rows):
     assert (batch.discount[:, rows:] == 1).all()
 
 
-def test_a_kept_batch_never_changes(folder):
+def test_a_batch_does_not_change_while_it_is_referenced(folder):
     replay = open_replay(folder)
     for number in range(5):
         replay.add(paint(number, 12))
@@ -130,7 +130,7 @@ def test_a_kept_batch_never_changes(folder):
         assert (array == expected[2 * number + 1].numpy()).all()
 
 
-def test_a_batch_that_nobody_holds_gives_its_pages_to_the_next():
+def test_the_buffer_of_a_released_batch_is_reused():
     replay = open_replay(None)
     replay.add(paint(0, 12))
     generator = np.random.default_rng(0)
@@ -165,7 +165,7 @@ def test_the_oldest_leave_memory_but_never_the_disk(tmp_path):
         assert (episode.image == paint(number, 5).image).all()
 
 
-def test_keeping_the_first_is_never_having_seen_the_rest(tmp_path):
+def test_a_replay_cut_to_its_first_episodes_equals_one_that_never_had_more(tmp_path):
     kept, full = open_replay(tmp_path / "kept", 12), open_replay(tmp_path / "full", 12)
     for number in range(3):
         kept.add(paint(number, 5))
@@ -229,7 +229,7 @@ def test_files_that_vanished_before_the_checkpoint_are_named(tmp_path):
     assert (tmp_path / "000003.npz").exists()
 
 
-def test_no_flipped_bit_is_believed(tmp_path):
+def test_every_flipped_bit_of_a_file_is_detected(tmp_path):
     path = tmp_path / "000000.npz"
     episode = paint(1, 3)
     write_episode(path, episode)
@@ -247,7 +247,7 @@ def test_no_flipped_bit_is_believed(tmp_path):
                 assert (getattr(read, name) == getattr(episode, name)).all()
 
 
-def test_what_a_kill_left_unfinished_is_ignored_and_goes(tmp_path):
+def test_an_unfinished_file_of_a_kill_is_ignored_and_removed(tmp_path):
     replay = open_replay(tmp_path)
     replay.add(paint(0, 5))
     unfinished = tmp_path / ".writing-000001.npz"
@@ -354,7 +354,7 @@ def test_images_are_spread_evenly_over_all_rows(limit):
     assert len(images) > limit / 2 or len(images) == len(every)
 
 
-def test_an_empty_replay_says_so():
+def test_sampling_from_an_empty_replay_raises():
     with pytest.raises(RuntimeError, match="replay: no episode"):
         open_replay(None).sample(np.random.default_rng(0))
 
@@ -375,8 +375,8 @@ def know(replay: Replay, number: int, nats: list[float]) -> None:
         replay.learned_from(window, priority[None, begin : begin + replay.length])
 
 
-def test_of_a_few_windows_the_one_of_the_highest_priority_leaves(folder):
-    """A window of four rows is judged by its last: the first three had an empty memory."""
+def test_a_tournament_takes_the_window_of_the_highest_priority(folder):
+    """The priority of a window of four rows is that of its last: the first three do not count."""
     replay = open_replay(folder, tournament=3)
     replay.add(paint(0, 40))
     replay.add(paint(1, 30))
@@ -401,7 +401,7 @@ def test_one_draw_is_uniform_whatever_the_priorities(folder):
     assert all(same_batch(a, b) for a, b in zip(draws(one), draws(other), strict=True))
 
 
-def test_what_nobody_learned_from_comes_first(folder):
+def test_rows_that_were_never_learned_from_come_first(folder):
     replay = open_replay(folder, tournament=2)
     replay.add(paint(0, 40))
     know(replay, 0, [1e9] * 40)
@@ -411,8 +411,8 @@ def test_what_nobody_learned_from_comes_first(folder):
     assert new / 2800 == pytest.approx(1 - (37 / 38) ** 2, rel=0.2)  # where either draw has it
 
 
-def test_priorities_go_on_with_what_they_knew(folder):
-    """Also with less memory than before, and where an episode has left since it was drawn."""
+def test_priorities_are_restored_with_a_checkpoint(folder):
+    """Also with less memory than before, and if an episode has left memory since the draw."""
     whole = open_replay(folder, tournament=2)
     for number in range(3):
         whole.add(paint(number, 10))
@@ -475,7 +475,7 @@ def test_episodes_whose_older_ones_are_gone_open_at_once(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["999999.npz"]
 
 
-def test_names_that_no_episode_has_are_left_alone(tmp_path):
+def test_files_with_other_names_than_episodes_are_left_alone(tmp_path):
     open_replay(tmp_path).add(paint(0, 5))
     for name in ("1.npz", "0000001.npz", "notes.npz", "\u0663\u0663\u0663\u0663\u0663\u0663.npz"):
         (tmp_path / name).write_bytes(b"somebody's own file")

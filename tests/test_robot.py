@@ -41,7 +41,7 @@ fast = settings(deadline=None, database=None, derandomize=True, max_examples=300
 
 
 class Hostile:
-    """Raises however it is looked at."""
+    """An object that raises at any access."""
 
     def __getattribute__(self, name: str) -> Any:
         raise RuntimeError(name)
@@ -51,7 +51,7 @@ class Hostile:
 
 
 class Liar:
-    """Says that it is an action, and is none."""
+    """An object that looks like an action, and is not one."""
 
     shape = (A,)
 
@@ -90,7 +90,7 @@ def readable(random: np.random.Generator) -> Any:
 
 
 def anything(random: np.random.Generator) -> tuple[Any, NDArray[np.float64] | None]:
-    """Something, and what an action it is, if it is one."""
+    """Any object, and the action that it is, if it is one."""
     if random.random() < 0.5:
         return JUNK[random.integers(len(JUNK))], None
     action = readable(random)
@@ -114,7 +114,7 @@ def assert_allowed(
     last: NDArray[np.float32],
     executed: NDArray[np.float64] | None,
 ) -> None:
-    """Written without the guard's own arithmetic."""
+    """Check an action against the limits, without the guard's own arithmetic."""
     assert type(action) is np.ndarray
     assert action.dtype == np.float32
     assert action.shape == (A,)
@@ -152,7 +152,7 @@ def test_a_million_times_an_allowed_action_goes_out() -> None:
     random_walk(Guard(LOW, HIGH, CHANGE), seed=1, steps=1_000_000)
 
 
-def test_a_guard_that_forgets_one_of_its_promises_is_seen() -> None:
+def test_a_guard_without_one_of_its_limits_fails_these_tests() -> None:
     class NoChange(Guard):
         def restrict(self, candidate, last, executed=None):  # type: ignore[no-untyped-def]
             wished = self.read(candidate)
@@ -222,7 +222,7 @@ def test_a_candidate_inside_its_limits_goes_out_as_it_is() -> None:
     assert guard.restrict(np.array([0.7, 1.0]), last).tolist() == np.float32([0.7, 1]).tolist()
 
 
-def test_the_agents_range_lies_on_the_motors_in_a_straight_line() -> None:
+def test_the_agents_range_is_scaled_linearly_to_the_motors() -> None:
     guard = Guard([-2.0, 0.0], [2.0, 8.0], 1.0)
     assert guard.to_motor(np.array([0.5, -1.0])).tolist() == [1.0, 0.0]
     assert guard.to_motor(np.array([9.0, 0.5])).tolist() == [2.0, 6.0]
@@ -268,7 +268,7 @@ class Clock:
 
 
 class FakeWorker:
-    """Answers as ``behave`` says, and lets the clock go on while it is waited for."""
+    """A worker that answers as ``behave`` says; the clock advances while the controller waits."""
 
     image_shape = SHAPE
     action_size = A
@@ -286,7 +286,7 @@ class FakeWorker:
         return {"died": 3}
 
     def plan(self, number: int) -> list[Answer]:
-        """Each action says for which step it is meant: 0.01 for the first, 0.02 and so on."""
+        """A plan whose actions name their steps: 0.01 for the first, 0.02 and so on."""
         return [Answer(number, self.meant_for(number))]
 
     def meant_for(self, number: int) -> NDArray[np.float32]:
@@ -306,7 +306,7 @@ class FakeWorker:
 
 
 class Bench:
-    """A controller at 10 Hz on a fake clock: stands a quarter of a second without images."""
+    """A controller at 10 Hz on a fake clock; plans and holds last a quarter of a second."""
 
     def __init__(self, vector_sizes: dict[str, int] | None = None, **settings: Any) -> None:
         self.clock = Clock()
@@ -332,7 +332,7 @@ class Bench:
         return [(self.step(**given), self.controller.state)[1] for _ in range(steps)]
 
 
-def test_the_levels_are_taken_one_after_the_other_and_is_counted() -> None:
+def test_the_levels_follow_one_another_and_are_counted() -> None:
     bench = Bench()
     went = [bench.step() for _ in range(3)]
     assert went == [[0.0, 0.0], [0.01, 0.01], [0.02, 0.02]]
@@ -402,7 +402,7 @@ def test_an_older_plan_does_not_replace_a_newer_one() -> None:
     assert bench.step() == [0.02, 0.02]
 
 
-def test_a_plan_that_cannot_be_used_leaves_the_last_one_in_place() -> None:
+def test_an_invalid_plan_does_not_replace_the_last_one() -> None:
     bench = Bench()
     bench.states(1)
     good = bench.worker.meant_for(0)
@@ -416,7 +416,7 @@ def test_a_plan_that_cannot_be_used_leaves_the_last_one_in_place() -> None:
             assert bench.controller.state == "shifted"
 
 
-def test_a_worker_that_throws_is_counted_and_its_words_are_kept() -> None:
+def test_an_error_of_the_worker_is_counted_and_its_message_is_last_error() -> None:
     bench = Bench()
     bench.states(1)
 
@@ -488,7 +488,7 @@ def test_a_clock_that_runs_backwards_comes_to_a_stop() -> None:
     assert bench.controller.counts["clock_back"] == 10
 
 
-def test_a_clock_that_steps_back_within_a_step_makes_nobody_wait_longer() -> None:
+def test_a_clock_that_steps_back_within_a_step_does_not_lengthen_the_wait() -> None:
     bench = Bench()
     waited: list[float] = []
 
@@ -506,7 +506,7 @@ def test_a_clock_that_steps_back_within_a_step_makes_nobody_wait_longer() -> Non
 
 
 @pytest.mark.parametrize("fault", range(7))
-def test_images_that_are_none_are_counted_and_never_reach_the_planner(fault: int) -> None:
+def test_invalid_images_are_counted_and_never_reach_the_planner(fault: int) -> None:
     bench = Bench()
     good = bench.image()
     bad: list[Any] = [
@@ -584,7 +584,7 @@ def test_vectors_reach_the_planner_with_their_image_as_they_were() -> None:
     assert bench.controller.counts["no_image"] == 1
 
 
-def test_vectors_that_are_none_are_counted_and_never_reach_the_planner() -> None:
+def test_invalid_vectors_are_counted_and_never_reach_the_planner() -> None:
     strange = [np.zeros(4), [1e300, 0, 0, 0, 0], [0, math.nan, 0, 0, 0], np.zeros((1, 5))]
     bench = Bench(JOINTS)
     for number, joints in enumerate([*JUNK, *strange]):
@@ -597,7 +597,7 @@ def test_vectors_that_are_none_are_counted_and_never_reach_the_planner() -> None
     assert bench.worker.rows[-1].observation is not None
 
 
-def test_an_image_alone_is_not_all_that_an_agent_with_vectors_needs() -> None:
+def test_an_agent_with_vectors_needs_them_with_the_image() -> None:
     class Closed(dict[str, Any]):
         def get(self, *given: Any) -> Any:
             raise RuntimeError("get")
@@ -613,7 +613,7 @@ def test_an_image_alone_is_not_all_that_an_agent_with_vectors_needs() -> None:
     assert alone.controller.counts["bad_vector"] == 1
 
 
-def test_only_a_vector_that_is_named_may_not_stand_still() -> None:
+def test_only_a_vector_named_in_max_still_s_can_be_frozen() -> None:
     def states(**settings: Any) -> tuple[list[str], Bench]:
         bench = Bench(JOINTS, **settings)
         return [bench.states(1, image=feeling(bench, [1, 2, 3, 4, 5]))[0] for _ in range(8)], bench
@@ -637,7 +637,7 @@ def test_a_still_limit_of_an_unknown_input_is_refused() -> None:
     assert worker.is_closed
 
 
-def test_bytes_that_came_late_are_no_younger_when_nobody_says_how_old() -> None:
+def test_bytes_that_were_late_stay_old_when_they_repeat_without_a_time() -> None:
     bench = Bench()
     image = bench.image()
     bench.step(image, taken_at=bench.clock.now - 1.0)
@@ -661,7 +661,7 @@ def test_a_plan_ages_from_when_its_image_was_taken() -> None:
     assert bench.states(2, image=None) == ["hold"] * 2
 
 
-def test_the_planner_is_told_what_was_done_in_its_own_units() -> None:
+def test_the_planner_gets_the_executed_action_in_its_own_units() -> None:
     bench = Bench(low=[-2, 0], high=[2, 8], max_change=100)
     bench.step()  # the plan's 0, 0 is 0, 4 of the motor
     bench.step(executed=[1, 4])
@@ -686,7 +686,7 @@ def test_every_step_is_a_row_and_a_pause_begins_a_new_belief() -> None:
     assert [row.begins for row in bench.worker.rows] == [True, False, False, True, False]
 
 
-def test_who_changes_the_answer_changes_nothing_inside() -> None:
+def test_changing_the_returned_action_does_not_change_the_controller() -> None:
     bench = Bench(max_change=0.1)
     bench.controller.step(bench.image())[:] = math.nan
     bench.clock.now += 0.1
@@ -806,7 +806,7 @@ def images(seed: int, count: int) -> NDArray[np.uint8]:
 
 
 def by_hand(agent: Agent, seen: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What the loop without a controller would do, its actions halved by the robot."""
+    """The actions of a loop without a controller, whose robot halves each of them."""
     belief, action = agent.initial(), agent.no_action()
     plan: Plan | None = None
     actions = []
@@ -857,14 +857,14 @@ def test_with_vectors_too_it_is_the_loop_written_by_hand(tiny: Config) -> None:
             np.testing.assert_allclose(controller.step(each), action, atol=1e-5)
 
 
-def test_choices_are_no_motors_and_are_refused(tiny: Config) -> None:
+def test_an_agent_with_choices_is_refused(tiny: Config) -> None:
     agent = agent_of(tiny, build(tiny.model, Spec((16, 16, 3), 3, has_choices=True)))
     with pytest.raises(ValueError, match="agent: its actions are one of 3 choices, which have no"):
         InlineWorker(agent)
 
 
 def test_the_search_keeps_the_change_that_the_guard_allows(agent: Agent) -> None:
-    """The plan goes to the motor as it is: the guard has nothing left to do."""
+    """The plan is sent to the motor without a change by the guard."""
     guard = Guard(LOW, HIGH, CHANGE)
     limits = guard.limits(guard.inside(np.zeros(A)))
     told: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
@@ -897,7 +897,7 @@ def test_the_search_keeps_the_change_that_the_guard_allows(agent: Agent) -> None
     assert np.abs(np.diff(rows, axis=0))[:, 0].max() > 0.9 * allowed[0]  # it wished for more
 
 
-def test_a_change_from_end_to_end_is_no_limit_to_the_search() -> None:
+def test_a_max_change_of_the_whole_range_does_not_limit_the_search() -> None:
     assert Guard([0.0], [2.0], 2.0).limits(np.zeros(1, np.float32)) is None
     limits = Guard([0.0, 0.0], [2.0, 8.0], 1.0).limits(np.float32([0.5, 8.0]))
     assert limits is not None
@@ -905,7 +905,7 @@ def test_a_change_from_end_to_end_is_no_limit_to_the_search() -> None:
     np.testing.assert_allclose(np.asarray(limits.last), [-0.5, 1.0])
 
 
-def test_rows_at_once_are_believed_like_rows_one_by_one(agent: Agent) -> None:
+def test_rows_at_once_give_the_belief_of_rows_one_by_one(agent: Agent) -> None:
     seen = images(1, 4)
     action = np.array([0.3, -0.6], np.float32)
     rows = [Row(n, action if n else None, image) for n, image in enumerate(seen)]
@@ -965,7 +965,7 @@ def test_the_last_plan_is_shifted_by_all_rows_since(agent: Agent) -> None:
     np.testing.assert_array_equal(told[2].actions, previous[1][2:])  # type: ignore[index]
 
 
-def test_a_belief_that_broke_is_not_kept(agent: Agent) -> None:
+def test_a_belief_that_is_not_finite_is_dropped(agent: Agent) -> None:
     pilot = Pilot(agent)
     rows = [Row(number, None, image) for number, image in enumerate(images(5, 3))]
     pilot.consume(rows[:1])
@@ -983,7 +983,7 @@ def test_a_belief_that_broke_is_not_kept(agent: Agent) -> None:
 
 
 class Moody(Agent):
-    """Does to the planning process what the image's first byte says."""
+    """An agent whose planning process fails as the image's first byte says."""
 
     def observe(self, belief, action, image):  # type: ignore[no-untyped-def]
         self.mood = int(image[0, 0, 0])
@@ -1064,7 +1064,7 @@ def driven() -> Iterator[Drive]:
 
 
 @pytest.mark.parametrize("mood", MOODS[1:])
-def test_a_planner_that_goes_wrong_is_survived_down_to_stop_and_up_again(
+def test_with_a_broken_planner_the_levels_go_down_to_stop_and_up_again(
     mood: str, driven: Drive
 ) -> None:
     controller = driven.controller
@@ -1094,7 +1094,7 @@ def test_an_agent_that_has_planned_can_be_copied_to_a_process(agent: Agent) -> N
         assert copied._quick.model is copied.model
 
 
-def test_a_process_plans_as_this_one_would(agent: Agent) -> None:
+def test_a_process_plans_the_same_as_this_one(agent: Agent) -> None:
     seen = images(6, 4)
     expected = by_hand(agent, seen)
     with free(agent, rate_hz=0.05) as controller:  # so slow that the search is never cut

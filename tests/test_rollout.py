@@ -62,7 +62,7 @@ def test_a_row_is_the_action_and_what_came_back(painter: Painter) -> None:
     assert np.abs(episode.action[1:]).max() > 0.1
 
 
-def test_a_shifted_row_is_seen(painter: Painter) -> None:
+def test_a_shifted_row_fails_the_check_of_rows(painter: Painter) -> None:
     episode = play_wandering(adopt(painter), 0, 0.8).episode
     late = Episode(
         episode.image,
@@ -74,8 +74,8 @@ def test_a_shifted_row_is_seen(painter: Painter) -> None:
     assert not is_aligned(late)
 
 
-def test_the_belief_is_told_what_was_done(model: WorldModel, tiny: Config) -> None:
-    """An environment that halves every action: the agent must hear of the half."""
+def test_the_belief_gets_the_executed_action(model: WorldModel, tiny: Config) -> None:
+    """An environment that halves every action: the agent must observe the half."""
 
     class Halving(Painter):
         def step(self, action: NDArray[np.float32]) -> Step:
@@ -121,8 +121,8 @@ def test_exploration_wanders_with_unit_variance(memory: float) -> None:
     assert abs(kept - memory) < 0.15  # clipped values remember a little less
 
 
-def test_a_belief_is_drawn_where_the_setting_says_so(model: WorldModel, tiny: Config) -> None:
-    """PlaNet acts on a draw of the posterior; everything else here follows its mean."""
+def test_a_belief_is_sampled_if_the_setting_says_so(model: WorldModel, tiny: Config) -> None:
+    """PlaNet acts on a sample of the posterior; all other agents use its mean."""
     image = np.zeros(model.spec.image, np.uint8)
     means = agent_of(tiny, model)
     draws = agent_of(read(tiny, {"planning": {"sampled": True}}), model)
@@ -135,7 +135,7 @@ def test_a_belief_is_drawn_where_the_setting_says_so(model: WorldModel, tiny: Co
     assert not torch.equal(stoch(draws, 1), stoch(draws, 2))
 
 
-def test_seed_episodes_are_uniform_where_the_setting_says_so(
+def test_seed_episodes_have_uniform_actions_if_the_setting_says_so(
     model: WorldModel, tiny: Config
 ) -> None:
     def share_inside(kind: str) -> float:
@@ -240,7 +240,9 @@ COMPLAINTS = {
 
 
 @pytest.mark.parametrize("defect", COMPLAINTS)
-def test_a_bad_episode_is_dropped_and_said(defect: str, model: WorldModel, tiny: Config) -> None:
+def test_a_bad_episode_is_dropped_and_reported(
+    defect: str, model: WorldModel, tiny: Config
+) -> None:
     with pytest.raises((BadEpisodeError, ZeroDivisionError), match=COMPLAINTS[defect]):
         play_wandering(adopt(Broken(defect)), 0, 0.8)
     collector = InlineCollector(Fleet.of(adopt(Broken(defect))), model, tiny)
@@ -274,7 +276,7 @@ def test_three_bad_episodes_in_a_row_end_the_run_with_the_reason(
 
 
 class Failing(Agent):
-    """Fails at its ``at``-th plan, or gives one that is no action."""
+    """An agent that raises at its ``at``-th plan, or returns an invalid one."""
 
     at = 3
     gives: float | None = None
@@ -294,7 +296,7 @@ class Failing(Agent):
     ("gives", "error", "said"),
     [(None, ZeroDivisionError, "^by a planner$"), (math.nan, ValueError, "^plan: expected finite")],
 )
-def test_an_error_of_the_agent_is_no_bad_episode(
+def test_an_error_of_the_agent_is_not_a_bad_episode(
     robots: int,
     gives: float | None,
     error: type[Exception],
@@ -336,7 +338,7 @@ def assert_same_done(one: JobDone, other: JobDone) -> None:
 
 
 def disturb(monkeypatch: pytest.MonkeyPatch, number: signal.Signals, jobs: Sequence[int]) -> None:
-    """The process that plays these jobs gets a signal; a stopped one is soon given up."""
+    """A process that gets a signal while it plays; a stopped one counts as hung soon."""
     begin, start = ProcessCollector.begin, ProcessCollector._start
 
     def begin_and_disturb(self: ProcessCollector, job: Job) -> None:
@@ -360,7 +362,7 @@ DISTURBANCES = {
 }
 
 
-def test_a_process_plays_what_this_one_would_and_one_that_dies_or_hangs_is_replaced(
+def test_a_process_plays_the_same_as_this_one_and_is_replaced_if_it_dies_or_hangs(
     model: WorldModel, tiny: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny = read(tiny, {"env": {"action_repeat": 8}})
@@ -537,7 +539,7 @@ def comes_true(happened: Callable[[], bool], within_s: float) -> bool:
 
 
 def is_running(process: int) -> bool:
-    """Not one that has ended, even where nobody has collected its exit code."""
+    """Whether a process runs; one that has ended does not, even if its exit code is uncollected."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""The true simulator as a model: it earns what the environment would, and leaves no trace."""
+"""The true simulator as a model: its returns are the environment's, which does not change."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def suite_of(env):
 
 
 def pose(env):
-    """Everything that could tell that somebody was here."""
+    """All state of an environment that a simulation could change."""
     suite = suite_of(env)
     physics = suite._physics
     whole = np.empty(mujoco.mj_stateSize(physics.model.ptr, mujoco.mjtState.mjSTATE_INTEGRATION))
@@ -93,7 +93,7 @@ def test_the_order_of_the_actions_counts(cartpole):
     assert stepped(cartpole, actions[0, 0]) != backwards[0, 0].item()
 
 
-def test_the_simulated_environment_does_not_notice(cartpole):
+def test_simulating_does_not_change_the_environment(cartpole):
     other = make_env("cartpole_balance", SMALL)
     first, second = cartpole.reset(5), other.reset(5)
     simulator = Simulator(cartpole)
@@ -157,7 +157,7 @@ def test_the_tasks_own_end_ends_a_candidate_too(cartpole, monkeypatch):
     assert stepped(cartpole, actions[0, 0]) < 16
 
 
-def test_what_a_task_keeps_in_python_is_kept_for_each_candidate(cartpole, monkeypatch):
+def test_the_python_state_of_a_task_is_restored_for_each_candidate(cartpole, monkeypatch):
     cartpole.reset(0)
     task = suite_of(cartpole)._env.task
     monkeypatch.setattr(task, "touched", [], raising=False)
@@ -216,7 +216,7 @@ def test_nothing_is_drawn(cartpole, monkeypatch):
 
 
 @pytest.mark.parametrize("task", ["cartpole_balance", "reacher_easy"])
-def test_a_fork_goes_its_own_way_and_would_go_the_same(task):
+def test_a_fork_is_independent_and_gives_the_same_rows(task):
     env = make_env(task, SMALL)
     env.reset(2)
     before = pose(env)
@@ -253,7 +253,7 @@ def test_what_cannot_be_copied_is_named(painter):
             fork(env)
 
 
-def test_one_environment_has_no_batch(cartpole):
+def test_a_batch_of_environments_is_refused(cartpole):
     cartpole.reset(0)
     with pytest.raises(ValueError, match=r"expected \[1, N, L, A\].*got \[2, 3, 4, 1\]"):
         Simulator(cartpole)(torch.zeros(2, 3, 4, 1))

@@ -81,7 +81,7 @@ DEFECTS: dict[str, Callable[[Named, int], Named]] = {
 
 
 @pytest.mark.parametrize("sentence", DEFECTS)
-def test_the_check_knows_vectors(sentence: str) -> None:
+def test_the_check_names_mistakes_in_vectors(sentence: str) -> None:
     check_env(PainterWithVectors())
     with pytest.raises(ValueError, match=sentence):
         check_env(PainterWithVectors(DEFECTS[sentence]))
@@ -126,7 +126,7 @@ ROWS = ("image", "action", "reward", "discount", "env_steps")
 
 
 def test_a_vector_is_predicted_in_its_own_unit() -> None:
-    """From features that hold its symlog, over five orders of size."""
+    """From features that hold its symlog, over five orders of magnitude."""
     vectors = Vectors(3, SIZES, normed)
     truth = {"joints": torch.tensor([[-4000.0, 0.02]]), "torque": torch.tensor([[7.0]])}
     vectors.decoder = torch.nn.Identity()  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""The page that follows a run, asked over the wire."""
+"""The page of ``watch``, requested over HTTP."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from worldmodel.watch import Watch, in_another_process, newest_checkpoint
 
 
 class Drawer:
-    """Writes how often it was asked, or fails as it is told."""
+    """Draws the number of its calls, or fails if a test says so."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -153,7 +153,7 @@ def test_another_process_draws_and_its_errors_come_back(tmp_path: Path) -> None:
         in_another_process(_vanish)(tmp_path)
 
 
-def test_the_page_is_told_steps_and_score(tmp_path: Path) -> None:
+def test_the_page_gets_steps_and_score(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.metrics({"env_steps": 12000, "wall_clock_s": 300.0})
     journal.evaluation(10000, 250.0, returns=[1.0, 2.0], seeds=[0, 1])
@@ -231,8 +231,8 @@ def test_the_page_answers_while_a_report_is_drawn(tmp_path: Path) -> None:
         assert ask("/report.html") == (200, "done")
 
 
-def test_nobody_else_is_answered(tmp_path: Path) -> None:
-    """Neither another path, nor a page elsewhere whose name leads to this computer."""
+def test_other_paths_and_hosts_get_nothing(tmp_path: Path) -> None:
+    """Neither another path, nor a page elsewhere whose host name resolves to this computer."""
     with watching(tmp_path, Drawer()) as (watch, ask):
         assert watch.address.startswith("http://127.0.0.1:")
         assert ask("/config.yaml")[0] == 404
@@ -290,10 +290,10 @@ def test_the_command_says_in_one_sentence_that_a_port_is_taken(
 
 
 @pytest.mark.slow
-def test_a_run_that_trains_is_followed_and_nothing_torn_is_ever_served(
+def test_a_run_that_trains_is_followed_and_only_complete_reports_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a reader who asks for everything all the time, until the last report is drawn."""
+    """A reader requests everything all the time, until the last report is drawn."""
     monkeypatch.setattr("worldmodel.watch.REST", 0.0)
     give_up = time.monotonic() + 1200
     run, settings = tmp_path / "run", tmp_path / "tiny.yaml"
