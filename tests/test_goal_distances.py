@@ -69,7 +69,7 @@ def test_the_distance_of_images_compares_decoded_ones(agent: Agent) -> None:
     """A decoder that draws the picture brighter by z[0] is wrong by z[0]."""
     picture = PICTURE
     target = agent.model.pixels(torch.from_numpy(picture))
-    agent.model.decoder = Answer(lambda z: target + z[:, 0, None, None, None])
+    agent.model.decoder = Answer(lambda z: target + z.features[:, 0, None, None, None])
     latents = torch.zeros(2, 3, 4, agent.model.dynamics.feature_size)
     latents[1, 2, :, 0] = torch.arange(4.0)
     scores = DISTANCES["picture"](agent, picture)(latents, torch.zeros(2, 3, 4, 2))
