@@ -18,7 +18,7 @@ from worldmodel.checks import ConfigError, hints, is_optional, kinds, options, r
 from worldmodel.compare_settings import changes, differences, settings_hash, unsaid
 from worldmodel.config import Config
 from worldmodel.models.dynamics.recurrent import RecurrentSettings
-from worldmodel.models.settings import ModelConfig
+from worldmodel.models.settings import ModelSettings
 from worldmodel.presets import load_preset, load_yaml, presets
 
 # settings that are changed together or not at all
@@ -322,7 +322,7 @@ def test_a_need_of_an_own_term_is_met_by_dynamics_that_offer_it() -> None:
         " objective.flow: none"
     )
     with pytest.raises(ConfigError) as raised:
-        Config(model=ModelConfig(dynamics=Swirls()), objective=objective)
+        Config(model=ModelSettings(dynamics=Swirls()), objective=objective)
     assert str(raised.value) == (
         "model.posterior.kind: filter gives the numbers of latents that are gaussian or remembered;"
         " those of model.dynamics.kind = recurrent are swirl"
