@@ -238,7 +238,7 @@ def test_the_own_term_is_learned_by_and_orders_replay(run: Path) -> None:
     assert "loss/kl_dynamics" not in rows[-1]
     saved = checkpoint.load(run / "checkpoints")
     assert saved is not None
-    assert saved.tensors["surprise"]
+    assert saved.tensors["priorities"]
 
 
 def test_two_sittings_are_one(run: Path, config: Config, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ class Training:
                 **others,
                 "optimizer": checkpoint.pack_optimizer(self.learner.optimizer),
                 "learner": self.learner.state(),
-                "surprise": self.replay.state(),
+                "priorities": self.replay.state(),
             },
             {
                 **dataclasses.asdict(self.state),
@@ -131,8 +131,7 @@ class Training:
         self.learner.averaged.load_state_dict(saved.tensors["averaged"])
         checkpoint.unpack_optimizer(self.learner.optimizer, saved.tensors["optimizer"])
         self.learner.restore(saved.tensors["learner"])
-        if "surprise" in saved.tensors:  # older checkpoints have no priorities
-            self.replay.restore(saved.tensors["surprise"])
+        self.replay.restore(saved.tensors["priorities"])
         self.state = RunState.restored(saved.state)
         checkpoint.set_numpy_state(self.data_random, saved.state["data_random"])
         self.journal.rewind(saved.state["journal"])
