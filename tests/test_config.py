@@ -327,3 +327,22 @@ def test_a_need_of_an_own_term_is_met_by_dynamics_that_offer_it() -> None:
         "model.posterior.kind: filter gives the numbers of latents that are gaussian or remembered;"
         " those of model.dynamics.kind = recurrent are swirl"
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Needless:
+    def __call__(self, model: Any, seen: Any, random: Any) -> dict[str, torch.Tensor]:
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class WithoutNeeds:
+    mine: Needless = Needless()
+    priority: str | None = None
+
+
+def test_what_is_no_term_is_not_left_out_in_silence() -> None:
+    objective: Any = WithoutNeeds()
+    with pytest.raises(ConfigError) as raised:
+        Config(objective=objective)
+    assert str(raised.value) == "objective.mine: Needless is no term: it has no needs"

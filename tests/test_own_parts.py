@@ -260,9 +260,9 @@ def test_a_run_of_own_parts_is_read_with_the_settings_that_it_was_made_with(
     with pytest.raises(ConfigError) as raised:
         worldmodel.load(run)
     assert str(raised.value) == (
-        f"run: {run}: model.dynamics.kind: expected one of recurrent; got 'grid'; where that is a"
-        " part of your own making, give the settings that the run was made with:"
-        " worldmodel.load(run, config=config)"
+        f"run: {run}: model.dynamics.kind: expected one of recurrent; got 'grid'; if that is a part"
+        " of your own, give the settings that the run was made with: worldmodel.load(run,"
+        " config=config)"
     )
     other = replace(config, objective=replace(config.objective, consistency=Consistency(3.0)))
     with pytest.raises(ConfigError) as raised:

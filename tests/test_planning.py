@@ -158,3 +158,20 @@ def test_ilqr_says_what_it_lacks(tiny: Config) -> None:
         "planner: ilqr needs the dynamics and the cost behind a score, and this score is a plain"
         " function; choose another planner"
     )
+
+
+class Half:
+    """A score that answers in bfloat16, as the latents that it reads may be."""
+
+    def of_rows(self, futures: Any, actions: Tensor, heads: Imagination) -> Tensor:
+        return actions.sum(-1).bfloat16()
+
+
+def test_returns_are_summed_in_float32_at_least(tiny: Config) -> None:
+    model = model_with(tiny, Linear(LinearQuadratic.random(S, A, seed=0)))
+    asked = imagined(model, Point(torch.zeros(1, S, dtype=torch.float64)), Half())
+    actions = torch.full((1, 2, L, A), 0.5, dtype=torch.float64)
+    actions[:, 1, 0, 0] += 2**-7  # bfloat16 holds it in the first row, and not in the sum of 6
+    returns = asked(actions)
+    assert returns.dtype == torch.float32
+    assert returns[0, 1] > returns[0, 0]

@@ -62,7 +62,8 @@ class ImaginedReturn:
             raise ValueError(
                 f"score: expected [B, N, L] = {list(actions.shape[:3])}, got {list(per_row.shape)}"
             )
-        returns = per_row.sum(-1)
+        # a score may answer in the dtype of the latents: 8 bits would not rank sums
+        returns = per_row.sum(-1, dtype=torch.promote_types(per_row.dtype, torch.float32))
         if self.allowed is not None:
             returns = returns.masked_fill(~keeps(self.allowed, futures, actions), -torch.inf)
         return returns

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from worldmodel.checks import require
 from worldmodel.losses.discount import Discount
 from worldmodel.losses.image import Image
 from worldmodel.losses.kl import KL
@@ -57,6 +58,13 @@ def terms_in(objective: Any) -> dict[str, Term]:
     An objective of your own is any frozen dataclass whose fields are terms, and ``priority``.
     """
     parts = {f.name: getattr(objective, f.name) for f in dataclasses.fields(objective)}
+    for name, part in parts.items():
+        lacking = [verb for verb in ("needs", "__call__") if not hasattr(part, verb)]
+        require(
+            not (lacking and dataclasses.is_dataclass(part)),
+            f"objective.{name}: {type(part).__name__} is no term: it has no"
+            f" {' and no '.join(lacking)}",
+        )
     return {name: part for name, part in parts.items() if isinstance(part, Term)}
 
 
