@@ -105,7 +105,7 @@ def test_a_run_that_cannot_be_read_names_the_version_that_reads_it(tmp_path: Pat
     spec = {"image": [16, 16, 3], "action_size": 2}
     for version, sentence in (
         ("0.0.9", r"loop\.renewal: no such .* made with worldmodel 0\.0\.9, which reads it, and"),
-        (run_folder.worldmodel_version(), r"loop\.renewal: no such .* part of your own making"),
+        (run_folder.worldmodel_version(), r"loop\.renewal: no such .* part of your own"),
     ):
         about = {"settings": {"loop": {"renewal": 2}}, "spec": spec, "environment": {}}
         about["versions"] = {"worldmodel": version}
