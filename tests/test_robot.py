@@ -1091,7 +1091,7 @@ def test_an_agent_that_has_planned_can_be_copied_to_a_process(agent: Agent) -> N
     for copied in (copy.deepcopy(agent), pickle.loads(pickle.dumps(agent))):
         assert torch.equal(copied.plan(belief).actions, expected)
         assert copied.model is not agent.model
-        assert copied._quick.model is copied.model
+        assert copied._fast.model is copied.model
 
 
 def test_a_process_plans_the_same_as_this_one(agent: Agent) -> None:

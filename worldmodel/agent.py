@@ -1,4 +1,4 @@
-"""The agent: it believes, and it plans. Whoever calls it keeps the belief and the plan."""
+"""The agent: ``observe`` updates a belief, ``plan`` searches for actions; the caller keeps both."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from worldmodel.scores import FutureScore, Goal, LatentScore, RewardSum, reward_
 from worldmodel.structs import Latent, Plan, Step, at
 from worldmodel.timing import PlanTiming, measure
 
-# Rows that a goal's picture is looked at: with more, the belief has come to rest. Not studied.
+# For how many rows a goal image is observed until the belief no longer changes. Not studied.
 ROWS_AT_REST = 3
 
 
@@ -47,13 +47,13 @@ class Agent:
         belief = agent.initial()
         action, plan = agent.no_action(), None
         while True:
-            belief = agent.observe(belief, action, camera())   # what was done, what was seen
+            belief = agent.observe(belief, action, camera())   # the action done, the new image
             plan = agent.plan(belief, previous=plan)
             action = robot.execute(plan.first)                 # the robot may clip or refuse
 
-    With a batch, ``initial(B)`` and ``no_action(B)`` begin it, and every array has B in front.
-    The agent borrows the model: it never trains, freezes or moves it. Between calls it keeps
-    quick copies of the weights, and the ``timing`` that plans with a deadline correct.
+    For a batch of robots, begin with ``initial(B)`` and ``no_action(B)``; every array then has B in
+    front. The agent borrows the model: it never trains, freezes or moves it. Between calls it keeps
+    fast copies of the weights, and ``timing``, which each plan with a deadline corrects.
     """
 
     def __init__(
@@ -73,12 +73,13 @@ class Agent:
         self.timing = PlanTiming()
         self._clock = clock
         dtype = compute_dtype(planning.precision, self.device)
-        self._quick = Imagination(model, dtype) if imagination is None else imagination
-        self._exact = Imagination(model, None)  # its gradients pass
-        guided = model.policy is not None and planning.proposals > 0
-        own, free = searches(planner, planning.std_without_policy, guided, model.spec.has_choices)
+        self._fast = Imagination(model, dtype) if imagination is None else imagination
+        self._exact = Imagination(model, None)  # the model's own layers, which pass gradients
+        has_proposals = model.policy is not None and planning.proposals > 0
+        std, has_choices = planning.std_without_policy, model.spec.has_choices
+        own, wide = searches(planner, std, has_proposals, has_choices)
         self.search: Planner = search or own
-        self.free_search: Planner = search or free  # for a score that the policy never learned
+        self.free_search: Planner = search or wide  # for a score the policy has not learned for
 
     def changed(
         self,
@@ -87,9 +88,10 @@ class Agent:
         planning: Planning | None = None,
         search: Planner | None = None,
     ) -> Agent:
-        """An agent of the same model with another planner, or another way of planning.
+        """An agent of the same model with another planner, or other settings of planning.
 
-        ``search`` stands in for the planner that the settings would give, as one that counts.
+        ``search`` replaces the planner that the settings would give, for example by one that counts
+        its candidates.
         """
         planner, planning = planner or self.planner, planning or self.planning
         changed = type(self)(self.model, planner, planning, self.discount_rate, search=search)
@@ -116,25 +118,25 @@ class Agent:
         image: Observation,
         seed: int | Sequence[int] = 0,
     ) -> Latent:
-        """The belief after ``action`` [A] was *done* and ``image`` [H, W, C] was seen.
+        """The belief after ``action`` [A] was *done* and ``image`` [H, W, C] was observed.
 
         A model that learned from vectors too takes ``{"image": image, "joints": [V], ...}``.
-        It follows the mean; with the setting ``planning.sampled`` it is drawn, with ``seed``: a
-        batch takes one for each row, or counts up from the one given.
+        The new belief is the posterior's mean; with the setting ``planning.sampled`` it is drawn by
+        ``seed``: a batch takes one seed for each robot, or counts up from the one given.
         """
         batch, spec, device = belief.shape, self.model.spec, self.device
-        seen, vectors = as_observed(image, spec, batch, device)
+        image, vectors = as_observed(image, spec, batch, device)
         done = as_numbers("action", action, (*batch, spec.action_size), device)
         if not batch:
-            belief, seen, done = at(belief, None), seen[None], done[None]
+            belief, image, done = at(belief, None), image[None], done[None]
             vectors = {name: vector[None] for name, vector in vectors.items()}
         noise = None
         if self.planning.sampled:
-            rows = belief.shape[0]
-            noise = torch.empty(rows, self.model.dynamics.noise_size, device=device)
-            draw(noise, generators_of(seed, rows, device))
-        after = self.model.observe_step(belief, done, seen, noise, vectors)
-        return after if batch else at(after, 0)
+            robots = belief.shape[0]
+            noise = torch.empty(robots, self.model.dynamics.noise_size, device=device)
+            draw(noise, generators_of(seed, robots, device))
+        posterior = self.model.observe_step(belief, done, image, noise, vectors)
+        return posterior if batch else at(posterior, 0)
 
     @torch.no_grad()
     def plan(
@@ -149,29 +151,32 @@ class Agent:
     ) -> Plan:
         """Search for the actions with the best imagined return.
 
-        ``previous``: the last plan, which starts the search one step later. ``seed``: the same
-        belief, plan and seed give the same plan; a batch takes one for each row, or counts up from
-        the one given. ``deadline_ms``: return the best so far once the time is up, at least the
-        previous plan one step later. The clock is asked between slices of candidates, and nothing
-        begins that would end too late by what ``warm_up`` measured, and plans since then. Where
-        even the first slice would, the plan is what the policy does, if it may propose and no
-        ``score`` is given; else it is the previous plan. Its ``origin`` says so. ``score``: plan
-        for this instead of the reward, in a like unit if the planner is mppi; the search begins as
-        wide as ``planning.std_without_policy``. ``limits``: what every action keeps that is
-        imagined in the search, or returned. ``delay`` [D, A]: the actions under way, the next one
-        first; the plan begins after them.
+        ``previous``: the last plan, which the search starts from, shifted by one row. ``seed``: the
+        same belief, plan and seed give the same plan; a batch takes one seed for each robot, or
+        counts up from the one given.
+
+        ``deadline_ms``: return the best plan found when the time is up. The clock is asked between
+        slices of candidates. Nothing begins that would end too late, judged by the times that
+        ``warm_up`` and later plans measured. If there is no time even for the first slice, the plan
+        is the policy's own actions, provided that it may propose and no ``score`` is given; else it
+        is the previous plan, shifted by one row. Its ``origin`` says which.
+
+        ``score``: plan for this instead of the reward; the search begins with the standard
+        deviation ``planning.std_without_policy``. With mppi the score should have a unit like the
+        reward's. ``limits``: limits of every action that the search imagines or returns. ``delay``
+        [D, A]: actions already under way, the next one first; the plan begins after them.
         """
         begun, spec, planning = self._now(), self.model.spec, self.planning
-        rows, under_way = self._after(belief, delay)
-        batch = rows.shape[0]
+        beliefs, under_way = self._after(belief, delay)
+        batch = beliefs.shape[0]
         generators = generators_of(seed, batch, self.device)
         deadline = Deadline(self._now, begun, deadline_ms, self.timing.slice_s)
-        quick = self._imagination()
-        search = self.search if score is None else self.free_search
-        warm = shifted(previous if planning.warm_start else None, batch, search.horizon, spec)
+        imagination = self._imagination()
+        planner = self.search if score is None else self.free_search
+        warm = shifted(previous if planning.warm_start else None, batch, planner.horizon, spec)
         beginning = begin(
             warm.to(self.device),
-            lambda count: propose(quick, rows, count, search.horizon, generators),
+            lambda count: propose(imagination, beliefs, count, planner.horizon, generators),
             planning.proposals,
             timing=self.timing,
             deadline=deadline,
@@ -180,14 +185,14 @@ class Agent:
         )
         project = projection(limits, beginning.start, under_way, previous, spec)
         imagined = ImaginedReturn(
-            quick,
+            imagination,
             self._exact,
-            rows,
+            beliefs,
             RewardSum(self.discount_rate) if score is None else score_of(score),
             generators if planning.sampled else None,
             None if limits is None else limits.allowed,
         )
-        found = search.search(
+        search = planner.search(
             imagined,
             beginning.start,
             proposals=beginning.proposals,
@@ -197,37 +202,37 @@ class Agent:
             slice_size=None if deadline_ms is None else self.timing.slice_size,
         )
         if deadline_ms is not None:
-            deadline()  # here the last slice ends
-            self.timing = self.timing.after(slice_s=deadline.longest, **beginning.took)
-        actions, is_allowed = imagined.best_allowed(found, project(beginning.start[:, None]))
-        row = slice(None) if belief.shape else 0
-        has_searched = deadline_ms is None or not bool(found.value.isnan().any())
+            deadline()  # the last slice ends here
+            self.timing = self.timing.after(slice_s=deadline.longest, **beginning.seconds)
+        actions, is_allowed = imagined.best_allowed(search, project(beginning.start[:, None]))
+        index = slice(None) if belief.shape else 0
+        has_searched = deadline_ms is None or not bool(search.value.isnan().any())
         return Plan(
-            actions[row],
-            found.value[row],
-            found.elites[row],
-            found.iterations,
+            actions[index],
+            search.value[index],
+            search.elites[index],
+            search.iterations,
             milliseconds=(self._now() - begun) * 1e3,
-            is_allowed=is_allowed[row],
+            is_allowed=is_allowed[index],
             origin="search" if has_searched else beginning.origin,
         )
 
     def _after(
         self, belief: Latent, delay: NDArray[np.floating] | Tensor | None
     ) -> tuple[Latent, Tensor | None]:
-        """The belief [B] once the actions under way [B, D, A] are done, and these."""
-        rows = belief if belief.shape else at(belief, None)
+        """The beliefs [B] after the actions under way [B, D, A], and these actions."""
+        beliefs = belief if belief.shape else at(belief, None)
         if delay is None:
-            return rows, None
+            return beliefs, None
         size = self.model.spec.action_size
         under_way = as_under_way(delay, tuple(belief.shape), size, self.device)
         if under_way.shape[1]:
-            rows = at(self.model.imagine(rows, under_way, None), (slice(None), -1))
-        return rows, under_way
+            beliefs = at(self.model.imagine(beliefs, under_way, None), (slice(None), -1))
+        return beliefs, under_way
 
     @torch.no_grad()
     def act(self, belief: Latent) -> NDArray[np.float32]:
-        """The policy's action alone, without a search: [A]"""
+        """The policy's most likely action, without a search: [A]"""
         if self.model.policy is None:
             raise ValueError("policy: this agent learned none; call plan instead of act")
         actions: NDArray[np.float32] = self.model.policy.act(belief.features, None).cpu().numpy()
@@ -235,42 +240,42 @@ class Agent:
 
     @torch.no_grad()
     def warm_up(self) -> None:
-        """Make the first calls, which are slow, before a robot waits for one.
+        """Make the first calls, which are slow, before a robot waits for them.
 
-        Also measures the ``timing`` that a deadline counts on, which each plan with one corrects.
+        It also measures ``timing``, which a deadline depends on and each plan with one corrects.
         """
         self.plan_blank()
         self.plan_blank()
         candidates = getattr(self.planner, "candidates", None)
         if candidates is None:
-            return  # a planner without candidates is timed by its own iterations
-        quick, rows = self._imagination(), self.initial(1)
+            return  # a planner without candidates measures its own iterations
+        imagination, belief = self._imagination(), self.initial(1)
         generators = generators_of(0, 1, self.device)
-        score = ImaginedReturn(quick, self._exact, rows, RewardSum(self.discount_rate))
+        score = ImaginedReturn(imagination, self._exact, belief, RewardSum(self.discount_rate))
         shape = (self.planner.horizon, self.model.spec.action_size)
         self.timing = measure(
             lambda count: score(torch.zeros(1, count, *shape, device=self.device)),
-            lambda count: propose(quick, rows, count, shape[0], generators),
+            lambda count: propose(imagination, belief, count, shape[0], generators),
             candidates=candidates,
             proposals=self.planning.proposals,
             clock=self._now,
         )
 
     def plan_blank(self) -> Plan:
-        """Observe a black image and plan: what a robot's step takes."""
+        """Observe a black image and plan: all the work of one step of a robot."""
         spec = self.model.spec
-        still = {name: np.zeros(size, np.float32) for name, size in spec.vectors.items()}
-        seen = Step(np.zeros(spec.image, np.uint8), vectors=still).observation
-        return self.plan(self.observe(self.initial(), self.no_action(), seen))
+        zeros = {name: np.zeros(size, np.float32) for name, size in spec.vectors.items()}
+        black = Step(np.zeros(spec.image, np.uint8), vectors=zeros).observation
+        return self.plan(self.observe(self.initial(), self.no_action(), black))
 
     @torch.no_grad()
     def goal(self, image: Observation) -> Goal:
-        """A score that rises towards a picture [H, W, C] of the goal: ``plan(score=...)``.
+        """A score for ``plan(score=...)`` that rises towards a goal image [H, W, C].
 
-        It is minus the mean squared distance from each imagined latent to ``at_rest(image)``: a
-        goal is a place to stay. A batch of robots has one picture for all, or one for each.
+        It is minus the mean squared distance from each imagined latent to ``at_rest(image)``, so a
+        goal is a state to stay in. A batch of robots has one goal image for all, or one for each.
 
-        A goal is a function too, so a weighted sum of scores is one line::
+        A goal can also be called, so a weighted sum of scores is one line::
 
             goal = agent.goal(picture)
             plan = agent.plan(belief, score=lambda latents, actions:
@@ -279,18 +284,18 @@ class Agent:
         return Goal(self.at_rest(image).features)
 
     def at_rest(self, image: Observation) -> Latent:
-        """What is believed where this was seen for some rows and nothing was done."""
-        picture = image.get("image", np.zeros(0)) if isinstance(image, Mapping) else image
-        batch = tuple(picture.shape[:-3])
+        """The belief after this image was observed for some rows and no action was done."""
+        alone = image.get("image", np.zeros(0)) if isinstance(image, Mapping) else image
+        batch = tuple(alone.shape[:-3])
         belief = self.initial(*batch)
         for _ in range(ROWS_AT_REST):
             belief = self.observe(belief, self.no_action(*batch), image)
         return belief
 
     def reward(self, latents: Tensor, actions: Tensor) -> Tensor:
-        """What ``plan`` searches for: the learned rewards, discounted, and the last row's value.
+        """The score of ``plan``: the learned rewards, discounted, and the last row's value.
 
-        A score like any other, so that scores can be weighed against each other::
+        It can be called like any other score, so that scores can be summed::
 
             score = lambda latents, actions: agent.reward(latents, actions) + 0.1 * mine(latents)
 
@@ -299,11 +304,11 @@ class Agent:
         return reward_rows(latents, self._imagination(), self.discount_rate)
 
     def _now(self) -> float:
-        """Seconds, once all that was asked of the device is done."""
+        """The clock in seconds, after all pending work of the device is done."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return self._clock()
 
     def _imagination(self) -> Imagination:
-        """The model as it is now; with its own layers where gradients must pass."""
-        return self._exact if torch.is_grad_enabled() else self._quick.refresh()
+        """The model with its present weights: its own layers if gradients must pass, else fast."""
+        return self._exact if torch.is_grad_enabled() else self._fast.refresh()

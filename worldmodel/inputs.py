@@ -1,4 +1,4 @@
-"""What a robot hands to an agent, checked and as tensors; every complaint names the thing."""
+"""Inputs of an agent: checked and converted to tensors; every error names the input."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ Observation = NDArray[np.uint8] | Tensor | Mapping[str, NDArray[Any] | Tensor]
 
 
 def check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Raise if a tensor has another shape or dtype."""
     if tensor.dtype != dtype or tuple(tensor.shape) != shape:
         raise ValueError(
             f"{name}: expected {str(dtype).removeprefix('torch.')} {list(shape)},"
@@ -27,7 +28,7 @@ def check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch
 def as_numbers(
     name: str, numbers: NDArray[Any] | Tensor, shape: tuple[int, ...], device: torch.device
 ) -> Tensor:
-    """Finite float32 of that shape."""
+    """Convert to float32; raise if the shape differs, or a number is NaN or infinite."""
     tensor = torch.as_tensor(numbers, dtype=torch.float32, device=device)
     check_tensor(name, tensor, shape, torch.float32)
     if not torch.isfinite(tensor).all():
@@ -36,18 +37,18 @@ def as_numbers(
 
 
 def as_observed(
-    seen: Observation, spec: Spec, batch: tuple[int, ...], device: torch.device
+    observation: Observation, spec: Spec, batch: tuple[int, ...], device: torch.device
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The image [..., H, W, C] and the vectors, by name [..., V]."""
+    """The image [..., H, W, C] and the vectors, by name [..., V]; raise if one does not fit."""
     vectors: dict[str, Tensor] = {}
-    image: Any = seen
-    if isinstance(seen, Mapping):
-        if seen.keys() != {"image", *spec.vectors}:
-            expected, got = ", ".join(["image", *spec.vectors]), ", ".join(seen)
+    image: Any = observation
+    if isinstance(observation, Mapping):
+        if observation.keys() != {"image", *spec.vectors}:
+            expected, got = ", ".join(["image", *spec.vectors]), ", ".join(observation)
             raise ValueError(f"image: expected {expected}; got {got}")
         for name, size in spec.vectors.items():
-            vectors[name] = as_numbers(name, seen[name], (*batch, size), device)
-        image = seen["image"]
+            vectors[name] = as_numbers(name, observation[name], (*batch, size), device)
+        image = observation["image"]
     if isinstance(image, np.ndarray):
         image = np.ascontiguousarray(image)  # a camera's flipped view has negative strides
     image = torch.as_tensor(image, device=device)

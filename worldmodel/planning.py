@@ -1,4 +1,4 @@
-"""Around a search: its settings, the imagined return of candidates, and where a search begins."""
+"""Planning with a model: what a search scores, and where it begins."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from worldmodel.timing import PlanTiming
 
 @dataclass(frozen=True)
 class Planning:
-    """What the agent decides around a search, whichever planner searches."""
+    """Settings of planning that do not depend on the kind of planner."""
 
     proposals: Annotated[int, at_least(0)] = 16  # candidates that the policy draws
-    # The planner's initial_std where no policy proposes, or for a score that it never learned.
+    # The initial_std if no policy proposes, or for a score that the policy has not learned for.
     std_without_policy: Annotated[float, more_than(0)] = 1.0
-    warm_start: bool = True  # begin at the last plan, one step later
-    sampled: bool = False  # believe and imagine by draws, as PlaNet does, not by means
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # that candidates are imagined in
+    warm_start: bool = True  # begin at the last plan, shifted by one row
+    sampled: bool = False  # draw beliefs and imagined latents, as PlaNet does, instead of means
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of imagined candidates
 
 
 class ImaginedReturn:
-    """The score of a search: what a model imagines that actions [B, N, L, A] earn, [B, N].
+    """The score of a search: the return that the model imagines, [B, N, L, A] -> [B, N].
 
-    ``quick`` is the model with quick layers, ``exact`` its own, through which gradients pass.
-    ``generators`` draw the latents' noise; None imagines means. A candidate that breaks ``allowed``
-    earns minus infinity.
+    ``fast`` is the model with fast layers, ``exact`` with its own, through which gradients pass.
+    ``generators`` draw the latents' noise; None imagines means. The return of a candidate that
+    breaks ``allowed`` is minus infinity.
     """
 
     def __init__(
         self,
-        quick: Imagination,
+        fast: Imagination,
         exact: Imagination,
         belief: Latent,
         score: FutureScore,
         generators: Sequence[torch.Generator] | None = None,
         allowed: Allowed | None = None,
     ) -> None:
-        self.quick, self.exact, self.belief = quick, exact, belief
+        self.fast, self.exact, self.belief = fast, exact, belief
         self.score, self.generators, self.allowed = score, generators, allowed
 
     def __call__(self, actions: Tensor) -> Tensor:
-        imagination = self.exact if torch.is_grad_enabled() else self.quick
+        imagination = self.exact if torch.is_grad_enabled() else self.fast
         noise = None
         if self.generators is not None:
             shape = (*actions.shape[:3], self.exact.dynamics.noise_size)
@@ -69,7 +69,7 @@ class ImaginedReturn:
         return returns
 
     def problem(self) -> Problem:
-        """The same search for a planner with derivatives; or a sentence that says what lacks."""
+        """The same search for a planner with derivatives; raise if dynamics or score do not fit."""
         dynamics: Any = self.exact.dynamics
         score = self.score
         lacking = [name for name in ("state", "step", "features_of") if not hasattr(dynamics, name)]
@@ -90,30 +90,30 @@ class ImaginedReturn:
             final_cost=lambda state: score.final_cost(dynamics.features_of(state)),
         )
 
-    def best_allowed(self, found: Search, start: Tensor) -> tuple[Tensor, Tensor]:
-        """The answer, or where it is not allowed the best elite, or ``start`` [B, 1, L, A].
+    def best_allowed(self, search: Search, start: Tensor) -> tuple[Tensor, Tensor]:
+        """The first allowed one of the answer, the best elite and ``start`` [B, 1, L, A].
 
-        The mean of candidates that pass an obstacle on either side runs into it. Returns actions
-        [B, L, A], and whether they are allowed [B].
+        The answer may be a mean of elites that pass an obstacle on both sides, and so hit it.
+        Returns actions [B, L, A], and whether they are allowed [B].
         """
         if self.allowed is None:
-            return found.actions, torch.ones_like(found.value, dtype=torch.bool)
-        choices = torch.cat([found.actions[:, None], found.elites[:, :1], start], 1)
-        futures = self.quick.imagine(self.belief, choices, None)
+            return search.actions, torch.ones_like(search.value, dtype=torch.bool)
+        choices = torch.cat([search.actions[:, None], search.elites[:, :1], start], 1)
+        futures = self.fast.imagine(self.belief, choices, None)
         kept = keeps(self.allowed, futures, choices)  # [B, 3]
         first = kept.int().argmax(1)
         return choices[torch.arange(len(choices), device=first.device), first], kept.any(1)
 
 
 def keeps(allowed: Allowed, futures: Latent, actions: Tensor) -> Tensor:
-    """Which candidates break a user's constraint in no row: [B, N]"""
+    """Whether candidates keep a user's constraint in every row: [B, N]"""
     kept = allowed(futures.features.float(), actions)
     check_tensor("limits: allowed", kept, tuple(actions.shape[:3]), torch.bool)
     return kept.all(-1)
 
 
 def shifted(previous: Plan | None, batch: int, horizon: int, spec: Spec) -> Tensor:
-    """The last plan, one step later; rows that it does not reach are still. [B, L, A]"""
+    """The last plan, shifted by one row: [B, L, A]. Actions beyond its end are zero."""
     action_size = spec.action_size
     if previous is None:
         return torch.zeros(batch, horizon, action_size)
@@ -125,12 +125,12 @@ def shifted(previous: Plan | None, batch: int, horizon: int, spec: Spec) -> Tens
 
 @dataclass(frozen=True)
 class Beginning:
-    """Where a search begins, and what stands if there is no time for one."""
+    """Where a search begins; ``start`` is the plan if there is no time for a search."""
 
     start: Tensor  # [B, L, A]
     proposals: Tensor | None  # [B, M, L, A]
-    origin: Literal["policy", "previous"]
-    took: dict[str, float | None]  # seconds, for the timing
+    origin: Literal["policy", "previous"]  # of ``start``
+    seconds: dict[str, float | None]  # measured, by the fields of PlanTiming
 
 
 def begin(
@@ -145,49 +145,50 @@ def begin(
 ) -> Beginning:
     """Let the policy propose as many candidates as there is time for: all, its mean, or none.
 
-    Without time for a search, the policy's mean takes the place of the previous plan where it
-    ``may_follow``: where the policy has learned for the score that is planned for.
+    If there is no time for a search, the search starts from, and so returns, the policy's mean
+    instead of the previous plan. ``may_follow``: whether the policy has learned for this score, and
+    may replace the previous plan.
     """
     in_haste = not deadline.allows(timing.proposing_s + timing.slice_s)
     if in_haste:
         count = min(1, count) if deadline.allows(timing.following_s) else 0
-    asked = now()
+    begun = now()
     proposals = propose(count)
-    seconds = now() - asked
-    took: dict[str, float | None] = {"proposing_s": seconds}
+    elapsed = now() - begun
+    seconds: dict[str, float | None] = {"proposing_s": elapsed}
     if in_haste:
-        took = {"proposing_s": None, "following_s": seconds if count else None}
-    # asked once more: proposing may have taken longer than it was to
+        seconds = {"proposing_s": None, "following_s": elapsed if count else None}
+    # Ask once more: proposing may have taken longer than expected.
     in_haste = in_haste or not deadline.allows(timing.slice_s)
     if in_haste and proposals is not None and may_follow:
         mean = proposals[:, 0]
         start = torch.where(mean.isfinite(), mean, start)
-        return Beginning(start, proposals, "policy", took)
-    return Beginning(start, proposals, "previous", took)
+        return Beginning(start, proposals, "policy", seconds)
+    return Beginning(start, proposals, "previous", seconds)
 
 
 def generators_of(
     seed: int | Sequence[int], batch: int, device: torch.device
 ) -> list[torch.Generator]:
-    """One for each row of a batch; a single seed counts up."""
+    """A random generator for each search of a batch; a single seed counts up."""
     seeds = range(seed, seed + batch) if isinstance(seed, int) else seed
     return [torch.Generator(device).manual_seed(number) for number in seeds]
 
 
 def propose(
-    quick: Imagination,
+    imagination: Imagination,
     belief: Latent,
     count: int,
     horizon: int,
     generators: Sequence[torch.Generator],
 ) -> Tensor | None:
-    """So many action sequences that the policy would take, the first its mean: [B, M, L, A]"""
-    if quick.policy is None or count == 0:
+    """Draw ``count`` action sequences from the policy, the first its mean: [B, M, L, A]"""
+    if imagination.policy is None or count == 0:
         return None
-    shape = (len(generators), horizon, count, quick.model.spec.action_size)
+    shape = (len(generators), horizon, count, imagination.model.spec.action_size)
     noise = draw(torch.empty(shape, device=generators[0].device), generators)
     noise[:, :, 0] = 0.0
-    return quick.follow(belief, noise.transpose(1, 2))
+    return imagination.follow(belief, noise.transpose(1, 2))
 
 
 def projection(
@@ -197,7 +198,7 @@ def projection(
     previous: Plan | None,
     spec: Spec,
 ) -> Project:
-    """What candidates are moved inside of: the limits, counted from the action before the plan."""
+    """The projection of candidates into the limits, which count from the action before the plan."""
     if limits is None:
         return box
     if spec.has_choices and limits.bounds_numbers:

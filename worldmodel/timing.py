@@ -1,4 +1,4 @@
-"""How long the parts of a plan take on this machine: measured, not assumed."""
+"""Timing of plans: how long each part of a plan takes on this machine, as measured."""
 
 from __future__ import annotations
 
@@ -7,39 +7,40 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# A slice of candidates is doubled while it costs at most so many times as much as a small one.
-SMALL_SLICE, DEAR = 16, 1.5
-# Of twenty calls, as slow as the slowest but one: what a deadline should expect.
+# A slice of candidates is doubled as long as it takes at most 1.5 times as long as a small one.
+SMALL_SLICE, MOST_TIME = 16, 1.5
+# A deadline expects the second slowest of twenty calls.
 CALLS, SLOW = 20, 18
-# The share of a difference by which the next plan expects less, once a part was quicker.
+# After a part was faster than expected, the expectation falls by this share of the difference.
 EASE = 0.1
 
 
 @dataclass(frozen=True)
 class PlanTiming:
-    """The times that a plan with a deadline expects of its parts.
+    """The expected times of the parts of a plan, for plans with a deadline.
 
-    Zeros, as long as nobody measured, let everything begin. For a search it is the time of slow
-    calls, since it may be left out; for the policy's own actions the median, since without them the
-    plan is an old one.
+    Before anything was measured they are 0, so that every part begins. The times of a slice and of
+    proposals are those of slow calls, because a search may be left out. The time of the policy's
+    own actions is the median, because without them the plan is an old one.
     """
 
-    slice_size: int = 64  # candidates between two looks at the clock
-    slice_s: float = 0.0  # that scoring a slice takes
-    proposing_s: float = 0.0  # that all the policy's proposals take
-    following_s: float = 0.0  # that the policy's own actions take
+    slice_size: int = 64  # candidates that are scored before the clock is asked again
+    slice_s: float = 0.0  # seconds to score a slice
+    proposing_s: float = 0.0  # seconds for all proposals of the policy
+    following_s: float = 0.0  # seconds for the policy's own actions
 
-    def after(self, **took: float | None) -> PlanTiming:
-        """The expectation once parts took so long; None: there seemed to be no time for it.
+    def after(self, **measured: float | None) -> PlanTiming:
+        """The expectation after parts took so many seconds; None: the part was left out.
 
-        A search that was slow is expected to be slow again, until others have been quick by and by.
-        A part that was left out is expected to take a little less each time, until it is tried: so
-        a machine that was busy when it was measured, and is no more, is used fully again.
+        After a slow search the next one is expected to be as slow; after fast ones the expectation
+        falls slowly. The expectation of a part that was left out falls a little each time, until
+        the part is tried again. So a machine that was busy during the measurement, and no longer
+        is, is used fully again.
         """
         if self == PlanTiming(self.slice_size):
-            return self  # nobody measured, and first calls are slow
+            return self  # nothing was measured, and first calls are slow
         expected = {}
-        for name, seconds in took.items():
+        for name, seconds in measured.items():
             before, now = getattr(self, name), seconds or 0.0
             expected[name] = before + EASE * (now - before)
             if name != "following_s":
@@ -55,21 +56,21 @@ def measure(
     proposals: int,
     clock: Callable[[], float],
 ) -> PlanTiming:
-    """Time ``score`` and ``propose`` for so many candidates, again and again.
+    """Measure repeatedly how long ``score`` and ``propose`` take for a number of candidates.
 
-    A slice is as large as costs little more than a few candidates do: the number of operator calls
-    takes the time, not the arithmetic.
+    The slice becomes the largest that takes little more time than a few candidates: for small
+    slices the number of operator calls decides the time, not the arithmetic.
     """
 
     def seconds(work: Callable[[int], object], count: int) -> list[float]:
-        took = []
+        elapsed = []
         for _ in range(CALLS):
             begun = clock()
             work(count)
-            took.append(clock() - begun)
-        return sorted(took)
+            elapsed.append(clock() - begun)
+        return sorted(elapsed)
 
-    affordable = DEAR * statistics.median(seconds(score, SMALL_SLICE))
+    affordable = MOST_TIME * statistics.median(seconds(score, SMALL_SLICE))
     size = SMALL_SLICE
     while size < candidates:
         larger = min(2 * size, candidates)
