@@ -1,4 +1,4 @@
-"""The agent and the learner of a model, put together from the settings of a run."""
+"""Assembly: the agent and the learner of a model, built from the settings of a run."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Checks of settings: bounds declared in types, the strict reader, and the error that both raise.
 
-A setting is a field of a frozen dataclass. Its bound stands in its type, a rule between two fields
-stands in the dataclass's ``check(path)``, and ``check`` below applies both to a tree of them::
+A setting is a field of a frozen dataclass. Its bound is declared in its type, a rule between two
+fields in the dataclass's ``check(path)``. The function ``check`` applies both to a tree of
+dataclasses::
 
     @dataclass(frozen=True)
     class CEM:
@@ -12,8 +13,8 @@ stands in the dataclass's ``check(path)``, and ``check`` below applies both to a
         def check(self, path: str) -> None:
             require(self.elites <= self.candidates, f"{path}.elites: expected at most ...")
 
-A field that is one of several dataclasses holds a part with variants: their ``kind`` tells them
-apart, and the union is the only list of them.
+A field whose type is a union of dataclasses is a part with several kinds. The field ``kind`` of
+each distinguishes them, and the union is the only list of them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ T = TypeVar("T")
 # looked up once a class: it would take 28 of the 30 ms of reading a preset
 _HINTS: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKeyDictionary()
 
-# Old names of settings, and what to write instead. `read` looks here before it guesses.
+# Old names of settings, and their new names. `read` looks here before it suggests a similar name.
 RENAMED: dict[str, str] = {
     "model.dynamics.layers": "model.layers",
     "objective.image": "objective.image.weight",
@@ -71,16 +72,17 @@ RENAMED: dict[str, str] = {
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be; the message says which, what was expected and what came."""
+    """A setting is impossible; the message says which, what was expected and what was given."""
 
 
 def require(condition: bool, message: str) -> None:
+    """Raise ``ConfigError`` with this message unless the condition holds."""
     if not condition:
         raise ConfigError(message)
 
 
 def nearest(name: str, known: Sequence[str], path: str = "") -> str:
-    """``; did you mean x?`` where something is near, else the whole list."""
+    """``; did you mean x?`` if a known name is similar, else the list of all known names."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.55)
     if close:
         return f"; did you mean {path}{close[0]}?"
@@ -89,7 +91,7 @@ def nearest(name: str, known: Sequence[str], path: str = "") -> str:
 
 @dataclass(frozen=True)
 class Bound:
-    """Which numbers a setting may be: ``expected`` says it in words."""
+    """A bound of a number: ``holds`` tests it, ``expected`` says it in words."""
 
     expected: str
     holds: Callable[[float], bool]
@@ -117,17 +119,17 @@ def hints(kind: type) -> dict[str, Any]:
 
 
 def options(hint: Any) -> list[Any]:
-    """The types that a hint admits, without its bounds: ``Annotated[int | None, ...]`` -> both."""
+    """The types of a union, without bounds: ``Annotated[int | None, ...]`` -> int and None."""
     origin = typing.get_origin(hint)
     if origin is Annotated:
         return options(typing.get_args(hint)[0])
     if origin in (types.UnionType, typing.Union):
-        return [one for option in typing.get_args(hint) for one in options(option)]
+        return [kind for option in typing.get_args(hint) for kind in options(option)]
     return [hint]
 
 
 def bounds(hint: Any) -> list[Bound]:
-    """Those that stand anywhere in a hint."""
+    """All bounds in a type hint, also inside of a union."""
     origin = typing.get_origin(hint)
     if origin is Annotated:
         inner, *notes = typing.get_args(hint)
@@ -138,8 +140,10 @@ def bounds(hint: Any) -> list[Bound]:
 
 
 def sections(hint: Any) -> list[type]:
-    """The dataclasses that a hint admits: several for a part with variants, none for a number."""
-    return [one for one in options(hint) if isinstance(one, type) and dataclasses.is_dataclass(one)]
+    """The dataclasses of a type hint: several for a part with kinds, none for a number."""
+    return [
+        kind for kind in options(hint) if isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    ]
 
 
 def kinds_of_parts(section: Any) -> dict[str, str]:
@@ -158,13 +162,13 @@ def is_optional(hint: Any) -> bool:
 
 
 def kinds(section: type) -> tuple[str, ...]:
-    """What its ``kind`` may be; empty where it has none."""
+    """The values of a dataclass's field ``kind``; empty if it has no such field."""
     hint = hints(section).get("kind")
     return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
 
 
 def check(part: Any, path: str = "") -> None:
-    """Raise for the first setting of a tree that breaks its bound, or a rule of its section."""
+    """Raise for the first setting of a tree that breaks its bound or a rule of its dataclass."""
     prefix = f"{path}." if path else ""
     declared = hints(type(part))
     for f in dataclasses.fields(part):
@@ -183,10 +187,10 @@ def check(part: Any, path: str = "") -> None:
 
 
 def read(base: T, differences: Mapping[str, Any], path: str = "") -> T:
-    """``base`` with the differences of a preset, strictly.
+    """``base`` with the differences of a preset; raise for an unknown name or a wrong type.
 
-    A part whose ``kind`` is another one than the base's starts from that kind's own defaults. An
-    optional part is absent where the preset says ``none``.
+    A part whose ``kind`` differs from the base's starts from that kind's own defaults. An optional
+    part becomes None if the preset says ``none``.
     """
     declared = hints(type(base))
     known = [f.name for f in dataclasses.fields(base)]  # type: ignore[arg-type]
@@ -226,7 +230,7 @@ def _read_section(hint: Any, current: Any, value: Any, where: str) -> Any:
 
 
 def refuse_other_kind(hint: Any, part: Any, name: str, where: str) -> None:
-    """Raise where ``name`` is no setting of ``part``, but one of another kind of it."""
+    """Raise if ``name`` is not a setting of ``part``, but of another kind of this part."""
     known = list(hints(type(part)))
     variants = [variant for variant in sections(hint) if name in hints(variant)]
     if name not in known and variants and hasattr(part, "kind"):
@@ -238,7 +242,7 @@ def refuse_other_kind(hint: Any, part: Any, name: str, where: str) -> None:
 
 
 def _of_kind(hint: Any, current: Any, kind: Any, where: str) -> Any:
-    """``current`` where it is of that kind, else the kind's defaults."""
+    """``current`` if it is of that kind, else the defaults of that kind."""
     variants = sections(hint)
     if kind is None or (current is not None and kind in kinds(type(current))):
         if current is not None:
@@ -256,7 +260,7 @@ def _of_kind(hint: Any, current: Any, kind: Any, where: str) -> Any:
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
-    """By declared type: YAML reads 1e-3 as text, and 1 where 1.0 is meant."""
+    """Convert a value to its declared type: YAML reads 1e-3 as text, and 1 if 1.0 is meant."""
     if value is None and is_optional(hint):
         return None
     kind = next(option for option in options(hint) if option is not types.NoneType)

@@ -1,4 +1,4 @@
-"""Settings compared: a hash of all, what differs between two, what a file does not say."""
+"""Comparison of settings: their hash, their differences, and those that a file leaves out."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from worldmodel.config import Config
 
 
 def shared(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that runs for a comparison have in common: all but task and seed."""
+    """The settings that compared runs have in common: all except task and seed."""
     return {name: value for name, value in settings.items() if name not in ("task", "seed")}
 
 
 def settings_hash(config: Config) -> str:
-    """Twelve letters that change when any setting but the seed and the task does."""
+    """A hash of twelve letters of all settings except task and seed."""
     text = json.dumps(shared(dataclasses.asdict(config)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -26,8 +26,8 @@ def settings_hash(config: Config) -> str:
 def changes(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Path, old and new value of every setting to change in ``old`` so that it becomes ``new``.
 
-    Where a part is of another kind, its settings are compared with that kind's defaults: after the
-    kind is said, the others need saying only where they differ from these.
+    If a part is of another kind, its settings are compared with the defaults of the new kind,
+    because naming the kind sets these defaults.
     """
     for f in dataclasses.fields(new):
         before, where = getattr(old, f.name), f"{path}{f.name}"
@@ -51,7 +51,7 @@ def differences(old: Config, new: Config) -> list[str]:
 
 
 def unsaid(config: Config, written: Mapping[str, Any]) -> list[str]:
-    """``path: value`` for every setting that was not written down and so took today's default."""
+    """``path: value`` for every setting that ``written`` lacks, and so has today's default."""
 
     def walk(settings: Mapping[str, Any], written: Mapping[str, Any], path: str) -> list[str]:
         rows: list[str] = []

@@ -1,8 +1,9 @@
-"""The tree of settings: every one, with its bounds and its only default.
+"""Config: the tree of all settings, each with its bounds and its only default.
 
-Defaults live in these frozen dataclasses; a preset (a YAML file in ``configs/``) says only what
-differs; the command line overrides one by one. An unknown name, a wrong type or an impossible
-value is a ``ConfigError`` that names the path and the nearest known name.
+Defaults are in frozen dataclasses, most of them in the file of the part that they belong to. A
+preset (a YAML file in ``configs/``) holds only the differences; the command line changes single
+settings. An unknown name, a wrong type or an impossible value is a ``ConfigError`` that names the
+path and the most similar known name.
 """
 
 from __future__ import annotations
@@ -25,39 +26,42 @@ from worldmodel.planners import ILQR, MPPI, PlannerSettings
 from worldmodel.planning import Planning
 from worldmodel.replay.settings import ReplaySettings
 
-UPDATES_PER_ROW = 0.6  # where loop.updates is None
+UPDATES_PER_ROW = 0.6  # if loop.updates is None
 
 
 @dataclass(frozen=True)
 class LoopSettings:
     seed_episodes: Annotated[int, at_least(1)] = 5
-    # Learned from the seed episodes before the planner acts.
+    # Updates on the seed episodes before the planner acts.
     seed_updates: Annotated[int, at_least(0)] = 200
-    # For each 1000 simulator steps collected; None: 0.6 for each row, so that a task whose actions
-    # last two steps learns twice as often as one where they last four.
+    # Updates for each 1000 simulator steps collected; None: 0.6 for each row, so that a task whose
+    # actions last two steps has twice as many as one whose actions last four.
     updates: Annotated[float | None, more_than(0)] = None
-    # Episodes collected in step, planned for at once, with the same weights.
+    # Episodes that are collected in parallel, planned for as one batch, with the same weights.
     episodes_at_once: Annotated[int, at_least(1)] = 1
-    seed_actions: Literal["wander", "uniform"] = "wander"  # that noise alone, or fresh at each row
+    # Actions of seed episodes: exploration noise alone, which is correlated in time, or uniform
+    # random actions that are independent at each row.
+    seed_actions: Literal["wander", "uniform"] = "wander"
     evaluate_every: Annotated[int, at_least(1)] = 10_000  # simulator steps
     evaluate_episodes: Annotated[int, at_least(1)] = 5
-    # The collecting process hangs if it gives no row for so long, and is replaced. A first start
-    # that compiles a renderer takes a minute on a slow machine.
+    # A collecting process that gives no row for so long counts as hung and is replaced. A first
+    # start that compiles a renderer takes a minute on a slow machine.
     patience_s: Annotated[float, more_than(0)] = 300.0
 
 
 @dataclass(frozen=True)
 class ExplorationSettings:
-    """Noise on the planned actions while collecting."""
+    """Exploration noise on the planned actions during collection."""
 
-    # Its standard deviation; where the action is one of several choices, the probability that it
-    # is drawn at random instead.
+    # Standard deviation of the noise; if the action is one of several choices, the probability that
+    # it is replaced by a random one.
     size: Annotated[float, at_least(0)] = 0.3
-    # How much of the noise survives a row. White noise averages out before anything moves: over 25
-    # random episodes of ball_in_cup_catch it scored 21, this 102; on finger_spin 1 against 7.
+    # Correlation of the noise between two rows. White noise averages out before anything moves:
+    # over 25 random episodes of ball_in_cup_catch it scored 21, this 102; on finger_spin 1
+    # against 7.
     memory: Annotated[float, at_least(0, below=1)] = 0.8
-    # How far its size wanders: a standard deviation of the logarithm. Around a policy that has
-    # settled small noise finds nothing new: walker_stand did not learn to stand
+    # How much the noise's size varies over time: a standard deviation of its logarithm. Small noise
+    # around a policy that has converged explores nothing new: walker_stand did not learn to stand
     # (assets/walker_stand_noise.csv).
     swell: Annotated[float, at_least(0)] = 1.0
 
@@ -66,7 +70,7 @@ class ExplorationSettings:
 class Config:
     task: str = "cartpole_swingup"
     seed: Annotated[int, at_least(0)] = 0
-    discount_rate: Annotated[float, more_than(0, at_most=1)] = 0.99  # of a reward one row later
+    discount_rate: Annotated[float, more_than(0, at_most=1)] = 0.99  # for each row of delay
     env: EnvSettings = EnvSettings()
     replay: ReplaySettings = ReplaySettings()
     model: ModelSettings = ModelSettings()
@@ -96,13 +100,13 @@ class Config:
         self._check_parts()
 
     def _check_parts(self) -> None:
-        """Refuse parts that do not fit each other, by the needs that they declare."""
-        asking: dict[str, Any] = {
+        """Raise if parts do not fit each other, by the needs that they declare."""
+        parts: dict[str, Any] = {
             f"objective.{name}": term for name, term in terms_in(self.objective).items()
         }
         if self.behaviour is not None:
-            asking["behaviour"] = self.behaviour
-        for path, part in asking.items():
+            parts["behaviour"] = self.behaviour
+        for path, part in parts.items():
             for need in sorted(part.needs):
                 is_there, because = self.model.offers(need)
                 require(is_there, f"{path}: needs {need}, and {because}; write {path}: none")
@@ -115,7 +119,7 @@ class Config:
         )
 
     def wrong_image_size(self, size: int) -> str:
-        """Empty where encoder and decoder take square images with a side of ``size``."""
+        """Why encoder or decoder cannot take square images with a side of ``size``; else empty."""
         for part, settings in (("encoder", self.model.encoder), ("decoder", self.model.decoder)):
             if takes := settings.wrong_size(size):
                 return f"the {settings.kind} {part} takes {takes}, got {size}"

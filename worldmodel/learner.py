@@ -1,4 +1,4 @@
-"""The learner: one batch in, every parameter a step better."""
+"""The learner: one gradient step of the world model and of the behaviour for each batch."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from torch import Tensor, nn
 from worldmodel.behaviours import Behaviour, BehaviourSettings, Loss
 from worldmodel.checks import at_least, more_than
 from worldmodel.losses import mean_over_valid, terms_of
-from worldmodel.machine import executor_beside, precision_of
+from worldmodel.machine import default_executor, precision_of
 from worldmodel.models import WorldModel
 from worldmodel.models.world import Inference
 from worldmodel.structs import Batch, each
 
-MOST_SKIPS = 10  # updates in a row without a finite gradient: more will not bring one
+MOST_SKIPS = 10  # updates in a row without a finite gradient, after which the run ends
 
 
 @dataclass(frozen=True)
 class LearnerSettings:
     model_rate: Annotated[float, more_than(0)] = 8e-4
-    # From here on the rates fall, as one over the root of the number of updates; None: never.
+    # The update after which learning rates fall, by one over the root of updates; None: never.
     decay_after: Annotated[int | None, at_least(1)] = 1500
     epsilon: Annotated[float, more_than(0)] = 1e-5
-    # Of the gradient's norm, for the model and each part of the behaviour separately.
+    # Largest norm of a gradient, for the model and each part of the behaviour separately.
     clip: Annotated[float, more_than(0)] = 100.0
-    # How fast the weights that act follow the learned ones; 1: the same.
+    # How fast the averaged weights, which act, follow the learned ones; 1: they are the same.
     average_rate: Annotated[float, more_than(0, at_most=1)] = 0.01
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 @dataclass(frozen=True)
 class Update:
-    """What one batch taught."""
+    """The result of one update."""
 
     metrics: dict[str, float]
-    # [B, T] how much each row matters to prioritised replay; None: no preference.
+    # [B, T] the priority of each row in prioritised replay; None: no preference.
     priority: Tensor | None
     skipped: bool  # no weight was changed: a gradient was NaN or infinite
 
 
 class Learner:
-    """Holds what learning needs between two batches: optimizers, random state, averaged weights.
+    """Keeps the state of learning between two batches: optimizer, random state, averaged weights.
 
-    ``averaged`` is the model to use: a moving average of the weights. Each step jumps after its own
-    small batch, and what was learned from many hides under the last few jumps: ten rows ahead, the
-    average's error is a fifth lower in one trial (assets/averaging_trials.csv).
+    ``averaged`` is the model to use: a moving average of the weights. Each step follows the noise
+    of its own small batch, which an average over many steps reduces: ten rows ahead, the average's
+    error is a fifth lower in one trial (assets/averaging_trials.csv).
 
-    An update computes two gradients that do not need each other: of the objective, back through
-    the images, and of the behaviour, from where the batch's rows lie. ``executor`` computes the
-    first beside the second, on two cores where there are two; which ends first changes nothing.
+    An update computes two gradients that do not depend on each other: of the objective, through the
+    images, and of the behaviour, from the posterior of the batch. ``executor`` computes the first
+    in parallel with the second if there are two cores; the order of their ends changes no result.
     """
 
     def __init__(
@@ -72,18 +72,20 @@ class Learner:
         self.device = next(model.parameters()).device
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.averaged = copy.deepcopy(model).requires_grad_(False)
-        self.pairs = [*self.averaged.parameters()], [*model.parameters()]  # found once
+        self.pairs = [*self.averaged.parameters()], [*model.parameters()]  # listed once
         self.updates = torch.zeros((), device=self.device)
         self.skips_in_a_row = 0
         self.precision = precision_of(settings.precision, self.device)
         self.behaviour: Behaviour | None = None
         if behaviour is not None:
             self.behaviour = behaviour.build(model, discount_rate, self.precision)
-        self.executor = executor_beside() if executor is None else executor
+        self.executor = default_executor() if executor is None else executor
         groups = [] if self.behaviour is None else self.behaviour.groups()
-        taught = {id(each) for group in groups for each in group.parameters}
+        behaviours = {id(parameter) for group in groups for parameter in group.parameters}
         self.world_parameters = [
-            each for each in model.parameters() if each.requires_grad and id(each) not in taught
+            parameter
+            for parameter in model.parameters()
+            if parameter.requires_grad and id(parameter) not in behaviours
         ]
         self.rates = [settings.model_rate, *(group.rate for group in groups)]
         self.optimizer = torch.optim.Adam(
@@ -96,11 +98,11 @@ class Learner:
         )
 
     def update(self, batch: Batch) -> Update:
-        """One gradient step for the model, and one for what acts in its imagination.
+        """One gradient step for the world model, and one for the behaviour.
 
-        An update whose gradient is NaN or infinite is skipped: weights, optimizer and average stay
-        as they are. A few such batches are rare accidents of float32; MOST_SKIPS in a row end the
-        run.
+        An update whose gradient is NaN or infinite is skipped: weights, optimizer and average do
+        not change. Single batches with such a gradient are rare accidents of float32; MOST_SKIPS in
+        a row end the run.
         """
         batch = batch.to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
@@ -126,19 +128,19 @@ class Learner:
         )
 
     def learn_behaviour(self, seen: Inference) -> dict[str, Tensor]:
-        """Gradients of the behaviour's losses, each into its own parameters."""
+        """Compute the gradients of the behaviour's losses, each into its own parameters."""
         assert self.behaviour is not None
-        still = replace(seen, posterior=each(seen.posterior, Tensor.detach))
-        losses, figures = self.behaviour.losses(still, self.generator)
+        detached = replace(seen, posterior=each(seen.posterior, Tensor.detach))
+        losses, figures = self.behaviour.losses(detached, self.generator)
         values = {loss.name: loss.value for loss in losses}
         refuse_infinite(values)
         learn(losses)
         return {**{name: value.detach() for name, value in values.items()}, **figures}
 
     def state(self) -> dict[str, Tensor]:
-        """What the optimizer and the model do not hold."""
-        remembered = {} if self.behaviour is None else self.behaviour.state()
-        return {"generator": self.generator.get_state(), "updates": self.updates, **remembered}
+        """The state of learning that is not in the optimizer or the model, for a checkpoint."""
+        behaviour = {} if self.behaviour is None else self.behaviour.state()
+        return {"generator": self.generator.get_state(), "updates": self.updates, **behaviour}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self.generator.set_state(state["generator"].cpu())
@@ -147,7 +149,7 @@ class Learner:
             self.behaviour.restore(state)
 
     def _step(self) -> bool:
-        """Apply the gradients, unless a group's norm is NaN or infinite: False then."""
+        """Apply the gradients and return True; False if a group's norm is NaN or infinite."""
         groups = self.optimizer.param_groups
         norms = [gradient_norm(group["params"]) for group in groups]
         if not bool(torch.isfinite(torch.stack(norms)).all()):
@@ -166,22 +168,22 @@ class Learner:
         return True
 
     def _share_of_rates(self) -> float:
-        """What is left of the learning rates at the next update."""
+        """The factor of the learning rates at the next update."""
         after = self.settings.decay_after
         return 1.0 if after is None else min(1.0, (after / (float(self.updates) + 1)) ** 0.5)
 
     @torch.no_grad()
     def _average(self) -> None:
-        """A plain mean of the first steps, then a moving one."""
+        """Update the averaged weights: a plain mean of the first steps, then a moving average."""
         self.updates += 1
         rate = max(self.settings.average_rate, 1 / float(self.updates))
         torch._foreach_lerp_(*self.pairs, rate)  # type: ignore[arg-type]
-        for buffer, fitted in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
-            buffer.copy_(fitted)
+        for copied, buffer in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+            copied.copy_(buffer)
 
 
 def learn(losses: Sequence[Loss]) -> None:
-    """One backward pass into the parameters that the losses name together."""
+    """Compute gradients of several losses in one backward pass, into the parameters they name."""
     into = [parameter for loss in losses for parameter in loss.into]
     total = losses[0].value
     for loss in losses[1:]:
@@ -190,18 +192,18 @@ def learn(losses: Sequence[Loss]) -> None:
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
-    """The length of all gradients as one vector: [], NaN or infinite where one of them is."""
-    return nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+    """The norm of all gradients together: [], NaN or infinite if one of them is."""
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], most: float, norm: Tensor) -> None:
-    """Scale gradients of length ``norm``, which is finite, to at most ``most``."""
+    """Scale gradients so that their norm, which is ``norm`` and finite, is at most ``most``."""
     if norm > most:
         nn.utils.clip_grads_with_norm_(parameters, most, norm)
 
 
 def refuse_infinite(losses: Mapping[str, Tensor]) -> None:
-    """Before the gradient, so that the parameters stay as good as they were."""
+    """Raise if a loss is NaN or infinite, before its gradient reaches the parameters."""
     for name, loss in losses.items():
         if not torch.isfinite(loss):
             raise RuntimeError(
@@ -212,6 +214,7 @@ def refuse_infinite(losses: Mapping[str, Tensor]) -> None:
 
 
 def refuse_more_skips(in_a_row: int) -> None:
+    """Raise after MOST_SKIPS skipped updates in a row."""
     if in_a_row >= MOST_SKIPS:
         raise RuntimeError(
             f"learner: the gradient was NaN or infinite in {in_a_row} updates in a row; no weight"

@@ -1,4 +1,4 @@
-"""What this process may use of the machine, and how it asks for memory."""
+"""The machine: cores, threads, precision and memory of this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # slow to import, and half of this file does without
+if TYPE_CHECKING:  # torch is slow to import, and half of this file does not need it
     import torch
 
 Precision = Callable[[], AbstractContextManager[None]]
@@ -21,9 +21,9 @@ QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def cores() -> int:
-    """How many this process can keep busy: those it may run on, and that a container grants."""
-    granted = quota_cores(QUOTA)
-    return allowed_cores() if granted is None else min(allowed_cores(), math.ceil(granted))
+    """The number of cores of this process: those it may run on, at most a container's quota."""
+    quota = quota_cores(QUOTA)
+    return allowed_cores() if quota is None else min(allowed_cores(), math.ceil(quota))
 
 
 def allowed_cores() -> int:
@@ -31,7 +31,7 @@ def allowed_cores() -> int:
 
 
 def quota_cores(file: Path) -> float | None:
-    """``150000 100000`` is one and a half, ``max 100000`` is no limit."""
+    """The quota of a container: ``150000 100000`` is 1.5 cores, ``max 100000`` is no limit."""
     try:
         quota, period = file.read_text().split()
         return int(quota) / int(period)
@@ -40,21 +40,21 @@ def quota_cores(file: Path) -> float | None:
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """``auto`` is bfloat16 where the machine multiplies it faster: asked, not assumed."""
+    """The dtype of products: ``auto`` is bfloat16 if this machine has instructions for it."""
     import torch
 
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else torch.float32
     if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
+        is_fast = torch.cuda.is_bf16_supported()
     else:
         features = torch.cpu.get_capabilities()
-        fast = bool(features.get("amx_bf16") or features.get("avx512_bf16"))
-    return torch.bfloat16 if fast else torch.float32
+        is_fast = bool(features.get("amx_bf16") or features.get("avx512_bf16"))
+    return torch.bfloat16 if is_fast else torch.float32
 
 
 def precision_of(precision: str, device: torch.device) -> Precision:
-    """A context in which PyTorch multiplies as ``compute_dtype`` says."""
+    """A context in which PyTorch multiplies in the dtype of ``compute_dtype``."""
     import torch
 
     if compute_dtype(precision, device) == torch.float32:
@@ -71,42 +71,42 @@ class InlineExecutor(Executor):
         return done
 
 
-def executor_beside() -> Executor:
-    """A second thread where there is a second core."""
+def default_executor() -> Executor:
+    """A second thread if there is a second core, else an executor without threads."""
     return second_thread() if cores() > 1 else InlineExecutor()
 
 
 def second_thread() -> Executor:
-    """For products beside this thread's work, spread as wide as its own."""
+    """An executor of one thread, whose products use as many cores as this thread's."""
     import torch
 
-    def spread() -> None:
-        torch.set_num_threads(torch.get_num_threads())  # OpenMP counts anew in each thread
+    def set_threads() -> None:
+        torch.set_num_threads(torch.get_num_threads())  # OpenMP has a setting for each thread
 
-    return ThreadPoolExecutor(1, initializer=spread)
+    return ThreadPoolExecutor(1, initializer=set_threads)
 
 
 def keep_memory() -> None:
-    """Fresh pages can cost more than the sums in them: glibc is asked to keep what it has.
+    """Ask glibc to keep freed memory, because new pages can cost more than the computation.
 
     Large updates gain most. Results stay the same bit for bit.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:  # glibc alone has it
-        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD: large tensors come from the heap
-        mallopt(-1, (1 << 31) - 4096)  # M_TRIM_THRESHOLD: and go back to it
+    if mallopt is not None:  # only glibc has it
+        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD: large tensors are allocated on the heap
+        mallopt(-1, (1 << 31) - 4096)  # M_TRIM_THRESHOLD: the heap keeps what they free
 
 
 def resident_bytes(process: Path = Path("/proc/self")) -> int:
-    """Memory of a process and of those that it started; 0 where the system does not say."""
+    """Memory of a process and its children in bytes; 0 if the system does not tell."""
     total = 0
     waiting = [process]
     while waiting:
-        one = waiting.pop()
+        current = waiting.pop()
         try:
-            status = (one / "status").read_text()
-            children = [path.read_text() for path in one.glob("task/*/children")]
-        except OSError:  # it ended, or this is no Linux
+            status = (current / "status").read_text()
+            children = [path.read_text() for path in current.glob("task/*/children")]
+        except OSError:  # the process ended, or this is not Linux
             continue
         resident = [line for line in status.splitlines() if line.startswith("VmRSS:")]
         total += sum(int(line.split()[1]) * 1024 for line in resident)

@@ -1,4 +1,4 @@
-"""Settings that an earlier version wrote, in today's names: a run from then can still be opened."""
+"""Older settings: renamed to today's names, so that a run of an earlier version can be opened."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ HEADS = ("discount", "value", "policy")  # those that a model may lack
 
 
 def is_older(written: Mapping[str, Any]) -> bool:
-    """Whether a setting bears a name that it has no longer.
+    """Whether any setting has a name of an earlier version.
 
-    A term of the objective that is none stands where its weight stood once: only a number is old.
+    A term of the objective has the name that its weight had once, so None there is not old.
     """
     return any(path in RENAMED and value is not None for path, value in _leaves(written))
 
 
 def with_todays_names(written: Mapping[str, Any]) -> dict[str, Any]:
-    """The same settings in today's places; those that are today's already stay as they are."""
+    """The same settings under today's names; names that are today's already do not change."""
     if not is_older(written):
         return dict(written)
     old = dict(_leaves(written))
@@ -35,7 +35,7 @@ def with_todays_names(written: Mapping[str, Any]) -> dict[str, Any]:
     if new.get("model.policy", "learned") is None:
         new = {**_without(new, "behaviour."), "behaviour": None}
 
-    # Every planner's numbers stood in one section: those of the other kinds are left out.
+    # Earlier versions wrote the settings of all planners into one section. Keep the chosen kind's.
     planners = sections(hints(Config)["planner"])
     chosen = {name for p in planners if new.get("planner.kind") in kinds(p) for name in hints(p)}
     others = {f"planner.{name}" for p in planners for name in hints(p) if name not in chosen}

@@ -1,4 +1,4 @@
-"""Presets: the shipped YAML files of settings, and how one is found and loaded."""
+"""Presets: YAML files of settings that come with the package, and the loading of one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from worldmodel.config import Config
 
 
 def presets() -> dict[str, Path]:
-    """Every shipped preset, by name."""
+    """The files of all presets in the package, by name."""
     inside = Path(__file__).parent / "configs"  # an installed package
     folder = inside if inside.is_dir() else Path(__file__).parents[1] / "configs"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def load_preset(name: str) -> Config:
-    """A shipped preset by name, or a YAML file by path."""
+    """Load a preset of the package by name, or a YAML file by path."""
     shipped = presets()
     if name in shipped:
         path = shipped[name]
@@ -32,6 +32,7 @@ def load_preset(name: str) -> Config:
 
 
 def load_yaml(path: Path) -> Config:
+    """Load settings from a YAML file of differences to the defaults."""
     try:
         differences = yaml.safe_load(path.read_text()) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -1,9 +1,9 @@
-"""The records that walk through the house, each field with its shape.
+"""Records that every room passes on, each field with its shape.
 
 One row of experience is *the action that was taken, and the image, reward and discount that came
 back*. Row 0 of an episode has a zero action and zero reward. ``Step`` is one row, ``Episode``
-stacks rows over time, ``Batch`` stacks windows of episodes. The environment aligns the row;
-nobody after it shifts time.
+stacks rows over time, ``Batch`` stacks windows of episodes. The environment aligns action and
+image in the row; no later code shifts time.
 
 Letters, the same everywhere::
 
@@ -23,35 +23,35 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Score = Callable[[Tensor], Tensor]
-"""What a planner searches over: actions [B, N, L, A] -> returns [B, N]."""
+"""The function that a planner maximises: actions [B, N, L, A] -> returns [B, N]."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One row: what an environment answers to ``reset`` and ``step``."""
+    """One row of experience, as ``reset`` and ``step`` of an environment return it."""
 
     image: NDArray[np.uint8]  # [H, W, C]
     reward: float = 0.0
     discount: float = 1.0  # 0 where the task itself ended; a time limit leaves it at 1
     is_last: bool = False
-    action: NDArray[np.float32] | None = None  # [A] what was done; None: exactly what was asked
-    env_steps: int = 1  # simulator steps that this row took; 0 in the first row
-    # what was felt beside the image, by name: [V]; the same names and sizes in every row
+    action: NDArray[np.float32] | None = None  # [A] the action done; None: the one requested
+    env_steps: int = 1  # simulator steps of this row; 0 in the first row
+    # vectors by name, [V] each; the same names and sizes in every row
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def observation(self) -> NDArray[np.uint8] | dict[str, NDArray[Any]]:
-        """What ``agent.observe`` takes: the image, alone or with the vectors beside it."""
+        """The input of ``agent.observe``: the image alone, or a dictionary of image and vectors."""
         return {"image": self.image, **self.vectors} if self.vectors else self.image
 
 
-LARGEST = float(np.finfo(np.float32).max)  # what an episode stores is float32
+LARGEST = float(np.finfo(np.float32).max)  # episodes store rewards in float32
 
 
 def wrong_row(row: Step, first: Step | None = None) -> list[str]:
-    """A sentence for each reason why a row cannot be learned from; none where it can.
+    """Reasons why a row cannot be learned from, a sentence each; empty if it can.
 
-    ``first``: the first row of the same episode, whose shapes the others must keep.
+    ``first``: the first row of the same episode, whose shapes the row must have too.
     """
     wrong = []
     image, reward = row.image, row.reward
@@ -71,8 +71,8 @@ def wrong_row(row: Step, first: Step | None = None) -> list[str]:
     sizes, got = ({n: np.shape(v) for n, v in r.vectors.items()} for r in (first or row, row))
     if got != sizes:
         wrong.append(f"vectors: expected {sizes} as in the first row, got {got}")
-    for name, felt in row.vectors.items():
-        vector = np.asarray(felt)
+    for name, numbers in row.vectors.items():
+        vector = np.asarray(numbers)
         if vector.ndim != 1 or not np.issubdtype(vector.dtype, np.number):
             wrong.append(f"{name}: expected numbers [V], got {vector.dtype} {vector.shape}")
         elif not np.isfinite(vector).all():
@@ -82,7 +82,7 @@ def wrong_row(row: Step, first: Step | None = None) -> list[str]:
 
 @dataclass(frozen=True)
 class Spec:
-    """What a body senses and can do: all that a model must know of an environment."""
+    """The shapes of an environment's observations and actions, from which a model is built."""
 
     image: tuple[int, int, int]  # height, width, channels
     action_size: int
@@ -92,7 +92,7 @@ class Spec:
 
     @classmethod
     def of(cls, env: Acting, first: Step, frames: int = 1) -> Spec:
-        """Of an environment that answered ``first`` to a reset."""
+        """The spec of an environment whose reset returned ``first``."""
         height, width, channels = first.image.shape
         return cls(
             image=(height, width, channels),
@@ -103,12 +103,12 @@ class Spec:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The field ``spec`` of YAML and JSON files."""
+        """The value of the field ``spec`` in YAML and JSON files."""
         return {**asdict(self), "image": list(self.image), "vectors": dict(self.vectors)}
 
     @classmethod
     def described(cls, about: Mapping[str, Any]) -> Spec:
-        """Out of a run's config.yaml or a model file's JSON; older ones have no field ``spec``."""
+        """Read from a run's config.yaml or a model file's JSON; older ones have no ``spec``."""
         written = about.get("spec", about)
         height, width, channels = (int(size) for size in written["image"])
         has_choices = written.get("has_choices", written.get("action_count") is not None)
@@ -124,7 +124,7 @@ class Spec:
 
 
 class Acting(Protocol):
-    """What ``Spec.of`` asks of an environment."""
+    """The properties of an environment that ``Spec.of`` reads."""
 
     @property
     def action_low(self) -> NDArray[np.float32]: ...
@@ -135,7 +135,7 @@ class Acting(Protocol):
 
 @dataclass(frozen=True)
 class Episode:
-    """Rows stacked over time, from the reset to the last row."""
+    """An episode: rows stacked over time, from the reset to the last row."""
 
     image: NDArray[np.uint8]  # [T, H, W, C]
     action: NDArray[np.float32]  # [T, A]
@@ -172,7 +172,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows of episodes. Rows past the end of a short episode are padding: ``valid`` is False."""
+    """A batch of windows of episodes. Rows after a short episode's end are padding, not valid."""
 
     image: Tensor  # [B, T, H, W, C] uint8
     action: Tensor  # [B, T, A]
@@ -180,7 +180,7 @@ class Batch:
     discount: Tensor  # [B, T]
     valid: Tensor  # [B, T] bool
     vectors: Mapping[str, Tensor] = field(default_factory=dict)  # by name: [B, T, V]
-    # [B, 2] the number of the episode and the first row, where they came from one's experience
+    # [B, 2] numbers of the episode and of the window's first row, if they come from replay
     window: Tensor = field(default_factory=lambda: torch.zeros(0, 2, dtype=torch.int64))
 
     def to(self, device: torch.device | str) -> Batch:
@@ -191,11 +191,11 @@ class Batch:
 
 
 class Latent(Protocol):
-    """The state of the world as a model holds it; a *belief* once somebody keeps it.
+    """A model's state of the world; a *belief* when a caller keeps it from step to step.
 
     Latents are frozen dataclasses of tensors, or of other latents, with the leading axes first in
-    every tensor (``models/latents.py``). They are opaque to everyone but the dynamics that made
-    them: others use these three properties, and the verbs below.
+    every tensor (``models/latents.py``). Only the dynamics that made a latent reads its fields.
+    Everyone else uses these three properties, and the functions below.
     """
 
     @property
@@ -204,15 +204,15 @@ class Latent(Protocol):
 
     @property
     def features(self) -> Tensor:
-        """[..., F] what heads, goals, probes and maps read"""
+        """[..., F] the input of heads, goals, probes and maps"""
 
     @property
     def distribution(self) -> Distribution | None:
-        """What a divergence is taken of; None for a point."""
+        """The distribution that the latent was drawn from; None for a deterministic latent."""
 
 
 class Distribution(Protocol):
-    """What a latent was drawn from."""
+    """The distribution that a latent was drawn from."""
 
     def divergence(self, prior: Any) -> Tensor:
         """KL(self || prior): [...]"""
@@ -222,7 +222,7 @@ Z = TypeVar("Z")
 
 
 def each(latent: Z, change: Callable[[Tensor], Tensor]) -> Z:
-    """The same change to every tensor of a latent, of nested ones too."""
+    """Apply ``change`` to every tensor of a latent, also of latents within it."""
     if isinstance(latent, Tensor):
         return change(latent)  # type: ignore[return-value]
     parts = fields(latent)  # type: ignore[arg-type]
@@ -230,77 +230,78 @@ def each(latent: Z, change: Callable[[Tensor], Tensor]) -> Z:
 
 
 def at(latent: Z, index: Any) -> Z:
-    """The rows at an index of the leading axes: ``at(latent, (slice(None), -1))``."""
+    """Index the leading axes: ``at(latent, (slice(None), -1))``."""
     return each(latent, lambda part: part[index])
 
 
 def repeat(latent: Z, count: int) -> Z:
-    """A new last leading axis: [B] -> [B, count], without a copy."""
+    """Repeat along a new last leading axis: [B] -> [B, count], without a copy."""
     axes = len(latent.shape)  # type: ignore[attr-defined]
 
-    def widened(part: Tensor) -> Tensor:
+    def expanded(part: Tensor) -> Tensor:
         shape = (*part.shape[:axes], count, *part.shape[axes:])
         return part.unsqueeze(axes).expand(shape)
 
-    return each(latent, widened)
+    return each(latent, expanded)
 
 
 def flatten(latent: Z) -> Z:
-    """All leading axes as one: [B, T] -> [B * T]"""
+    """Merge all leading axes: [B, T] -> [B * T]"""
     axes = len(latent.shape)  # type: ignore[attr-defined]
     return each(latent, lambda part: part.flatten(0, axes - 1))
 
 
 def stack(latents: Iterable[Z], dim: int) -> Z:
-    """One latent of many, along a new leading axis."""
-    rows = list(latents)
-    first = rows[0]
+    """Stack latents along a new leading axis."""
+    parts = list(latents)
+    first = parts[0]
     if isinstance(first, Tensor):
-        return torch.stack(rows, dim)  # type: ignore[arg-type, return-value]
+        return torch.stack(parts, dim)  # type: ignore[arg-type, return-value]
     return type(first)(
-        **{f.name: stack([getattr(row, f.name) for row in rows], dim) for f in fields(first)}  # type: ignore[arg-type]
+        **{f.name: stack([getattr(part, f.name) for part in parts], dim) for f in fields(first)}  # type: ignore[arg-type]
     )
 
 
 def leaves(latent: Any, prefix: str = "") -> dict[str, Tensor]:
     """Every tensor by its path: ``{"deter": [..., D], "stoch.mean": [..., S], ...}``"""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for f in fields(latent):
         part = getattr(latent, f.name)
         name = f"{prefix}{f.name}"
-        found |= {name: part} if isinstance(part, Tensor) else leaves(part, f"{name}.")
-    return found
+        tensors |= {name: part} if isinstance(part, Tensor) else leaves(part, f"{name}.")
+    return tensors
 
 
 def with_leaves(latent: Z, tensors: Iterable[Tensor]) -> Z:
-    """The same kind of latent, of other tensors in the order of ``leaves``."""
-    given = iter(tensors)
-    return each(latent, lambda part: next(given))
+    """A latent of the same kind with other tensors, in the order of ``leaves``."""
+    remaining = iter(tensors)
+    return each(latent, lambda part: next(remaining))
 
 
 @dataclass(frozen=True)
 class Search:
-    """What a planner found, before the agent makes a plan of it."""
+    """The result of a planner's search, for a batch."""
 
     actions: Tensor  # [B, L, A]
     value: Tensor  # [B] the mean return of the elites
     elites: Tensor  # [B, K, L, A] best first
-    iterations: int  # whole ones
+    iterations: int  # only those that scored every candidate
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a planner decided. One robot: as below; several: batch in front of every field."""
+    """A plan of an agent. Shapes are for one robot; for several each tensor has B in front."""
 
     actions: Tensor  # [L, A]
-    value: Tensor  # [] the mean return of the elites, as the model imagines it; NaN: none searched
+    value: Tensor  # [] the elites' mean imagined return; NaN: there was no time for a search
     elites: Tensor  # [K, L, A] the best candidates of the last iteration, best first
-    iterations: int  # whole ones
+    iterations: int  # only those that scored every candidate
     milliseconds: float
-    # [] False where the model imagines that these actions break limits.allowed, and found none
-    # that keep it
+    # [] False if the model predicts that the actions break limits.allowed, and no candidate that
+    # keeps it was found
     is_allowed: Tensor = field(default_factory=lambda: torch.tensor(True))
-    # who chose: without time for any search the policy, else the previous plan, one step later
+    # where the actions come from; without time for a search: the policy, or the previous plan
+    # shifted by one row
     origin: Literal["search", "policy", "previous"] = "search"
 
     @property

@@ -100,14 +100,14 @@ def beginning_at(std: float, planner: PlannerSettings) -> PlannerSettings:
 
 
 def searches(
-    planner: PlannerSettings, std_without_policy: float, is_guided: bool, has_choices: bool
+    planner: PlannerSettings, std_without_policy: float, has_proposals: bool, has_choices: bool
 ) -> tuple[Planner, Planner]:
-    """The search for the reward, and the search for a score that the policy never learned.
+    """The planner for the reward, and the planner for a score the policy has not learned for.
 
-    Without a policy to guide it, a search begins wider.
+    Without a policy's proposals a search begins with ``std_without_policy``.
     """
     if has_choices:
-        choosing = over_choices(planner)
-        return choosing, choosing
-    free = beginning_at(std_without_policy, planner)
-    return (planner if is_guided else free), free
+        categorical = over_choices(planner)
+        return categorical, categorical
+    wide = beginning_at(std_without_policy, planner)
+    return (planner if has_proposals else wide), wide
