@@ -20,7 +20,6 @@ from worldmodel.experiments.planner_budgets import (
     Budget,
     Episode,
     keep,
-    planning,
     play,
     plot_deadlines,
     read,
@@ -53,7 +52,7 @@ def test_every_imagined_latent_is_counted(
     agent: Agent, kind: str, proposals: int, latents: int
 ) -> None:
     budget = Budget(kind, 8, 2, 4, 3, {"proposals": proposals})
-    played = play(planning(agent, budget), adopt(Painter()), kind, seed=0, rows=ROWS)
+    played = play(budget.of(agent), adopt(Painter()), kind, seed=0, rows=ROWS)
     assert played.latent_steps == latents
     assert played.rows == ROWS
 
@@ -83,9 +82,11 @@ def test_the_same_start_and_planner_play_the_same_episode(agent: Agent) -> None:
     assert play(agent, adopt(Painter()), "mppi", seed=1).earned != first.earned
 
 
-def test_every_budget_is_allowed_by_the_settings(tiny: Config) -> None:
+def test_every_budget_is_allowed_by_the_settings(model: WorldModel, tiny: Config) -> None:
+    agent = agent_of(tiny, model)
     for budget in (*BUDGETS.values(), *WITH_DEADLINES.values()):
-        budget.of(tiny)
+        changed = budget.of(agent)
+        dataclasses.replace(tiny, planner=changed.planner, planning=changed.planning)
 
 
 def test_an_episode_played_again_takes_the_place_of_the_old_one(tmp_path: Path) -> None:

@@ -147,14 +147,14 @@ def sections(hint: Any) -> list[type]:
 
 
 def kinds_of_parts(section: Any) -> dict[str, str]:
-    """The kind of each part that has kinds, by the part's name: ``none`` where it is absent."""
-    found = {}
+    """The kind of each part that has kinds, by the part's name; ``none`` if the part is absent."""
+    by_name = {}
     for name, hint in hints(type(section)).items():
         if any(kinds(variant) for variant in sections(hint)):
             part = getattr(section, name)
-            own = type(part).__name__  # of a part of your own making without a kind
-            found[name] = "none" if part is None else str(getattr(part, "kind", own))
-    return found
+            own = type(part).__name__  # for a part of your own without a kind
+            by_name[name] = "none" if part is None else str(getattr(part, "kind", own))
+    return by_name
 
 
 def is_optional(hint: Any) -> bool:

@@ -44,7 +44,7 @@ class ModelSettings:
     def offers(self, need: str) -> tuple[bool, str]:
         """Whether a need of a term or behaviour is met, and the setting that decides it.
 
-        A need that names no part is met where the dynamics ``offer`` it.
+        A need that names no part is met if the dynamics ``offer`` it.
         """
         parts = {
             "head:reward": (self.reward is not None, "model.reward is none"),

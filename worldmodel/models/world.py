@@ -1,4 +1,4 @@
-"""The world model: all learned parts, and two verbs: *observe* (images) and *imagine* (none)."""
+"""The world model: all learned parts; it *observes* with images and *imagines* without."""
 
 from __future__ import annotations
 
