@@ -519,7 +519,7 @@ def test_the_same_command_again_changes_nothing(
     before = written(run)
     told = tell(capsys, "train", preset, "--run", run, "--steps", STEPS)
     assert told.code == 0
-    assert "already there" in told.out
+    assert "has finished" in told.out
     assert "larger --steps" in told.out
     assert written(run) == before
 
@@ -542,7 +542,7 @@ def test_a_larger_limit_resumes_the_run(
     evaluations = read_evaluations(here / "run" / "eval.csv")
     first, last = [e.env_steps for e in evaluations if len(e.returns) == FINAL_EPISODES]
     assert STEPS <= first < 2 * STEPS <= last  # the score of the first end is kept
-    assert "already there" in tell(capsys, *words, STEPS).out
+    assert "has finished" in tell(capsys, *words, STEPS).out
 
 
 @pytest.mark.usefixtures("no_report")

@@ -90,7 +90,7 @@ def test_an_older_run_is_opened_and_never_resumed(tmp_path: Path, tiny: Config) 
     assert run_folder.read_run(tmp_path) == tiny
     opened = agent.model.state_dict()
     assert all(torch.equal(opened[name], w) for name, w in model.state_dict().items())
-    with pytest.raises(ConfigError, match="goes on learning only with the version that made it"):
+    with pytest.raises(ConfigError, match="only the version that made it can resume it"):
         run_folder.refuse_other_settings(tmp_path, tiny)
 
 

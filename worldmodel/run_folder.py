@@ -59,9 +59,9 @@ def refuse_other_settings(run: Path, config: Config) -> None:
         return
     if older_settings.is_older(read_about(run)["settings"]):
         raise ConfigError(
-            f"run: {run} was made when settings had other names: it can be evaluated, looked at and"
-            " exported, and goes on learning only with the version that made it; choose another"
-            " folder with --run"
+            f"run: {run} was made when settings had other names: it can be evaluated, visualized"
+            " and exported, but only the version that made it can resume it; choose another folder"
+            " with --run"
         )
     made_with = read(config, _written(run))  # parts may be the user's own
     newer = unsaid(made_with, read_about(run)["settings"])

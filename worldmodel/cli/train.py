@@ -70,7 +70,7 @@ def command(typed: list[str]) -> int:
         )
         if outcome.interrupted:
             print(
-                f"interrupted at {outcome.env_steps:,} env steps; this resumes the run:\n"
+                f"interrupted at {outcome.env_steps:,} env steps; this command resumes the run:\n"
                 f"  {shlex.join(['worldmodel', 'train', *typed])}"
             )
             return 130
@@ -103,9 +103,9 @@ def _is_finished(run: Path, steps: int | None, minutes: float | None) -> bool:
         enough_time = minutes is not None and evaluation.wall_clock_s >= 60 * minutes
         if len(evaluation.returns) >= loop.FINAL_EPISODES and (enough_steps or enough_time):
             print(
-                f"{run} is already there: {evaluation.env_steps:,} env steps in"
+                f"{run} has finished: {evaluation.env_steps:,} env steps in"
                 f" {evaluation.wall_clock_s / 60:.1f} minutes,"
-                f" {score(np.array(evaluation.returns))}; a larger --steps or --minutes goes on"
+                f" {score(np.array(evaluation.returns))}; a larger --steps or --minutes resumes it"
             )
             return True
     return False

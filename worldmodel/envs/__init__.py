@@ -60,8 +60,8 @@ def make_env_of_file(
 ) -> Environment:
     """Make the environment of a task that a file names, such as a run's config.yaml.
 
-    Refuse ``gym:MODULE:ID`` without ``trust``: importing MODULE runs its code, which nobody asks
-    for who only opens a file that he received.
+    Refuse ``gym:MODULE:ID`` without ``trust``: importing MODULE runs its code, and opening a file
+    that was received from others must not do that.
     """
     module = module_of(task)
     if module and not trust:

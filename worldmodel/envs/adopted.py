@@ -81,7 +81,7 @@ def adopt(env: Any, config: EnvSettings = _DEFAULTS) -> Environment:
 
 def opened(env: Any, config: EnvSettings = _DEFAULTS) -> Any:
     """Wrap a ``gymnasium.Env``; return anything else as it is."""
-    gymnasium = sys.modules.get("gymnasium")  # whoever has an environment of it has imported it
+    gymnasium = sys.modules.get("gymnasium")  # imported if there is an environment
     if gymnasium is None or not isinstance(env, gymnasium.Env):
         return env
     from worldmodel.envs.from_gym import FromGym

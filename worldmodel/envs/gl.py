@@ -26,13 +26,13 @@ def backend() -> str:
 
     Each is tried in a process of its own, because a broken driver ends the process that calls it.
     """
-    wished = os.environ.get("MUJOCO_GL", "").lower()
-    if wished in OFF:
+    requested = os.environ.get("MUJOCO_GL", "").lower()
+    if requested in OFF:
         raise ConfigError(
-            f"env.renderer: gl: MUJOCO_GL={wished} switches OpenGL off; type: unset MUJOCO_GL"
+            f"env.renderer: gl: MUJOCO_GL={requested} switches OpenGL off; type: unset MUJOCO_GL"
         )
     failures = []
-    for name in (wished,) if wished else BACKENDS:
+    for name in (requested,) if requested else BACKENDS:
         failure = _probe(name)
         if not failure:
             return name
@@ -86,7 +86,7 @@ class Gl:
 
 def _point_dm_control_at(name: str) -> None:
     """Set dm_control's backend, which it chose at its first import: perhaps none at all."""
-    os.environ["MUJOCO_GL"] = name  # for whoever imports mujoco in a child process
+    os.environ["MUJOCO_GL"] = name  # for child processes that import mujoco
     from dm_control import _render
 
     if name == _render.BACKEND:

@@ -99,7 +99,7 @@ class Suite:
 
     def __init__(self, task: str, config: EnvSettings, seed: int) -> None:
         self._task = task
-        self._random = np.random.RandomState(0)  # the task's own; seeded anew for each episode
+        self._random = np.random.RandomState(0)  # the task's own; seeded for each episode
         self._seeds = np.random.default_rng(seed)
         self._env = load(task, self._random)
         self._physics = self._env.physics

@@ -1,4 +1,4 @@
-"""Pruning: some weights become zero, and the others are solved anew for the same outputs.
+"""Pruning: some weights become zero, and the others are solved again for the same outputs.
 
 A layer is judged on its inputs X, from the rows that the agent observes and imagines along its own
 episodes. How far its output moves is a parabola in its weights::
@@ -7,7 +7,7 @@ episodes. How far its output moves is a parabola in its weights::
 
 so the least loss of making one weight zero is known, ``w^2 / (H^-1)_ii``, and so is what the others
 must become (the optimal brain surgeon). For each output, the weights with the least loss become
-zero; the others are solved and judged anew, in as many steps as there is time for. The ridge pulls
+zero; the others are solved and judged again, in as many steps as there is time for. The ridge pulls
 towards the old weights and not towards zero, so no answer is worse than the old weights with zeros
 among them.
 """

@@ -177,7 +177,7 @@ def refuse_lost_replay(replay: Replay, episodes: int) -> None:
     if episodes and not replay.rows:
         raise ConfigError(
             f"replay: all {episodes} episodes of {replay.folder} are missing or broken;"
-            " restore them, or begin anew with --run and another folder"
+            " restore them, or begin a new run with --run and another folder"
         )
 
 

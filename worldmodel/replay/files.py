@@ -105,7 +105,7 @@ def check_episode(episode: Episode) -> None:
 
 @dataclass(frozen=True)
 class Count:
-    """The size of one episode: all that is read of those too old for memory."""
+    """The size of one episode. Of episodes too old for memory, only this is read."""
 
     rows: int
     env_steps: int
@@ -151,7 +151,7 @@ def numbers_in(folder: Path) -> list[int]:
 
 
 def count_episode(path: Path) -> Count:
-    """The size of an episode on the disk, or ``BrokenEpisodeError``."""
+    """Read the size of an episode; raise ``BrokenEpisodeError`` if the file is damaged."""
     env_steps = _read_members(path, ["env_steps"])["env_steps"]
     return Count(len(env_steps), int(env_steps.sum()), path.stat().st_size)
 
@@ -159,7 +159,7 @@ def count_episode(path: Path) -> Count:
 def store_episode(
     folder: Path, number: int, episode: Episode, *, used: int, disk_share: float
 ) -> int:
-    """Write an episode under its number and return the bytes it takes, or ``DiskFullError``.
+    """Write an episode and return the bytes of its file; raise ``DiskFullError`` if it is too big.
 
     ``used``: bytes of the episodes before. ``disk_share``: the share of the free disk space that
     the run may use; what it uses already counts as free.

@@ -72,7 +72,7 @@ class Buffers:
         """Lend an array with any content, which comes back with its last reference.
 
         A tensor of it refers to ``lent``, not to the buffer below it, and every view of the tensor
-        refers to the tensor's storage: ``lent`` dies with the last of them, in whatever thread.
+        refers to the tensor's storage: ``lent`` dies with the last of them, in any thread.
         """
         try:
             buffer = self._spare.pop()

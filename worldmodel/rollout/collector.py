@@ -115,7 +115,7 @@ def _play_random(
             if config.loop.seed_actions == "uniform":
                 return play_random(env, seeds[attempt], on_row)
             return play_wandering(env, seeds[attempt], config.exploration.memory, on_row)
-        except Exception as error:  # whatever a user's environment does
+        except Exception as error:  # a user's environment may raise anything
             return error
 
     return retry(play, dropped)

@@ -20,11 +20,11 @@ IN_STEP = 5  # most episodes that are played at once, each in an environment of 
 MAX_ROWS = 100_000  # a longer episode is an error: one that never ends would fill the memory
 
 OnRow = Callable[[], object]
-"""Called after each row that an environment gives, as by who watches that the rows go on."""
+"""Called after each row that an environment gives, so that a caller can detect a hang."""
 
 
 def ignore() -> None:
-    """Nobody watches the rows."""
+    """Do nothing after a row."""
 
 
 class BadEpisodeError(RuntimeError):
@@ -67,7 +67,7 @@ class EpisodeInPlay:
             on_row()
             _check_fit(first, spec)
             _append(self.rows, first)
-        except Exception as error:  # whatever a user's environment does
+        except Exception as error:  # a user's environment may raise anything
             self.error = error
 
     @property
@@ -80,7 +80,7 @@ class EpisodeInPlay:
             row = self.env.step(action)  # the environment clips the action
             self.on_row()
             _append(self.rows, row)
-        except Exception as error:  # whatever a user's environment does
+        except Exception as error:  # a user's environment may raise anything
             self.error = error
 
     def outcome(self, milliseconds: Sequence[float], seconds: float) -> Played | Exception:
