@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
+import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -70,6 +72,36 @@ def tiny() -> Config:
 @pytest.fixture
 def model(tiny: Config) -> WorldModel:
     return build(tiny.model, Spec((16, 16, 3), 2))
+
+
+class NewProcess(NamedTuple):
+    """What a new process loads: the names of its modules after each step, and its stderr."""
+
+    modules: dict[str, set[str]]
+    stderr: str
+
+
+STEPS_OF_A_NEW_PROCESS = {  # the lightest first
+    "package": "import worldmodel",
+    "toy": "import worldmodel.envs; worldmodel.envs.make_env('toy').reset(0)",
+    "report": "import worldmodel.analysis, worldmodel.report",
+    "mistyped preset": "from worldmodel.cli import main; assert main(['train', 'plannet']) == 2",
+}
+
+
+@pytest.fixture(scope="session")
+def new_process() -> NewProcess:
+    """One process for several tests of light imports: importing torch takes 2 s."""
+    program = ["import json, sys", "loaded = {}"]
+    for name, step in STEPS_OF_A_NEW_PROCESS.items():
+        program += [step, f"loaded[{name!r}] = list(sys.modules)"]
+    program.append("print(json.dumps(loaded))")
+    ended = subprocess.run(
+        [sys.executable, "-c", "\n".join(program)], capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    loaded = json.loads(ended.stdout)
+    return NewProcess({name: set(modules) for name, modules in loaded.items()}, ended.stderr)
 
 
 def report_quickly(patch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ import pytest
 import torch
 import yaml
 
-from tests.conftest import TINY, report_quickly
+from tests.conftest import TINY, NewProcess, report_quickly
 from tests.test_config import CHANGES, LEAVES, value_at
 from worldmodel import checkpoint, cli, loop, run_folder
 from worldmodel.analysis import NoTruthError, true_states
@@ -304,14 +304,9 @@ def test_a_task_in_the_place_of_a_preset(here: Path, monkeypatch: pytest.MonkeyP
     assert str(asked[0][1]) == "runs/default-walker_walk-0"
 
 
-def test_no_simulator_is_loaded_for_a_preset_that_is_nearly_right() -> None:
-    script = (
-        "import sys; from worldmodel.cli import main; assert main(['train', 'plannet']) == 2;"
-        " assert 'mujoco' not in sys.modules and 'dm_control' not in sys.modules"
-    )
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert said.returncode == 0, said.stderr
-    assert said.stderr == "worldmodel: no preset or task plannet; did you mean planet?\n"
+def test_no_simulator_is_loaded_for_a_preset_that_is_nearly_right(new_process: NewProcess) -> None:
+    assert not {"mujoco", "dm_control"} & new_process.modules["mistyped preset"]
+    assert new_process.stderr == "worldmodel: no preset or task plannet; did you mean planet?\n"
 
 
 # ---------------------------------------------------------------------------- mistakes

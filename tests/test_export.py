@@ -344,36 +344,41 @@ class Folded(torch.nn.Module):
         return Board(believed.features.unflatten(-1, (2, 5)))
 
 
-def test_parts_of_a_belief_may_have_any_shape_and_any_name(tmp_path: Path) -> None:
-    agent = make_agent(horizon=1, iterations=1)
+SENSES = {"joints": 3, "image size": 1}
+
+
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Agent, export.Runner]:
+    """An agent whose latent is a board and whose rows hold vectors, and its export."""
+    agent = make_agent(spec=Spec((16, 16, 3), 2, vectors=SENSES), horizon=1, iterations=1)
     agent.model.dynamics = Folded(agent.model.dynamics)  # type: ignore[assignment]
     agent = agent.changed()
-    out = tmp_path / "export"
+    out = tmp_path_factory.mktemp("folded") / "export"
     export.write(export.record(agent), out, made_from={})
-    runner = export.Runner(out)
+    return agent, export.Runner(out)
+
+
+def test_parts_of_a_belief_may_have_any_shape_and_any_name(
+    folded: tuple[Agent, export.Runner],
+) -> None:
+    agent, runner = folded
     assert runner.about["belief"] == {"image": {"shape": [2, 5], "initial": 0.0}}
     assert runner.initial()["image"].shape == (2, 5)
     assert export.difference(agent, runner, steps=3) <= TOLERANCE
 
 
-SENSES = {"joints": 3, "image size": 1}
-
-
-def test_vectors_are_inputs_as_the_image_is(tmp_path: Path) -> None:
-    agent = make_agent(spec=Spec((16, 16, 3), 2, vectors=SENSES), horizon=1, iterations=1)
-    out = tmp_path / "export"
-    export.write(export.record(agent), out, made_from={})
-    runner = export.Runner(out)
+def test_vectors_are_inputs_as_the_image_is(folded: tuple[Agent, export.Runner]) -> None:
+    agent, runner = folded
     assert export.difference(agent, runner, steps=3) <= TOLERANCE
     belief, still, image = runner.initial(), runner.no_action(), np.zeros((16, 16, 3), np.uint8)
     row = {"image": image, "joints": np.zeros(3), "image size": np.zeros(1)}
     rested = (
-        runner.observe(belief, still, row)["deter"],
-        runner.observe(belief, still, row)["deter"],
+        runner.observe(belief, still, row)["image"],
+        runner.observe(belief, still, row)["image"],
     )
-    moved = runner.observe(belief, still, {**row, "joints": np.ones(3)})["stoch.mean"]
+    moved = runner.observe(belief, still, {**row, "joints": np.ones(3)})["image"]
     assert np.array_equal(*rested)
-    assert not np.array_equal(moved, runner.observe(belief, still, row)["stoch.mean"])
+    assert not np.array_equal(moved, rested[0])
     for wrong, sentence in (
         (image, "image: expected image, joints, image size; got image"),
         ({**row, "torque": np.zeros(1)}, "image: expected image, joints, image size; got"),

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import inspect
 import pkgutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import worldmodel
+from tests.conftest import NewProcess
 from worldmodel import config, presets
 
 HOUSE = Path(worldmodel.__file__).parent
@@ -52,14 +52,24 @@ NOT_AT_IMPORT = (
 )
 
 
+@functools.cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse((HOUSE / file).read_text())
+
+
+@functools.cache
+def parts_of_the_house() -> set[str]:
+    return {path.stem for path in HOUSE.iterdir()}
+
+
 def room_of(file: Path) -> str:
     return file.parts[0].removesuffix(".py")
 
 
 def imported_rooms(file: Path) -> Iterator[str]:
     """Also of imports inside functions."""
-    rooms = {path.stem for path in HOUSE.iterdir()}
-    for node in ast.walk(ast.parse((HOUSE / file).read_text())):
+    rooms = parts_of_the_house()
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.Import):
             names = [alias.name.split(".") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -104,7 +114,7 @@ def imported_files(file: Path) -> set[str]:
     """The modules of ours that a file imports, inside functions too."""
     ours = {module_of(other) for other in FILES}
     names = set()
-    for node in ast.walk(ast.parse((HOUSE / file).read_text())):
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -170,19 +180,13 @@ deter = "deter", x.deter_size
 def test_print_lives_in_log_and_cli(file: Path) -> None:
     if room_of(file) in ("log", "cli"):
         return
-    for node in ast.walk(ast.parse((HOUSE / file).read_text())):
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id != "print", f"{file}:{node.lineno}"
 
 
-def test_importing_loads_no_simulator_no_plotting_no_command_line() -> None:
-    said = subprocess.run(
-        [sys.executable, "-c", "import sys, worldmodel; print(*sys.modules)"],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    loaded = set(said.split())
+def test_importing_loads_no_simulator_no_plotting_no_command_line(new_process: NewProcess) -> None:
+    loaded = new_process.modules["package"]
     assert "worldmodel" in loaded
     assert not loaded & set(NOT_AT_IMPORT)
 
@@ -191,7 +195,7 @@ def test_importing_loads_no_simulator_no_plotting_no_command_line() -> None:
 def test_numbers_need_no_drawing(file: Path) -> None:
     """Tests of learning ask for them where nothing that draws is installed."""
     drawing = {"matplotlib", "imageio", "imageio_ffmpeg", "PIL"}
-    for node in ast.walk(ast.parse((HOUSE / file).read_text())):
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.Import):
             assert not drawing & {alias.name.split(".")[0] for alias in node.names}, file
         elif isinstance(node, ast.ImportFrom):
@@ -212,8 +216,8 @@ def test_no_submodule_bears_the_name_of_a_public_function() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_a_file_says_what_it_is_for(file: Path) -> None:
-    text = (HOUSE / file).read_text()
-    assert not text.strip() or ast.get_docstring(ast.parse(text))
+    tree = parsed(file)
+    assert not tree.body or ast.get_docstring(tree)
 
 
 @pytest.mark.parametrize("name", sorted(presets.presets()))
