@@ -77,7 +77,9 @@ class WorldModel(nn.Module):
         vectors: Mapping[str, Tensor] | None = None,
     ) -> Latent:
         """The posterior after an action and an image: [B]; without noise it takes the mean."""
-        embed = self.embed(image, vectors).float()
+        embed = self.encoder(self.pixels(image)).float()
+        if self.vectors is not None:
+            embed = self.join(embed, vectors or {})
         acting = self.posterior.acting
         evidence = acting.evidence(embed[:, None], action[:, None])[:, 0]
         context = self.dynamics.remember(latent, action)

@@ -63,18 +63,7 @@ def in_time(
         yield candidates[:, begin : begin + size]
 
 
-def evaluate(score: Score, candidates: Tensor) -> Tensor:
-    """Score candidates: [B, N, L, A] -> [B, N]. A return that is NaN or infinite becomes -inf."""
-    returns = score(candidates)
-    if returns.shape != candidates.shape[:2]:
-        raise ValueError(
-            f"score: expected returns of shape {list(candidates.shape[:2])},"
-            f" got {list(returns.shape)}"
-        )
-    return returns.masked_fill(~returns.isfinite(), -torch.inf)
-
-
-def evaluate_in_time(
+def evaluate(
     score: Score,
     candidates: Tensor,
     out_of_time: Callable[[], bool],
@@ -83,11 +72,18 @@ def evaluate_in_time(
 ) -> Tensor:
     """Score candidates as long as there is time: [B, N, L, A] -> [B, M], of the first M of them.
 
-    ``known``: the returns of the first candidates, which are not scored again.
+    ``known``: the returns of the first candidates, which are not scored again. A return that is NaN
+    or infinite becomes -inf.
     """
     returns = [] if known is None else [known]
     unknown = candidates if known is None else candidates[:, known.shape[1] :]
-    returns += [evaluate(score, part) for part in in_time(unknown, out_of_time, slice_size)]
+    for part in in_time(unknown, out_of_time, slice_size):
+        scored = score(part)
+        if scored.shape != part.shape[:2]:
+            raise ValueError(
+                f"score: expected returns of shape {list(part.shape[:2])}, got {list(scored.shape)}"
+            )
+        returns.append(scored.masked_fill(~scored.isfinite(), -torch.inf))
     return torch.cat(returns, 1)
 
 

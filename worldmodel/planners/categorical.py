@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldmodel.planners.candidates import best_of, checked_proposals, draw, evaluate_in_time
+from worldmodel.planners.candidates import best_of, checked_proposals, draw, evaluate
 from worldmodel.planners.planner import Project, unscored
 from worldmodel.structs import Score, Search
 
@@ -56,7 +56,7 @@ class CategoricalCEM:
             pool = chosen(probabilities[:, None], draw(noise, generators))
             pool[:, : kept.shape[1]] = kept
             candidates = project(pool)
-            scored = evaluate_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
+            scored = evaluate(score, candidates, out_of_time, slice_size)  # [B, M]
             elites, returns = best_of(candidates, scored, self.elites)  # [B, K, L, A], [B, K]
 
             has_return = returns[:, :1, None].isfinite()  # [B, 1, 1]

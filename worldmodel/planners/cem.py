@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import torch
 from torch import Tensor
 
 from worldmodel.checks import at_least, more_than
 from worldmodel.planners.gaussian_search import gaussian_search
-from worldmodel.planners.planner import Project, require_elites
-from worldmodel.structs import Score, Search
+from worldmodel.planners.planner import require_elites
 
 
 @dataclass(frozen=True)
@@ -34,30 +31,8 @@ class CEM:
     def check(self, path: str) -> None:
         require_elites(self, path)
 
-    def search(
-        self,
-        score: Score,
-        start: Tensor,
-        *,
-        proposals: Tensor | None,
-        generators: Sequence[torch.Generator],
-        project: Project,
-        out_of_time: Callable[[], bool],
-        slice_size: int | None = None,
-    ) -> Search:
-        return gaussian_search(
-            self,
-            refit,
-            score,
-            start,
-            proposals=proposals,
-            generators=generators,
-            project=project,
-            out_of_time=out_of_time,
-            slice_size=slice_size,
-        )
+    search = gaussian_search
 
-
-def refit(elites: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and population standard deviation [B, L, A] of elites [B, K, L, A]."""
-    return elites.mean(1), elites.std(1, correction=0)
+    def refit(self, elites: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and population standard deviation [B, L, A] of elites [B, K, L, A]."""
+        return elites.mean(1), elites.std(1, correction=0)

@@ -1,4 +1,4 @@
-"""The loop of CEM and MPPI, which refit a Gaussian for each action to the best candidates."""
+"""The search of CEM and MPPI, which refit a Gaussian for each action to the best candidates."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from worldmodel.planners.candidates import best_of, checked_proposals, draw, evaluate_in_time
+from worldmodel.planners.candidates import best_of, checked_proposals, draw, evaluate
 from worldmodel.planners.planner import Project, unscored
 from worldmodel.structs import Score, Search
 
-Refit = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Elites [B, K, L, A] and their returns [B, K], best first -> mean and std [B, L, A]."""
 
-
-class Sizes(Protocol):
-    """The settings of a planner that the loop reads."""
+class Refitting(Protocol):
+    """A planner whose method ``search`` this is: its settings, and what it refits by."""
 
     @property
     def iterations(self) -> int: ...
@@ -28,10 +25,12 @@ class Sizes(Protocol):
     @property
     def initial_std(self) -> float: ...
 
+    def refit(self, elites: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
+        """Elites [B, K, L, A] and returns [B, K], best first -> mean and std [B, L, A]."""
+
 
 def gaussian_search(
-    sizes: Sizes,
-    refit: Refit,
+    planner: Refitting,
     score: Score,
     start: Tensor,
     *,
@@ -39,34 +38,34 @@ def gaussian_search(
     generators: Sequence[torch.Generator],
     project: Project,
     out_of_time: Callable[[], bool],
-    slice_size: int | None,
+    slice_size: int | None = None,
 ) -> Search:
     """Draw candidates, evaluate them and refit the Gaussians; the final mean is the answer.
 
     Proposals are scored in the first iteration and compete in each later one with that return. A
     search of the batch in which no candidate has a finite return keeps its mean and std.
     """
-    proposals = checked_proposals(proposals, start, sizes.candidates)
+    proposals = checked_proposals(proposals, start, planner.candidates)
     proposed = proposals.shape[1]
-    mean, std = start, torch.full_like(start, sizes.initial_std)  # [B, L, A]
-    pool = start.new_empty(len(start), sizes.candidates, *start.shape[1:])  # [B, N, L, A]
+    mean, std = start, torch.full_like(start, planner.initial_std)  # [B, L, A]
+    pool = start.new_empty(len(start), planner.candidates, *start.shape[1:])  # [B, N, L, A]
     pool[:, :proposed] = proposals
     known = start.new_empty(len(start), 0)  # [B, <= M] the proposals' returns, once scored
     elites, returns = unscored(start, project)
     done = 0
-    for _ in range(sizes.iterations):
+    for _ in range(planner.iterations):
         if out_of_time():
             break
         # Draw the candidates that are no proposals, and evaluate all.
         draw(pool[:, proposed:], generators).mul_(std[:, None]).add_(mean[:, None])
         candidates = project(pool)
-        scored = evaluate_in_time(score, candidates, out_of_time, slice_size, known)  # [B, M]
+        scored = evaluate(score, candidates, out_of_time, slice_size, known)  # [B, M]
         known = scored[:, :proposed]
 
         # Refit to the best.
-        elites, returns = best_of(candidates, scored, sizes.elites)  # [B, K, L, A], [B, K]
+        elites, returns = best_of(candidates, scored, planner.elites)  # [B, K, L, A], [B, K]
         has_return = returns[:, :1, None].isfinite()  # [B, 1, 1]
-        fitted_mean, fitted_std = refit(elites, returns)
+        fitted_mean, fitted_std = planner.refit(elites, returns)
         mean = torch.where(has_return, fitted_mean, mean)
         std = torch.where(has_return, fitted_std, std)
         done += scored.shape[1] == candidates.shape[1]

@@ -109,7 +109,7 @@ def evaluate_with_slope(
     """
     with torch.enable_grad():
         candidates = candidates.detach().requires_grad_()
-        returns = evaluate(score, project(candidates))
+        returns = evaluate(score, project(candidates), lambda: False, None)
         if not returns.requires_grad:
             raise ValueError(
                 "score: its returns have no gradient by the actions; the gradient planner needs"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.checks import at_least, between, more_than
-from worldmodel.planners.candidates import best_of, checked_proposals, draw, evaluate_in_time
+from worldmodel.planners.candidates import best_of, checked_proposals, draw, evaluate
 from worldmodel.planners.planner import Project, require_elites, unscored
 from worldmodel.structs import Score, Search
 
@@ -76,7 +76,7 @@ class ICEM:
             fresh = colour @ draw(fresh, generators)
             fresh = fresh.mul_(std[:, None]).add_(mean[:, None])
             candidates = project(torch.cat([given, fresh], 1))
-            scored = evaluate_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
+            scored = evaluate(score, candidates, out_of_time, slice_size)  # [B, M]
             elites, returns = best_of(candidates, scored, self.elites)  # [B, K, L, A], [B, K]
 
             has_return = returns[:, :1, None].isfinite()  # [B, 1, 1]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import torch
 from torch import Tensor
 
 from worldmodel.checks import at_least, more_than, require
 from worldmodel.planners.gaussian_search import gaussian_search
-from worldmodel.planners.planner import Project, require_elites
-from worldmodel.structs import Score, Search
+from worldmodel.planners.planner import require_elites
 
 
 @dataclass(frozen=True)
@@ -48,28 +45,7 @@ class MPPI:
             f" got {self.min_std}",
         )
 
-    def search(
-        self,
-        score: Score,
-        start: Tensor,
-        *,
-        proposals: Tensor | None,
-        generators: Sequence[torch.Generator],
-        project: Project,
-        out_of_time: Callable[[], bool],
-        slice_size: int | None = None,
-    ) -> Search:
-        return gaussian_search(
-            self,
-            self.refit,
-            score,
-            start,
-            proposals=proposals,
-            generators=generators,
-            project=project,
-            out_of_time=out_of_time,
-            slice_size=slice_size,
-        )
+    search = gaussian_search
 
     def refit(self, elites: Tensor, returns: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted mean and standard deviation [B, L, A] of elites [B, K, L, A]."""

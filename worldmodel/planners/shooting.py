@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.checks import at_least
-from worldmodel.planners.candidates import best_of, checked_proposals, draw, evaluate_in_time
+from worldmodel.planners.candidates import best_of, checked_proposals, draw, evaluate
 from worldmodel.planners.planner import Project, require_elites, unscored
 from worldmodel.structs import Score, Search
 
@@ -54,7 +54,7 @@ class Shooting:
             if not done:
                 pool[:, : given.shape[1]] = given
             candidates = project(pool)
-            scored = evaluate_in_time(score, candidates, out_of_time, slice_size)  # [B, M]
+            scored = evaluate(score, candidates, out_of_time, slice_size)  # [B, M]
             compared = torch.cat([elites, candidates[:, : scored.shape[1]]], 1)
             returns = torch.cat([best.masked_fill(best.isnan(), -torch.inf), scored], 1)
             elites, best = best_of(compared, returns, self.elites)
