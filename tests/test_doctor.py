@@ -135,7 +135,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "an old torch that fails": (
         {"versions": with_version("torch", "2.9.1"), "trial": FAILS},
         "torch",
-        "2.9.1: loading weights has known holes",
+        "2.9.1: loading weights has known security holes",
         "pip install 'torch>=2.10'",
     ),
     "nothing draws": (
@@ -207,7 +207,7 @@ NOTES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "an old torch that works": (
         {"versions": with_version("torch", "2.9.1")},
         "torch",
-        "2.9.1: loading weights has known holes",
+        "2.9.1: loading weights has known security holes",
         "pip install 'torch>=2.10'",
     ),
     "an old numpy": (

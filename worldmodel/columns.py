@@ -1,4 +1,4 @@
-"""Text in columns, for a screen."""
+"""Align text in columns, for a screen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 
 def aligned(rows: Sequence[Sequence[str]], indent: str = "", align: str = "<") -> str:
-    """Columns as wide as their widest cell, two spaces apart; a cell may have several lines.
+    """Align columns to their widest cells, two spaces apart; a cell may have several lines.
 
     ``align`` has a sign for each column, ``<`` left or ``>`` right; its last one repeats.
     """

@@ -1,9 +1,9 @@
-"""Learning curves of several runs and published scores: as a table, as CSV, as a picture.
+"""Compare the learning curves of several runs with published scores: a table, a CSV, a picture.
 
 ::
 
     curves = [*read_scores(Path("assets/scores")), *more]
-    groups = group(curves)               # the seeds of one setting together
+    groups = group(curves)               # one group for the seeds of each setting
     figure = plot_groups(groups)
 
 A *curve* is one seed of one setting on one task; the seeds of one setting make a *group*. Scores
@@ -49,7 +49,7 @@ Curve64 = NDArray[np.float64]
 class Curve:
     """The evaluations of one seed."""
 
-    name: str  # of the setting; its seeds share the name
+    name: str  # of the setting; all seeds of a setting have the same name
     task: str
     seed: int
     evaluations: Sequence[Evaluation]  # by rising env_steps
@@ -94,8 +94,8 @@ class Group:
 def read_run(run: Path, config: Config) -> Curve:
     """The curve of a run folder with the settings ``config``.
 
-    Its name is that of the folder without task and seed, and a hash of all other settings, so that
-    runs with different settings never join one group.
+    Its name is the folder's name without task and seed, and a hash of all other settings. So runs
+    with different settings are never in one group.
     """
     path = run / EVALUATIONS
     evaluations = read_evaluations(path) if path.exists() else []
@@ -176,7 +176,7 @@ def table(groups: Sequence[Group]) -> list[tuple[str, ...]]:
     """A row for each group, after a row with the names of the columns.
 
     Published scores are those at the largest published number of steps that the group reached, or
-    at the smallest if it reached none. Our score at the same steps is named with them.
+    at the smallest if it reached none. The group's own score at the same steps comes before them.
     """
     rows: list[tuple[str, ...]] = [
         ("task", "what", "seeds", "env steps", "minutes", "score ± std", "published scores")

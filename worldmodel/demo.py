@@ -78,7 +78,7 @@ def require_free(out: Path) -> None:
 
 
 def introduce(weights: Path = WEIGHTS) -> str:
-    """A few lines about the agent that plays: its task, its training, the command to repeat it."""
+    """Text about the agent that plays: its task, its training, the command to repeat it."""
     about = model_file.read_about(weights)
     trained, config = about["trained"], read(Config(), about["settings"])
     return (
@@ -159,7 +159,7 @@ def pack(run: Path, weights: Path = WEIGHTS) -> None:
 
 
 def command(config: Config, minutes: int) -> str:
-    """The command line that trains with ``config`` again: today's preset and every difference."""
+    """The command that trains with ``config`` again: the default preset and every difference."""
     base = dataclasses.replace(load_preset("default"), task=config.task, seed=config.seed)
     words = ["worldmodel", "train", config.task, "--seed", str(config.seed)]
     words += ["--minutes", str(minutes)]
@@ -169,7 +169,7 @@ def command(config: Config, minutes: int) -> str:
 
 
 def _environment(config: Config, about: Mapping[str, Any]) -> Environment:
-    """With the renderer that the agent learned from: the images of another look different to it."""
+    """The task with the agent's own renderer: another renderer draws other images."""
     renderer = about["environment"].get("renderer", config.env.renderer)
     return make_env_of_file(
         config.task, dataclasses.replace(config.env, renderer=renderer), config.seed
@@ -183,7 +183,7 @@ def _keep(
     seeds: Sequence[int],
     about: Mapping[str, Any],
 ) -> None:
-    """Keep the episodes as a run keeps its last evaluation; the report reads them there."""
+    """Write the episodes as a run writes its last evaluation, because the report reads them."""
     for name in (EVALUATIONS, "heldout/*.npz"):
         for old in out.glob(name):
             old.unlink()

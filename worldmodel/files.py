@@ -1,8 +1,8 @@
 """Files that appear whole: written under a temporary name, synced to the disk, then renamed.
 
-This is the only room that replaces files and folders. It never opens a symbolic link for writing,
-because a folder that came from somebody else may hold links to files outside: what bears the
-temporary name is removed, and the new file is created exclusively::
+Only this module replaces files and folders. It never opens a symbolic link for writing, because a
+folder from somebody else may hold links to files outside of it. It removes any file or link that
+already has the temporary name, and creates the new file exclusively::
 
     files.write(run / "config.yaml", content)
     with files.replacing(run / "thumbnail.gif") as unfinished:
@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# They begin the names of what nobody may read: not whole yet, and about to be removed. The ending
-# of a name stays, because it tells imageio and ffmpeg the format.
+# Prefixes of files that are not whole yet, and of folders that are about to be removed; nobody may
+# read them. The suffix stays, because imageio and ffmpeg take the format from it.
 UNFINISHED, DISCARDED = ".writing-", ".discarded-"
 
 
@@ -34,7 +34,7 @@ def unfinished(path: Path) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield an empty new file; when the block ends, sync it to the disk and rename it to ``path``.
 
-    When the block raises, the new file is removed and ``path`` is as it was.
+    If the block raises, the new file is removed and ``path`` does not change.
     """
     new = unfinished(path)
     remove(new)
@@ -99,7 +99,7 @@ def remove(path: Path) -> None:
 
 
 def try_writing(folder: Path) -> None:
-    """Make the folder and a file in it, and remove the file: an OSError now instead of later."""
+    """Create the folder and a file in it, and remove the file: an OSError now, and not later."""
     folder.mkdir(parents=True, exist_ok=True)
     probe = unfinished(folder / "probe")
     remove(probe)
@@ -108,17 +108,17 @@ def try_writing(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Sync the names in a folder: only then a rename survives a power cut."""
+    """Sync the names in a folder: without it a power cut may undo a rename."""
     _sync(folder)
 
 
 def links_among(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Those of the named entries of a folder that are symbolic links."""
+    """The paths of those ``names`` in a folder that are symbolic links."""
     return [folder / name for name in names if (folder / name).is_symlink()]
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, lines that begin with # left out; none where there is no file."""
+    """The rows of a CSV file without the lines that begin with #; none if there is no file."""
     if not path.exists():
         return []
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
@@ -128,7 +128,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 def write_rows(
     path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]], comments: Sequence[str] = ()
 ) -> None:
-    """Replace a CSV file. ``comments``: lines above the columns, each behind a #."""
+    """Replace a CSV file. ``comments``: lines above the columns, each after a #."""
     text = io.StringIO()
     text.writelines(f"# {line}\n" for line in comments)
     writer = csv.writer(text, lineterminator="\n")
@@ -156,7 +156,7 @@ def keep_row(
 
 
 def _create(path: Path) -> int:
-    """A file descriptor of a new file; fails where anything, even a broken link, has the name."""
+    """A file descriptor of a new file; raises if anything, even a broken link, has the name."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
 
 

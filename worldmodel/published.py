@@ -6,25 +6,25 @@ import csv
 from functools import cache
 from pathlib import Path
 
-SHOWN = ("planet", "dreamerv3", "drqv2", "tdmpc2")  # in every picture and table, with the best
-BY_EYE = "~"  # ends the name of a method whose scores were read off a figure by eye
+SHOWN = ("planet", "dreamerv3", "drqv2", "tdmpc2")  # in all pictures and tables, with the best
+BY_EYE = "~"  # the last letter of a method's name if its scores were read off a figure by eye
 
 Scores = dict[str, float]
 """Method -> mean return."""
 
 
 def published(task: str) -> dict[int, Scores]:
-    """Simulator steps -> scores, in rising order; empty for a task without published scores."""
+    """Simulator steps -> scores, by rising steps; empty for a task without published scores."""
     return _read().get(task, {})
 
 
 def best(scores: Scores) -> str:
-    """The method with the highest score, those read off a figure by eye left out."""
+    """The method with the highest score; scores that were read off a figure do not count."""
     return max((name for name in scores if not name.endswith(BY_EYE)), key=lambda n: scores[n])
 
 
 def shown(scores: Scores) -> Scores:
-    """The scores to show: those of ``SHOWN`` that are known, and the best."""
+    """The scores to show: the known ones of ``SHOWN``, and the best."""
     return {n: scores[n] for n in dict.fromkeys([*SHOWN, best(scores)]) if n in scores}
 
 

@@ -1,6 +1,6 @@
-"""Weights in eight bits: integers, with one scale for each row.
+"""Quantise weights to int8: integers, and one scale for each row.
 
-Zeros stay zero. Both the small model file and the exported graphs store their weights so.
+Zeros stay zero. The small model file and the exported graphs store their weights in this form.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-LARGEST = 127  # of an int8, both ways: zero stays zero
+LARGEST = 127  # and -127: a symmetric range of int8, in which zero stays zero
 
 
 def quantised(
     weights: NDArray[np.float32], axis: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """int8 integers and one scale for each row along ``axis``.
+    """Quantise weights to int8 integers and one scale for each row along ``axis``.
 
-    weights = integers * scale, off by at most half a scale.
+    integers * scale differs from the weights by at most half a scale.
     """
     others = tuple(i for i in range(weights.ndim) if i != axis)
     largest = np.abs(weights).max(others, keepdims=True)
@@ -28,7 +28,7 @@ def quantised(
 def restored(
     integers: NDArray[np.int8], scale: NDArray[np.float32], axis: int
 ) -> NDArray[np.float32]:
-    """The weights again, in float32."""
+    """Convert integers and scales back to float32 weights."""
     shape = [1] * integers.ndim
     shape[axis] = -1
     return integers.astype(np.float32) * scale.reshape(shape)

@@ -1,6 +1,6 @@
-"""Videos from images: mp4 or GIF.
+"""Write images as videos: mp4 or GIF.
 
-A GIF needs nothing but imageio; an mp4 also needs imageio-ffmpeg, which brings its own ffmpeg.
+A GIF needs only imageio; an mp4 also needs imageio-ffmpeg, which contains its own ffmpeg.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ GAP = 2  # pixels between two videos
 
 
 def best_format() -> str:
-    """The suffix of the format that gives the smallest files among those that work here."""
+    """The suffix of the smallest format that can be written here: mp4 with ffmpeg, else GIF."""
     return ".gif" if importlib.util.find_spec("imageio_ffmpeg") is None else ".mp4"
 
 
 def side_by_side(videos: Sequence[Images], most_images: int | None = None) -> Images:
     """Join videos [T, H, W, C] to one [T, H, W', 3]; shorter ones repeat their last image.
 
-    ``most_images``: a longer video is reduced to so many images, evenly spaced. If several images
+    ``most_images``: a longer video is reduced to this many images, evenly spaced. If several images
     are stacked in the channels, the newest is shown.
     """
     longest = max(map(len, videos))
@@ -42,7 +42,7 @@ def side_by_side(videos: Sequence[Images], most_images: int | None = None) -> Im
 
 
 def enlarge(images: Images, times: int) -> Images:
-    """[T, H, W, 3] -> [T, times * H, times * W, 3]: every pixel a square"""
+    """[T, H, W, 3] -> [T, times * H, times * W, 3]: every pixel becomes a square"""
     return images.repeat(times, axis=1).repeat(times, axis=2)
 
 

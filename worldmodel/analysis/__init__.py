@@ -1,4 +1,4 @@
-"""Measure a model: its predictions, errors, plans and latent states, as numbers. Draws nothing.
+"""Measure a model: its predictions, errors, plans and latent states, as numbers, not as pictures.
 
 ::
 

@@ -21,7 +21,7 @@ from worldmodel.analysis.predictions import (
 from worldmodel.replay import cut
 from worldmodel.structs import Batch, Episode, Latent
 
-WINDOWS = 100  # over all episodes; with 50 rows each they take about twenty seconds on one core
+WINDOWS = 100  # over all episodes; windows of 50 rows take about twenty seconds on one core
 CHUNK = 16  # windows imagined at once
 
 Curve = NDArray[np.float64]
@@ -31,17 +31,17 @@ Curve = NDArray[np.float64]
 class HorizonErrors:
     """Mean squared errors of open-loop prediction, by how far ahead; pixels lie in [0, 1].
 
-    At each distance all of them are measured on the same rows of the same windows. *hold-last*
-    repeats the last row of the context. The mean reward is the mean of all the rewards that are
-    predicted here: no other constant does better on them.
+    At each distance all errors are measured on the same rows of the same windows. *hold-last*
+    repeats the last row of the context. The mean reward is the mean of all predicted rows' true
+    rewards: no other constant has a smaller error on them.
     """
 
     ahead: NDArray[np.int64]  # [L] rows after the context, 1 is the first
-    windows: NDArray[np.int64]  # [L] that reach so far
-    model: Curve  # [L] of images, and so the next two
+    windows: NDArray[np.int64]  # [L] the number of windows that have this row
+    model: Curve  # [L] of images, as the next two are
     hold_last: Curve
     mean_image: Curve
-    reward_model: Curve  # [L] of rewards, and so the next two
+    reward_model: Curve  # [L] of rewards, as the next two are
     reward_hold_last: Curve
     reward_mean: Curve
 
@@ -64,7 +64,7 @@ class RewardFit:
 
 
 def r_squared(true: Curve, read: NDArray[np.floating]) -> float:
-    """1: every number is right. 0: no better than their mean. NaN: the truth is constant."""
+    """R²: 1 if every number is right, 0 if no better than their mean, NaN if all are the same."""
     total = float(((true - true.mean()) ** 2).sum())
     wrong = float(((true - read) ** 2).sum())
     return 1 - wrong / total if total > 0 else float("nan")
@@ -124,7 +124,10 @@ def measure(
 
 
 def fit_reward(agent: Agent, windows: Batch, beliefs: Latent) -> RewardFit:
-    """Over whole episodes [B, T], without the first row, which follows no action."""
+    """Compare predicted with true rewards over whole episodes [B, T].
+
+    The first row does not count, because it follows no action.
+    """
     counts = windows.valid.numpy()[:, 1:]
     predicted = predict_reward(agent, beliefs.features)[:, 1:]
     return RewardFit(windows.reward.numpy()[:, 1:][counts], predicted[counts])

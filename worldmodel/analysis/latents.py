@@ -1,9 +1,9 @@
 """Maps of latent states, and probes that read true quantities from them.
 
-A *map* is the principal components of the beliefs along episodes that were never trained on. A
-*probe* is a ridge regression from the belief to one true quantity. Each episode is judged by a
-probe that never saw it, and so is the strength of the ridge chosen: neighbouring rows are nearly
-the same, so rows held out singly would flatter it.
+A *map* is the principal components of the beliefs along episodes that were not trained on. A
+*probe* is a ridge regression from the belief to one true quantity. Whole episodes are held out: a
+probe is evaluated on an episode that it was not fitted on, and its ridge is chosen in the same way.
+Neighbouring rows are nearly the same, so a probe with single rows held out would look too good.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from worldmodel.analysis.errors import r_squared
 from worldmodel.analysis.truth import States
 
 RIDGES = tuple(10.0**power for power in range(-4, 5))  # on standardised features, for each row
-FEWEST_EPISODES = 3  # one to judge, two to fit on and to choose the ridge by
+FEWEST_EPISODES = 3  # one to evaluate on, two to fit on and to choose the ridge by
 CONSTANT = 1e-6  # the standard deviation below which a quantity does not vary
 
 Rows = NDArray[np.float64]
@@ -30,13 +30,13 @@ class Map:
 
     points: Rows  # [M, 3] the first principal components, the largest first
     shares: Rows  # [3] of the variance
-    row: NDArray[np.int64]  # [M] of its episode
+    row: NDArray[np.int64]  # [M] the row in its episode
     episode: NDArray[np.int64]  # [M]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One true quantity, and the probe's reading of it from episodes it was not fitted on."""
+    """One true quantity, and its predictions by probes that were not fitted on the same episode."""
 
     name: str
     true: Rows  # [M]
@@ -67,7 +67,7 @@ def map_latents(features: Sequence[Rows]) -> Map:
 
 
 def probe(features: Sequence[Rows], states: Sequence[States]) -> list[Probe]:
-    """A probe of each true quantity that varies, from features [T, F] of each episode."""
+    """Fit a probe for each true quantity that varies, on features [T, F] of each episode."""
     if len(features) < FEWEST_EPISODES:
         raise ValueError(
             f"probe: expected at least {FEWEST_EPISODES} episodes (one to judge, the others to fit"
@@ -94,7 +94,7 @@ def probe(features: Sequence[Rows], states: Sequence[States]) -> list[Probe]:
 
 
 def _judge(rows: list[Rows], true: list[Rows], judged: int) -> Rows:
-    """[T, Q]: readings of one episode by probes fitted on the others, each with its best ridge."""
+    """[T, Q]: predict one episode by probes fitted on the others, each with its best ridge."""
     others = [n for n in range(len(rows)) if n != judged]
     wrong = np.zeros((len(RIDGES), true[0].shape[1]))
     for left_out in others:

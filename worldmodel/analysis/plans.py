@@ -1,13 +1,13 @@
-"""Returns that plans promised, compared with what came: is it the planner or the model?
+"""Compare the returns that plans promised with those obtained: is the planner or the model wrong?
 
-Three returns over the same look-ahead, from the belief at one row of an episode::
+There are three returns over the same look-ahead, from the belief at one row of an episode::
 
     promised   the planner's value of its plan: the mean imagined return of its elites
-    imagined   what the model says of the actions that were then really done
-    obtained   the rewards that then really came, and the value of the belief that they led to
+    imagined   the model's return of the actions that were then executed
+    obtained   the rewards that then came, and the value of the belief after them
 
-*imagined* against *obtained* is the model's error alone: the same actions, dreamed and done.
-*promised* above *imagined* is what the search believes to have found beyond what was done.
+*imagined* - *obtained* is the error of the model alone, because both are of the same actions.
+*promised* - *imagined* is the gain that the search expects over the executed actions.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from worldmodel.replay import cut
 from worldmodel.rollout import plan_seeds
 from worldmodel.structs import Episode, Latent, Plan, Score, Search, at, repeat
 
-EPISODES_PLANNED = 4  # side by side, as one batch
-ROWS_PLANNED = 250  # of each, from its first: at a plan of 60 ms a quarter of a minute
-FUTURES_SHOWN = 3  # candidates drawn before the search, and after it
+EPISODES_PLANNED = 4  # as one batch
+ROWS_PLANNED = 250  # the first rows of each episode: 15 s if a plan takes 60 ms
+FUTURES_SHOWN = 3  # candidates that are drawn from before the search, and as many from after it
 
 Returns = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class PlanReturns:
-    """Returns at every row that a whole look-ahead of rows follows."""
+    """Returns at every row after which the episode has a whole look-ahead of rows."""
 
     promised: Returns  # [M]
     imagined: Returns  # [M]
     obtained: Returns  # [M]
     row: NDArray[np.int64]  # [M]
     horizon: int
-    # [M] distance of the plan's first action from the one that was done; 0: planned the same again
+    # [M] distance of the plan's first action from the executed one; 0: the plan is the same again
     apart: Returns
 
     @property
@@ -64,14 +64,14 @@ class PlanReturns:
 
 @dataclass(frozen=True)
 class Moment:
-    """One decision: the candidates, the plan, and what came."""
+    """One decision: the candidates, the plan, and the rows that followed."""
 
     row: int
     actions: list[NDArray[np.float32]]  # of each iteration [N, L, A]
     returns: list[NDArray[np.float32]]  # of each iteration [N]
     elites: int
     seen: NDArray[np.uint8]  # [H, W, 3] the last image
-    truth: NDArray[np.uint8]  # [L, H, W, 3] what then came, with later plans
+    truth: NDArray[np.uint8]  # [L, H, W, 3] the images that followed; later plans chose the actions
     done: NDArray[np.float32]  # [L, A]
     plan: NDArray[np.uint8]  # [L, H, W, 3] the chosen actions, imagined
     plan_actions: NDArray[np.float32]  # [L, A]
@@ -90,7 +90,7 @@ class Watched:
     def __init__(self, planner: Planner) -> None:
         self.planner = planner
         self.horizon = planner.horizon
-        self.judged: list[tuple[Tensor, Tensor]] = []  # ([B, N, L, A], [B, N]) of each judgement
+        self.judged: list[tuple[Tensor, Tensor]] = []  # ([B, N, L, A], [B, N]) of each evaluation
 
     def search(self, score: Score, start: Tensor, **rest: Any) -> Search:
         def remember(actions: Tensor) -> Tensor:
@@ -106,8 +106,8 @@ def compare_returns(
 ) -> PlanReturns:
     """Plan again at every row of the first episodes that are longer than a look-ahead.
 
-    ``seeds``: of their starts, from which the seeds of their plans follow. ``beliefs``: [B, T] of
-    whole episodes. A row counts where the episode goes on for a whole look-ahead.
+    ``seeds``: the seeds of the episodes' starts; the seeds of the plans follow from them.
+    ``beliefs``: [B, T] of whole episodes. A row counts if a whole look-ahead of rows follows it.
     """
     horizon = agent.planner.horizon
     picks = [n for n, episode in enumerate(episodes) if len(episode) > horizon][:EPISODES_PLANNED]
@@ -128,7 +128,7 @@ def compare_returns(
     reward = windows.reward.numpy().astype(np.float64)
     draws = [plan_seeds(seeds[pick]) for pick in picks]
     plan: Plan | None = None
-    found: list[tuple[Returns, ...]] = []
+    chunks: list[tuple[Returns, ...]] = []  # of each row
     for row in range(rows):
         belief = _at(beliefs, row)
         plan = agent.plan(belief, previous=plan, seed=[next(draw) for draw in draws])
@@ -142,17 +142,17 @@ def compare_returns(
         apart = np.abs(plan.first - ahead[:, 0].cpu().numpy()).max(-1)
         whole = row + horizon < lengths
         columns = (_numbers(plan.value), imagined, obtained, np.full(count, row), apart)
-        found.append(tuple(column[whole] for column in columns))
-    every = [np.concatenate(column) for column in zip(*found, strict=True)]
+        chunks.append(tuple(column[whole] for column in columns))
+    every = [np.concatenate(column) for column in zip(*chunks, strict=True)]
     promised, imagined, obtained, place, apart = every
     return PlanReturns(promised, imagined, obtained, place.astype(np.int64), horizon, apart)
 
 
 def look_into(agent: Agent, episode: Episode, beliefs: Latent, row: int) -> Moment:
-    """The search at one row, and the futures that it considered; ``beliefs``: [T] of the episode.
+    """Plan at one row, and record the futures considered; ``beliefs``: [T] of the episode.
 
-    A whole look-ahead of rows must follow. The plan before it is made anew, so that this one starts
-    where a plan under way does.
+    A whole look-ahead of rows must follow the row. The plan of the row before is made first, so
+    that the search has a warm start as it has in an episode.
     """
     belief = at(beliefs, row)
     previous = agent.plan(at(beliefs, row - 1)) if row else None
@@ -197,7 +197,7 @@ def _imagine(agent: Agent, belief: Latent, actions: Tensor) -> NDArray[np.uint8]
 
 @torch.inference_mode()
 def _imagined_return(agent: Agent, belief: Latent, actions: Tensor) -> Returns:
-    """[B], [B, L, A] -> [B]: the return that a search would give these actions."""
+    """[B], [B, L, A] -> [B]: the imagined return of these actions, as a search computes it."""
     begin = repeat(belief, 1)
     features = agent.model.imagine(begin, actions[:, None], None).features  # [B, 1, L, F]
     return _numbers(agent.reward(features, actions[:, None]).sum(-1)[:, 0])
@@ -215,7 +215,7 @@ def _at(beliefs: Latent, row: int) -> Latent:
 
 
 def _with(agent: Agent, planner: Planner) -> Agent:
-    """The same model and settings, another search."""
+    """An agent with the same model and settings and another search."""
     return agent.changed(search=planner)
 
 

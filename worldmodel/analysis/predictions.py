@@ -1,15 +1,15 @@
 """Predictions of the model on episodes that it was not trained on, as arrays.
 
-A window is some rows of an episode. The model sees the images of its first rows, the *context*,
-and nothing before them; from there it imagines, given only the actions that were really taken::
+A window is a number of successive rows of an episode. The model sees the images of its first rows,
+the *context*, and no row before them. Then it imagines, given only the actions that were taken::
 
     windows = cut(episodes, spread(episodes, rows=50, most=200), rows=50)
     prediction = predict(agent, windows, context=5)
-    prediction.truth, prediction.model       # [B, T, H, W, 3] bytes, side by side
+    prediction.truth, prediction.model       # [B, T, H, W, 3] bytes each
 
-What is drawn follows the mean of the model's distributions: one sharp future, the same every time.
-What is measured is the mean of several drawn futures (``expect``): squared error asks for it,
-and a model that knows what it does not know may be blurred.
+Pictures (``predict``) show the mean of the model's distributions: one sharp future, the same every
+time. Errors are measured on the mean of several sampled futures (``expect``), because the mean has
+the smallest expected squared error; where the model is uncertain this mean is blurred.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from worldmodel.agent import Agent
 from worldmodel.structs import Batch, Episode, Latent, at, flatten, stack
 
 CONTEXT = 5  # images that the model sees
-FUTURES = 32  # drawn for each window whose error is measured
-AHEAD = 45  # rows that it imagines after them; with the context, PlaNet's windows of 50
-DECODED = 512  # images decoded at once: 128x128 ones take about a gigabyte meanwhile
+FUTURES = 32  # sampled for each window whose error is measured
+AHEAD = 45  # rows that it imagines after the context; together they are PlaNet's windows of 50
+DECODED = 512  # images decoded at once; at 128x128 this needs about a gigabyte
 
 Number = TypeVar("Number", bound=np.generic)
 TruthAndModel = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -38,15 +38,15 @@ TruthAndModel = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Prediction:
-    """Windows as they were and as the model predicts them: first it sees, then it imagines."""
+    """Windows, and the model's prediction of them: first it sees images, then it imagines."""
 
     truth: NDArray[np.uint8]  # [B, T, H, W, 3] the newest image of each row
     model: NDArray[np.uint8]  # [B, T, H, W, 3] reconstructed in the context, imagined after it
     reward: NDArray[np.float32]  # [B, T]
     model_reward: NDArray[np.float32]  # [B, T]
-    valid: NDArray[np.bool_]  # [B, T] False where the episode was over
+    valid: NDArray[np.bool_]  # [B, T] False after the end of the episode
     context: int  # rows seen
-    # by name; none if the model learned from images alone
+    # by name; empty if the model learned from images alone
     vectors: Mapping[str, TruthAndModel] = field(default_factory=dict)
 
 
@@ -70,16 +70,16 @@ def check_fit(agent: Agent, episodes: Sequence[Episode]) -> None:
             if vector is None or vector.shape[1:] != (size,):
                 got = "none" if vector is None else str(list(vector.shape[1:]))
                 raise ValueError(
-                    f"{name}: the agent's model takes this vector [{size}] beside the image, got"
+                    f"{name}: the agent's model takes this vector [{size}] with the image, got"
                     f" {got} in episode {number}"
                 )
 
 
 def spread(episodes: Sequence[Episode], rows: int, most: int) -> list[tuple[int, int]]:
-    """Where windows begin, spread evenly over all episodes: (episode, row).
+    """The first rows of windows, spread evenly over all episodes: (episode, row).
 
-    Every episode has its share of the ``most`` windows. One that is shorter than a window has a
-    single one, from its first row as far as it goes.
+    Every episode has an equal share of the ``most`` windows. An episode that is shorter than a
+    window has one window, which holds the whole episode.
     """
     share = max(1, most // len(episodes))
     begins = []
@@ -169,7 +169,7 @@ def predict_reward(agent: Agent, features: Tensor) -> NDArray[np.float32]:
 
 
 def newest(images: NDArray[Number], frames: int) -> NDArray[Number]:
-    """[..., H, W, frames * c] -> [..., H, W, 3]: of a stack the last image, grey as colour."""
+    """[..., H, W, frames * c] -> [..., H, W, 3]: the last image of a stack, grey as colour."""
     channels = images.shape[-1] // frames
     last = images[..., -channels:]
     return last[..., :3] if channels >= 3 else np.repeat(last[..., :1], 3, -1)

@@ -1,4 +1,4 @@
-"""Read what a run's folder holds for an analysis: held-out episodes, scores, losses, settings."""
+"""Read a run's folder for an analysis: held-out episodes, scores, losses, settings."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Source:
         return path.read_text() if path.exists() else ""
 
     def seeds(self) -> list[int] | None:
-        """The seeds of the held-out episodes; None where the run does not say."""
+        """The seeds of the held-out episodes; None if the run did not record them."""
         last = self.evaluations()[-1:]
         if not last or max(self.heldout, default=0) >= len(last[0].seeds):
             return None
@@ -52,22 +52,23 @@ class Source:
 def read_source(run: Path) -> Source:
     """The run and its held-out episodes; ConfigError if there is none."""
     paths = [path for path in sorted((run / "heldout").glob("*.npz")) if path.stem.isdecimal()]
-    found, broken = _read_episodes(paths)
-    if not found:
+    episodes, broken = _read_episodes(paths)
+    if not episodes:
         remedy = (
             f"; {broken[0]}: delete it and train on: the next evaluation brings others"
             if broken
             else " yet; the first evaluation brings some, so train a little longer"
         )
         raise ConfigError(f"run: {run / 'heldout'} holds no episode{remedy}")
-    heldout = {int(path.stem): episode for path, episode in found.items()}
+    heldout = {int(path.stem): episode for path, episode in episodes.items()}
     return Source(run, heldout, [f"{note}; it is skipped" for note in broken])
 
 
 def mean_image(agent: Agent, episodes: Sequence[Episode], run: Path | None) -> NDArray[np.floating]:
-    """[H, W, 3] in [0, 1]: the mean of the run's training images, or the nearest thing available.
+    """[H, W, 3] in [0, 1]: the mean of the run's training images.
 
-    That is the mean the model was fitted with, or, where there is none, that of ``episodes``.
+    Without training images: the mean that the model was fitted with; without it, that of
+    ``episodes``.
     """
     frames = agent.model.spec.frames
     if run is not None:

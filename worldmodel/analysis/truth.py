@@ -1,7 +1,7 @@
 """True states of an episode's rows, from a simulator that plays the episode again.
 
-An episode follows from the seed of its start and from its actions. It is played again, and believed
-only if every image comes out as it is stored, byte for byte.
+The seed of its start and its actions determine an episode. The simulator plays it again, and the
+states are used only if every image is the same as the stored one, byte for byte.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from worldmodel.config import Config
 from worldmodel.envs import Environment, make_env_of_file
 from worldmodel.structs import Episode
 
-ANGLE = "angle of "  # begins the name of a raw angle, which is probed by its sine and cosine
-# Names for the numbers of dm_control's observations, in their order. Others are numbered.
+ANGLE = "angle of "  # prefix of a raw angle's name; probes read its sine and cosine
+# Names for the numbers of dm_control's observations, in their order. Other numbers are counted.
 NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "cartpole": {
         "position": ("cart position", "cos of pole", "sin of pole"),
@@ -57,7 +57,7 @@ class NoTruthError(RuntimeError):
 def true_states(
     config: Config, episodes: Sequence[Episode], seeds: Sequence[int], *, trust: bool = False
 ) -> list[States]:
-    """Of each row of each episode; ``NoTruthError`` where they cannot be had.
+    """The true state of each row of each episode; ``NoTruthError`` if it cannot be computed.
 
     ``trust``: a module that the task names may be imported.
     """

@@ -1,4 +1,4 @@
-"""Benchmarks: each measures one thing, and in the same run what it is compared with."""
+"""Benchmarks: each measures one thing and, in the same run, its baseline."""
 
 from worldmodel.bench.deadline import bench_deadline as bench_deadline
 from worldmodel.bench.measure import Table as Table

@@ -1,4 +1,4 @@
-"""Plans with a deadline: how late they come, and how many iterations they finish."""
+"""Measure plans with a deadline: how late they are, and how many iterations they finish."""
 
 from __future__ import annotations
 

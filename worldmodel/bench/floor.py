@@ -12,16 +12,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from worldmodel.bench.measure import interleave
 from worldmodel.models.fast.onednn import has_onednn
 
-SIZE = 1024  # of the square matrices: 2 GFLOP a product, and all fits into the cache of a core
+SIZE = 1024  # side of the matrices: 2 GFLOP a product, and they fit into the cache of a core
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
 def product_rates(repetitions: int, size: int = SIZE) -> dict[torch.dtype, float]:
     """Operations a second by precision, with torch's present number of threads.
 
-    Takes the fastest library that torch offers: on some machines float32 is twice as fast through
-    oneDNN as through the library of a plain ``a @ b``. Takes the fastest repetition, because the
-    rate is used as a bound.
+    The fastest library of torch counts: on some machines float32 is twice as fast with oneDNN as
+    with the library of a plain ``a @ b``. The fastest repetition counts, because the rate is used
+    as a bound.
     """
     works: dict[str, Callable[[], Tensor]] = {}
     for dtype, name in NAMES.items():

@@ -1,4 +1,4 @@
-"""Timing of several works in turn, within one run, so that a busy moment slows all of them."""
+"""Time several functions in turn, within one run, so that a busy moment slows all of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Table:
 def interleave(
     works: Mapping[str, Callable[[], object]], repetitions: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Milliseconds [repetitions] of each work, in turn; a first round warms up and is left out."""
+    """Milliseconds [repetitions] of each function, called in turn after one round of warm-up."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for repetition in range(repetitions + 1):
         for name, work in works.items():
@@ -38,7 +38,7 @@ def interleave(
 
 
 def percentiles(milliseconds: NDArray[np.float64]) -> dict[str, Cell]:
-    """Median, p99 and p99.9; with less than 100 or 1000 repetitions these two are the slowest."""
+    """Median, p99 and p99.9; these two are near the slowest below 100 and 1000 repetitions."""
     return {
         "ms": float(np.median(milliseconds)),
         "p99 ms": float(np.percentile(milliseconds, 99)),
@@ -47,7 +47,7 @@ def percentiles(milliseconds: NDArray[np.float64]) -> dict[str, Cell]:
 
 
 def describe(table: Table) -> str:
-    """The text for a screen: the title, then columns, then notes."""
+    """A table as text for a screen: the title, then columns, then notes."""
     columns = list(dict.fromkeys(name for row in table.rows for name in row))
     cells = [columns, *([_text(row.get(name, "")) for name in columns] for row in table.rows)]
     notes = [f"  {note}" for note in table.notes]

@@ -1,7 +1,6 @@
-"""PlaNet in plain PyTorch, written without regard to speed: the baseline of the benchmarks.
+"""PlaNet in plain PyTorch, neither tuned nor slowed down: the baseline of the benchmarks.
 
-It has the same sizes and operations, in float32, one module after another. Nothing in it is slow
-on purpose, and nothing is tuned.
+It has the same sizes and operations as PlaNet in this package, in float32.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from worldmodel.planners import Sampling
 
 
 class Sizes(Protocol):
-    """The sizes of PlaNet's dynamics, by the names of the settings that they come from."""
+    """The sizes of PlaNet's dynamics, named as in its settings."""
 
     @property
     def deter_size(self) -> int: ...

@@ -1,4 +1,4 @@
-"""The time and the quality of a plan, for each planner and for PlaNet's own search."""
+"""Measure the time and the quality of a plan, for each planner and for PlaNet's own search."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ STATES, ROWS_BETWEEN = 5, 10  # states at which plans are compared in the true s
 
 
 def bench_plan(default: Config, published: Config, repetitions: int) -> list[Table]:
-    """``published`` is PlaNet. Models are untrained: they multiply as much as trained ones."""
+    """Time plans of untrained models, which multiply as much as trained ones.
+
+    ``published``: the settings of PlaNet.
+    """
     rates = product_rates(repetitions=5)
     threads = f"torch has {torch.get_num_threads()} threads; the floor: " + ", ".join(
         f"{NAMES[dtype]} {rate / 1e9:.0f} GFLOP/s" for dtype, rate in rates.items()
@@ -44,7 +47,7 @@ def bench_plan(default: Config, published: Config, repetitions: int) -> list[Tab
 
 
 def _published(config: Config, repetitions: int, rates: dict[torch.dtype, float]) -> Table:
-    """Time PlaNet's search in turn by plain PyTorch and by this package in each precision."""
+    """Time PlaNet's search: plain PyTorch and each precision of this package, in turn."""
     model, search = _model(config), with_candidates(config.planner)
     planet = Planet(config.model, ACTION_SIZE)
     agents = {dtype: agent_of(_precise(config, name), model) for dtype, name in NAMES.items()}
@@ -192,7 +195,7 @@ def _budget(search: PlannerSettings) -> str:
 
 
 def _latent_steps(agent: Agent) -> int:
-    """Latents imagined for one plan: those of its candidates and proposals."""
+    """The number of latents imagined for one plan, by its candidates and its proposals."""
     counted, planner = counting(agent)
     counted.plan(counted.initial())
     return planner.steps

@@ -1,4 +1,4 @@
-"""Frames a second of each renderer; all draw the same states in turn."""
+"""Measure each renderer's frames a second; all draw the same states in turn."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _task(task: str, repetitions: int, image_size: int) -> Table:
 
 
 def _renderers(physics: object, image_size: int) -> tuple[dict[str, Renderer], list[str]]:
-    """The renderers that work on this machine, and for the others the reason as a note."""
+    """The renderers that work on this machine, and a note with the reason for each other one."""
     working: dict[str, Renderer] = {}
     notes = ["gl draws as published: 4 samples a pixel, shadows, reflections"]
     for kind, samples in (("gl", (1,)), ("warp", SAMPLES)):

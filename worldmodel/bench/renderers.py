@@ -1,9 +1,9 @@
-"""The error and the time of warp's images by setting, against OpenGL's: assets/render_study.csv.
+"""Compare warp's images and times, by setting, with OpenGL's; writes assets/render_study.csv.
 
     python -m worldmodel.bench.renderers [FILE]
 
 Needs both OpenGL and warp. All renderers draw the same states, reached by random actions, in turn.
-A time is processor time of all threads together, for the cheapest state: other work on a machine
+A time is the processor time of all threads, for the cheapest state: other work on the machine
 hardly changes it. Compare times within one file only.
 """
 
@@ -75,7 +75,7 @@ class Drawing:
     def draw(self, state: NDArray[np.float64]) -> None:
         with self._physics.reset_context():
             self._physics.set_state(state)
-        self._renderer.render()  # fills the caches, which the renderer before has emptied
+        self._renderer.render()  # fills the caches, which the last renderer emptied
         begin = time.process_time()
         self._images.append(self._renderer.render())
         self.ms = min(self.ms, (time.process_time() - begin) * 1e3)
@@ -90,7 +90,7 @@ class Drawing:
 
 
 def study(task: str) -> list[dict[str, str]]:
-    """Rows of the file: one for OpenGL and one for each setting of warp.
+    """Measure one task; return a row of the file for OpenGL and for each setting of warp.
 
     All draw each state in turn, so that a change of the machine's speed affects all of them.
     """

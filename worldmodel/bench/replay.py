@@ -1,4 +1,4 @@
-"""The time to sample a batch, compared with the time to copy its bytes."""
+"""Measure the time to sample a batch, compared with the time to copy its bytes."""
 
 from __future__ import annotations
 

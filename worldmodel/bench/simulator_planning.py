@@ -1,10 +1,10 @@
-"""Planning with the true simulator as the model, and its return: assets/simulator_planning.csv.
+"""Plan with the true simulator as the model; writes returns to assets/simulator_planning.csv.
 
     python -m worldmodel.bench.simulator_planning [TASK ...] [--episodes N] [--seed S] [--file FILE]
 
-Compared with a learned model's return, it tells whether the planner or the model is to blame.
+The difference from the return with a learned model is due to the model, the rest to the planner.
 PlaNet (Hafner et al. 2019, table 1) reports the same experiment for six tasks, with CEM of 1000
-candidates, 10 iterations and 12 rows: 10,000 candidates a decision, where the search here has 128.
+candidates, 10 iterations and 12 rows: 10,000 candidates a decision; the search here has 128.
 Rows of the file that are not played again stay. Seconds are wall-clock time on a machine that may
 have had other work.
 """
@@ -60,7 +60,7 @@ SEARCH = MPPI(
 def plan_with_simulator(
     env: Environment, planner: Planner, seed: int, rows: int | None = None
 ) -> float:
-    """Play one episode from ``seed``, or its first ``rows``, in a copy of ``env``: its return.
+    """Play one episode from ``seed``, or its first ``rows``, in a copy of ``env``; its return.
 
     Each search starts from the last plan, shifted by a row. No image is drawn.
     """
@@ -100,7 +100,7 @@ def settings(planner: PlannerSettings) -> str:
 
 
 def measure(task: str, planner: PlannerSettings, seed: int) -> dict[str, str]:
-    """Play one episode: a row of the file."""
+    """Play one episode; return its row of the file."""
     env = make_env(task)
     begun = time.perf_counter()
     earned = plan_with_simulator(env, planner, seed)

@@ -1,4 +1,4 @@
-"""The time of an update, by part and precision, compared with its lower bound and plain PyTorch."""
+"""Measure updates by part and precision, compared with a lower bound and plain PyTorch."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ def _works(config: Config, precision: str) -> dict[str, Callable[[], object]]:
     def terms() -> torch.Tensor:
         seen = model.infer(batch, generator, learner.precision)
         with learner.precision():
-            found = terms_of(config.objective, model, seen, generator)
-        return torch.stack([mean_over_valid(term, batch.valid) for term in found.values()]).sum()
+            losses = terms_of(config.objective, model, seen, generator)
+        return torch.stack([mean_over_valid(term, batch.valid) for term in losses.values()]).sum()
 
     def encode() -> object:
         with learner.precision():
@@ -147,10 +147,10 @@ def _works(config: Config, precision: str) -> dict[str, Callable[[], object]]:
 
 
 def _side_by_side(config: Config, repetitions: int) -> Table:
-    """Time the two gradients of an update in turn and at once, and two products for comparison.
+    """Time the two gradients of an update in turn and in parallel, and two matrix products.
 
-    The products show what these cores allow: two at once take half the time on two cores, and no
-    less on two threads of one core.
+    The products show what is possible on these cores: two in parallel take half the time on two
+    cores, and the same time on two threads of one core.
     """
     ways: dict[str, Executor] = {"in turn": InlineExecutor(), "side by side": second_thread()}
     works: dict[str, Callable[[], object]] = {}
@@ -204,9 +204,9 @@ def _growth(config: Config, repetitions: int) -> Table:
 
 
 def make_learner(config: Config, precision: str, executor: Executor | None = None) -> Learner:
-    """Without an ``executor`` one thread of Python does everything.
+    """A learner; without an ``executor`` one thread of Python does everything.
 
-    Then torch's threads are all the cores in use, and operations can be counted.
+    Then torch's threads are the only ones in use, and operations can be counted.
     """
     model = build(
         config.model, Spec((config.env.image_size, config.env.image_size, 3), ACTION_SIZE)

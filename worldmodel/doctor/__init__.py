@@ -1,12 +1,12 @@
-"""Doctor: examine this machine, and name the command that mends what does not work.
+"""Doctor: examine this machine, and name a command to repair each part that does not work.
 
 ::
 
     findings = judge(gather())
     print(describe(findings))
 
-``gather`` asks the machine for facts; ``judge`` uses nothing but facts, so that a test can judge
-any machine.
+``gather`` collects the facts of this machine; ``judge`` uses only these facts, so that a test can
+describe any machine.
 """
 
 from worldmodel.doctor.findings import describe as describe

@@ -1,4 +1,4 @@
-"""The facts of a machine, as they were gathered."""
+"""Records of the facts about a machine."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class Drawing:
 
     frames_per_s: float = 0.0  # 0: it did not draw
     failure: str = ""
-    picture: str = ""  # its path, if pictures were asked for
+    picture: str = ""  # the path of the image, if pictures were asked for
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Facts that torch knows of this machine."""
+    """What torch reports about this machine."""
 
     threads: int = 0
-    bfloat16: tuple[str, ...] = ()  # the processor's instructions for it
-    precision: str = ""  # of learning on this machine
+    bfloat16: tuple[str, ...] = ()  # the processor's instructions for bfloat16
+    precision: str = ""  # in which this machine learns
     cuda_build: str = ""  # version of CUDA; empty if torch was built without it
     cuda_devices: tuple[str, ...] = ()
     cuda_failure: str = ""
@@ -43,7 +43,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Facts:
-    """All facts that are judged."""
+    """All facts that ``judge`` uses."""
 
     python: str
     system: str
@@ -57,10 +57,10 @@ class Facts:
     arithmetic: Arithmetic
     trial: Trial
     gpus: tuple[str, ...]  # of the machine, even if torch does not see them
-    cores: int  # that this process may use
+    cores: int  # number of cores that this process may use
     quota_cores: float | None  # the limit of a container
     load: float  # mean number of runnable processes over the last minute
     memory_gb: float | None  # free
     disk_gb: float
     folder: str
-    folder_failure: str  # the reason, if it cannot be written in
+    folder_failure: str  # the reason, if no file can be written in the folder

@@ -1,4 +1,4 @@
-"""Findings: the state of one part of the machine, a sentence, and the command that mends it."""
+"""Findings: the state of one part of the machine, a sentence, and the command to repair it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Finding:
 
 
 def works(findings: Sequence[Finding]) -> bool:
-    """True if a task can be made, drawn and learned, and its run be written here."""
+    """True if no finding is a problem, so that training can start on this machine."""
     return all(finding.state != "problem" for finding in findings)
 
 
@@ -34,7 +34,7 @@ def blame(facts: Facts) -> Literal["note", "problem"]:
 
 
 def split(failure: str) -> tuple[str, str]:
-    """Split the message of an error into the sentence and the command that ours end with."""
+    """Split an error's message into the sentence and the command after "type:", if any."""
     said, _, remedy = failure.removeprefix("ConfigError: ").partition("; type: ")
     return textwrap.shorten(said, LONGEST, placeholder=" ..."), remedy
 

@@ -1,4 +1,4 @@
-"""Judge a machine by its facts alone, so that a test can judge any machine."""
+"""Make findings from facts alone, so that a test can describe any machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REINSTALL_TORCH = "pip install --force-reinstall 'torch>=2.10'"
 
 
 def judge(facts: Facts) -> list[Finding]:
-    """All findings, from ``facts`` alone."""
+    """All findings about a machine, from its facts alone."""
     return [
         *judge_packages(facts),
         *judge_renderers(facts),
@@ -39,22 +39,22 @@ def _judge_arithmetic(facts: Facts) -> Iterator[Finding]:
     slower = ", which takes longer" if arithmetic.precision == "float32" else ""
     said = f"{names}: the processor learns in {arithmetic.precision}{slower}"
     yield Finding("ok", "bfloat16", said)
-    seen, there = ", ".join(arithmetic.cuda_devices), ", ".join(facts.gpus)
+    seen, installed = ", ".join(arithmetic.cuda_devices), ", ".join(facts.gpus)
     if arithmetic.cuda_devices and not arithmetic.cuda_failure:
         yield Finding("ok", "gpu", f"{seen}; train --device cuda learns on it")
     elif arithmetic.cuda_devices:
         said = f"{seen} is seen, but does not compute: {split(arithmetic.cuda_failure)[0]}"
         yield Finding("note", "gpu", said, REINSTALL_TORCH)
-    elif there and not arithmetic.cuda_build:
+    elif installed and not arithmetic.cuda_build:
         said = (
-            f"{there} is idle: torch {facts.versions.get('torch')} is built for processors alone;"
-            " on Linux the usual one is not, elsewhere ask pytorch.org/get-started"
+            f"{installed} is idle: torch {facts.versions.get('torch')} is built for processors"
+            " alone; on Linux the usual one is not, elsewhere ask pytorch.org/get-started"
         )
         yield Finding("note", "gpu", said, REINSTALL_TORCH)
-    elif there:
+    elif installed:
         old = f"its driver may be too old for CUDA {arithmetic.cuda_build}"
         why = split(arithmetic.cuda_failure or old)[0]
-        yield Finding("note", "gpu", f"{there}, but torch does not see it: {why}", "nvidia-smi")
+        yield Finding("note", "gpu", f"{installed}, but torch does not see it: {why}", "nvidia-smi")
     else:
         yield Finding("ok", "gpu", "none, and none is needed")
 

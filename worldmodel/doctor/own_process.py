@@ -12,7 +12,7 @@ from typing import Any
 
 
 def ask(function: str, seconds: float, *arguments: str, **surroundings: str) -> dict[str, Any]:
-    """Run a function of ``probes`` in a process of its own, and return the facts that it tells."""
+    """Run a function of ``probes`` in a process of its own, and return the facts that it sent."""
     code = f"from worldmodel.doctor import probes; probes.{function}(*{arguments!r})"
     return alone(code, seconds, **surroundings)
 
@@ -27,7 +27,7 @@ sys.excepthook = tell
 
 
 def alone(code: str, seconds: float, **surroundings: str) -> dict[str, Any]:
-    """Run ``code`` in a process of its own, and return the facts that it told, or a ``failure``.
+    """Run ``code`` in a process of its own, and return the facts that it sent, or a ``failure``.
 
     ``surroundings`` are environment variables; an empty value removes the variable.
     """
@@ -56,7 +56,7 @@ def alone(code: str, seconds: float, **surroundings: str) -> dict[str, Any]:
         late = True
     facts: dict[str, Any] = {}
     for line in output.splitlines():
-        with contextlib.suppress(ValueError):  # libraries print there too
+        with contextlib.suppress(ValueError):  # libraries may print other lines
             row = json.loads(line)
             facts |= row if isinstance(row, dict) else {}
     if late:

@@ -16,16 +16,16 @@ REINSTALL_MUJOCO = (
 )
 INSTALL = {
     "mujoco": REINSTALL_MUJOCO,
-    # Without the second requirement pip would install mujoco 4 with it.
+    # Without the second requirement pip would also install mujoco 4.
     "dm-control": "pip install 'dm-control==1.0.50' 'mujoco>=3.17,<4'",
     "mujoco-warp": INSTALL_WARP,
     "warp-lang": INSTALL_WARP,
 }
 CONFLICTS = (  # package, versions, reason
     ("mujoco", ">=4", "dm-control 1.0.50 breaks on mujoco 4"),
-    ("torch", "<2.10", "loading weights has known holes there"),
+    ("torch", "<2.10", "loading weights has known security holes"),
 )
-WITHOUT = {  # training works without these packages; what does not
+WITHOUT = {  # optional package -> what does not work without it
     "imageio": "videos cannot be written",
     "imageio-ffmpeg": "videos are GIF, not mp4",
     "matplotlib": "reports hold no curves",
@@ -77,10 +77,10 @@ def judge_packages(facts: Facts) -> Iterator[Finding]:
 def _read_requirement(text: str) -> tuple[str, str, str]:
     """Split ``mujoco<4,>=3.17`` into name, versions, and the extra that it belongs to."""
     package, _, condition = text.partition(";")
-    found = re.match(r"([\w.-]+)(\[[\w,-]*\])?\s*\(?([^)]*)\)?", package.strip())
-    assert found is not None
+    parts = re.match(r"([\w.-]+)(\[[\w,-]*\])?\s*\(?([^)]*)\)?", package.strip())
+    assert parts is not None
     extra = re.search(r"""extra\s*==\s*["']([\w.-]+)""", condition)
-    return found[1].lower(), found[3].replace(" ", ""), extra[1] if extra else ""
+    return parts[1].lower(), parts[3].replace(" ", ""), extra[1] if extra else ""
 
 
 def fits(version: str, versions: str) -> bool:

@@ -29,17 +29,17 @@ TIMED_FRAMES, TIMED_S = 50, 0.5  # timing ends at the first of the two
 
 
 def examine_arithmetic() -> None:
-    """Tell torch's threads, precision and GPUs. A broken driver ends the process that asks it."""
+    """Send torch's threads, precision and GPUs; a broken GPU driver may end this process."""
     capabilities = torch.cpu.get_capabilities()
     with precision_of("auto", torch.device("cpu"))():
         precision = "bfloat16" if torch.is_autocast_enabled("cpu") else "float32"
     tell(
         threads=torch.get_num_threads(),
-        bfloat16=[name for name, there in capabilities.items() if "bf16" in name and there],
+        bfloat16=[name for name, has in capabilities.items() if "bf16" in name and has],
         precision=precision,
         cuda_build=torch.version.cuda or "",
     )
-    with warnings.catch_warnings(record=True) as complaints:  # the only reason that torch gives
+    with warnings.catch_warnings(record=True) as complaints:  # torch gives the reason only here
         warnings.simplefilter("always")
         devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     tell(cuda_failure=" ".join(str(complaint.message) for complaint in complaints[:1]))
@@ -51,7 +51,7 @@ def examine_arithmetic() -> None:
 
 
 def try_drawing(name: str, picture: str) -> None:
-    """Draw the first image of an episode repeatedly, and tell how many a second."""
+    """Draw the first image of an episode repeatedly, and send the images a second."""
     render = _warp() if name == "warp" else _opengl()
     image = render()  # [H, W, 3] the first call compiles
     if image.min() == image.max():
@@ -83,7 +83,7 @@ def _warp() -> Callable[[], NDArray[np.uint8]]:
 
 
 def _opengl() -> Callable[[], NDArray[np.uint8]]:
-    """Draw through dm_control alone: at import it takes the backend that ``MUJOCO_GL`` names."""
+    """Draw with dm_control alone, which reads its backend from ``MUJOCO_GL`` at import."""
     from dm_control import suite
 
     env = suite.load(*TASK.split("_"), task_kwargs={"random": 0})

@@ -1,4 +1,4 @@
-"""Judge the renderers by what they drew; one that works is enough."""
+"""Make findings about the renderers from their drawings; one that works is enough."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REINSTALL_WARP = INSTALL_WARP.replace("install", "install --force-reinstall --no
 
 
 def judge_renderers(facts: Facts) -> Iterator[Finding]:
-    """One that works is enough. If none does, mend warp, which needs no package of the system."""
+    """Findings about each renderer; if none works, warp comes first: it needs no system package."""
     drawn = who_draws(facts)
     opengl = [name for name in BACKENDS if name in drawn]
     for name, drawing in facts.drawings.items():

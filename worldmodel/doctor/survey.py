@@ -27,8 +27,8 @@ PATIENCE_COMPILING_S = 240
 def gather(
     pictures: Path | None = None, announce: Callable[[str], None] = lambda text: None
 ) -> Facts:
-    """Ask the machine, which takes from 15 s to some minutes. ``pictures``: a folder for images."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # before the probes add to it
+    """Gather all facts, in 15 s to some minutes. ``pictures``: a folder for drawn images."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # before the probes raise it
     versions = _installed()
     announce("asking torch")
     arithmetic = ask("examine_arithmetic", PATIENCE_S)
@@ -71,7 +71,7 @@ def _installed() -> dict[str, str]:
     versions: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]
-        if name:  # a package that was removed by halves has none
+        if name:  # a package that was only partly removed has none
             versions.setdefault(re.sub(r"[-_.]+", "-", name).lower(), distribution.version)
     return versions
 
@@ -103,7 +103,7 @@ def _gpus() -> tuple[str, ...]:
 
 
 def _memory_gb(meminfo: Path, group: Path) -> float | None:
-    """Free memory of the machine, or what the limit of a container leaves of it."""
+    """Free memory of the machine or, if less, what the limit of a container leaves."""
     free = []
     with contextlib.suppress(OSError):
         free += [1024 * int(kb) for kb in re.findall(r"MemAvailable: *(\d+)", meminfo.read_text())]

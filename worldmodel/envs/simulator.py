@@ -30,24 +30,24 @@ from worldmodel.envs.suite import _NO_OPENGL, TIME_LIMIT, Suite
 class Simulator:
     """A score for planners: the sum of the task's own rewards along each candidate.
 
-    ``env`` is one of ``make_env`` with a task of dm_control, or a ``fork``. Each call starts where
-    ``env`` is then. dm_control's own code plays one candidate after another, action repeat and
-    time limit included, in a copy. For each candidate the copy gets the whole state again: the
-    physics, the counters, and all that the task keeps in Python, random numbers included. Only the
-    model is shared: the copy follows what a task changes in it at a reset, and ``env`` would be
-    affected by a change during a step (no task of the suite makes one). Rewards after the end of
-    the episode are zero; physics that diverge earn -inf. ``discount`` is for each row.
+    ``env`` comes from ``make_env`` with a task of dm_control, or from ``fork``. Each call starts at
+    the present state of ``env``. dm_control's own code plays one candidate after another in a copy,
+    with action repeat and time limit. For each candidate the copy gets the whole state again: the
+    physics, the counters, and everything that the task keeps in Python, random numbers included.
+    ``env`` and the copy share MuJoCo's model: the copy sees what a task changes in it at a reset,
+    and a change during a step would affect ``env`` (no task of the suite makes one). Rewards after
+    the end of the episode are zero; physics that diverge earn -inf. ``discount`` is for each row.
 
     It uses one thread, because the reward is Python and takes as long as the physics. Processor
-    time of a simulator step, in microseconds, on cartpole and walker: 60 and 110 like this, 79 and
-    121 by two threads, 51 and 102 by mujoco's own parallel rollouts, whose states the reward needs
-    one by one and without their controls (measured on a busy machine). To play several episodes at
-    a time, use several processes.
+    time of a simulator step, in microseconds, on cartpole and walker: 60 and 110 with one thread,
+    79 and 121 with two, 51 and 102 with mujoco's own parallel rollouts (measured on a busy
+    machine). These rollouts return states without controls, and the reward would need one state
+    at a time. To play several episodes at a time, use several processes.
     """
 
     def __init__(self, env: Environment, discount: float = 1.0) -> None:
         adopted, self._origin = _opened(env)
-        _, self._twin = _opened(_copied(env, share_model=True))
+        _, self._copy = _opened(_copied(env, share_model=True))
         assert isinstance(adopted.actions, Bounded)  # every task of dm_control
         self._actions = adopted.actions
         self._discount = discount
@@ -70,11 +70,11 @@ class Simulator:
         from dm_control.rl.control import PhysicsError
 
         self._rewind()
-        env, left = self._twin._env, TIME_LIMIT - self._origin._steps
+        env, left = self._copy._env, TIME_LIMIT - self._origin._steps
         earned, weight = 0.0, 1.0
         for push in pushes:
             reward = 0.0
-            for _ in range(min(self._twin._repeat, left)):
+            for _ in range(min(self._copy._repeat, left)):
                 try:
                     moment = env.step(push)
                 except PhysicsError:
@@ -94,20 +94,20 @@ class Simulator:
         """Give the copy the whole state of the original."""
         import mujoco
 
-        physics, origin = self._twin._physics, self._origin
+        physics, origin = self._copy._physics, self._origin
         mujoco.mj_copyData(physics.data.ptr, physics.model.ptr, origin._physics.data.ptr)
-        random = self._twin._random
+        random = self._copy._random
         random.set_state(origin._random.get_state())
         task = copy.deepcopy(origin._env.task, {id(origin._random): random})
         task.get_observation = _nothing  # it takes up to half the time, and a return needs none
-        vars(self._twin._env).update(vars(origin._env) | {"_physics": physics, "_task": task})
+        vars(self._copy._env).update(vars(origin._env) | {"_physics": physics, "_task": task})
 
 
 def fork(env: Environment) -> Environment:
     """Copy an environment at the present moment of its episode; the copy draws no images.
 
     Both then continue independently. A reset of the copy does what a reset of ``env`` would have
-    done. Its images are one black pixel.
+    done. Each image of the copy is one black pixel.
     """
     copied = _copied(env, share_model=False)
     if not isinstance(env, Altered):
@@ -118,27 +118,27 @@ def fork(env: Environment) -> Environment:
 
 
 def _copied(env: Environment, *, share_model: bool) -> Adopted:
-    """``share_model``: changes that a reset makes in the original's model reach the copy too."""
+    """Copy; with ``share_model`` the copy uses the original's model, with its later changes."""
     adopted, origin = _opened(env)
     physics = origin._physics.copy(share_model=share_model)
     physics.legacy_step = origin._physics.legacy_step
     physics._contexts = _NO_OPENGL
-    twin = copy.copy(origin)
-    twin._physics = physics
-    twin._seeds = copy.deepcopy(origin._seeds)
-    twin._env = copy.copy(origin._env)
-    twin._env._physics = physics
-    twin._env._task = copy.deepcopy(origin._env.task)
-    twin._random = twin._env.task.random
-    twin._renderer = _Blind()
-    twin._images = ImageStack(frames=1)
+    copied = copy.copy(origin)
+    copied._physics = physics
+    copied._seeds = copy.deepcopy(origin._seeds)
+    copied._env = copy.copy(origin._env)
+    copied._env._physics = physics
+    copied._env._task = copy.deepcopy(origin._env.task)
+    copied._random = copied._env.task.random
+    copied._renderer = _Blind()
+    copied._images = ImageStack(frames=1)
     adopted = copy.copy(adopted)
-    adopted._env = twin
+    adopted._env = copied
     return adopted
 
 
 def _opened(env: Environment) -> tuple[Adopted, Suite]:
-    """The suite's task inside ``env``, and its wrapper; also where vectors are added to rows."""
+    """The adopted environment in ``env`` and the suite's task in it; ``Altered`` is unwrapped."""
     env = env.env if isinstance(env, Altered) else env
     if isinstance(env, Adopted) and isinstance(env._env, Suite):
         return env, env._env

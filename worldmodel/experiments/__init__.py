@@ -1,1 +1,1 @@
-"""Experiments, each run with ``python -m``: they play episodes and write their results as CSV."""
+"""Experiments: each is run with ``python -m``, plays episodes and writes its results as CSV."""

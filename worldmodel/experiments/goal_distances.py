@@ -1,10 +1,10 @@
-"""Distances to a goal image, compared by how near to the goal an agent comes that plans with them.
+"""Compare distances to a goal image: how near to the goal does planning with each come?
 
     python -m worldmodel.experiments.goal_distances [--weights FILE] [--only NAME ...] [--goals N]
 
-A goal is the state in which the simulator comes to rest under a constant action; the agent sees its
-image only. The error is the distance of the true position from the goal's, over the last rows. The
-weights are by default those of the demo; the task needs a state with a position.
+A goal is the state in which the simulator comes to rest under a constant action; the agent sees
+only its image. The error is the mean distance between the true position and the goal's over the
+last rows. The default weights are the demo's; the task needs a state with a position.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from worldmodel.progress import Progress
 from worldmodel.scores import LatentScore
 from worldmodel.structs import leaves
 
-ROWS = 60  # of an attempt
+ROWS = 60  # in an attempt
 SETTLING = 100  # rows until the simulator rests under a constant action
-LAST = 20  # rows that the error is averaged over: passing by the goal is not enough
+LAST = 20  # rows that the error is averaged over, so that the agent must stay at the goal
 REACH = 0.7  # largest share of the bounds for a goal's constant action, so that it can be held
 
 Distance = Callable[[Agent, NDArray[np.uint8]], LatentScore]
@@ -47,24 +47,24 @@ def by_latent(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
 
 def by_remembered(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
     """The squared distance of the deterministic part."""
-    there = leaves(agent.at_rest(picture))["deter"]
-    size = len(there)
-    return lambda latents, actions: -(latents[..., :size] - there).square().mean(-1)
+    target = leaves(agent.at_rest(picture))["deter"]
+    size = len(target)
+    return lambda latents, actions: -(latents[..., :size] - target).square().mean(-1)
 
 
 def by_drawn(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
     """The squared distance of the stochastic part."""
-    there = leaves(agent.at_rest(picture))["stoch.sample"]
-    size = len(there)
-    return lambda latents, actions: -(latents[..., -size:] - there).square().mean(-1)
+    target = leaves(agent.at_rest(picture))["stoch.sample"]
+    size = len(target)
+    return lambda latents, actions: -(latents[..., -size:] - target).square().mean(-1)
 
 
 def by_angle(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
     """The cosine similarity of the latents."""
-    there = agent.at_rest(picture).features
+    target = agent.at_rest(picture).features
 
     def score(latents: Tensor, actions: Tensor) -> Tensor:
-        cosine: Tensor = torch.cosine_similarity(latents, there, dim=-1)
+        cosine: Tensor = torch.cosine_similarity(latents, target, dim=-1)
         return cosine
 
     return score
@@ -73,11 +73,11 @@ def by_angle(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
 def by_picture(agent: Agent, picture: NDArray[np.uint8]) -> LatentScore:
     """The squared error of the decoded image."""
     model = agent.model
-    there = model.pixels(torch.from_numpy(picture))
+    target = model.pixels(torch.from_numpy(picture))
 
     def score(latents: Tensor, actions: Tensor) -> Tensor:
         decoded = model.draw(Point(latents.flatten(0, -2)))
-        errors: Tensor = (decoded - there).square().mean((-3, -2, -1))
+        errors: Tensor = (decoded - target).square().mean((-3, -2, -1))
         return -errors.reshape(latents.shape[:-1])
 
     return score
@@ -104,7 +104,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Attempt:
-    """The error of one distance at one goal: a line of the file."""
+    """The error of one distance at one goal, which is a line of the file."""
 
     distance: str
     goal: int
@@ -131,7 +131,7 @@ def position(env: Environment) -> NDArray[np.float32]:
 
 
 def attempt(agent: Agent, env: Environment, name: str, goal: Goal) -> Attempt:
-    """Plan to a goal with one distance, from the start of the goal's number."""
+    """Plan to a goal with one distance; the goal's number is the seed of the start."""
     score = None if name == NOTHING else DISTANCES[name](agent, goal.picture)
     row, belief, plan = env.reset(goal.number), agent.initial(), None
     errors = []

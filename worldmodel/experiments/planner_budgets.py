@@ -1,9 +1,9 @@
-"""The returns of a trained agent with several planners and budgets, and the cost of the plans.
+"""Measure a trained agent's return and the cost of its plans, by planner and budget.
 
     python -m worldmodel.experiments.planner_budgets [--weights FILE] [--only NAME ...]
     python -m worldmodel.experiments.planner_budgets --deadlines
 
-Plays episodes in the true simulator from the same starts, without exploration noise, by default
+It plays episodes in the true simulator from the same starts, without exploration noise, by default
 with the weights of the demo. Episodes in the file that are not played again stay. ``--deadlines``
 also draws a figure next to the file; deadlines are meaningful on an idle machine only.
 """
@@ -77,8 +77,8 @@ BUDGETS = {
     "shooting 192 x 1 x 6": Budget("shooting", 192, 1, 6, 16, ALONE),
     "gradient 16 x 6 x 6": Budget("gradient", 16, 6, 6, 4, {"proposals": 0}),
 }
-# The default, which falls back on its policy, and a search without proposals that is so large that
-# only the longest deadline lets it finish: its return depends on the time only.
+# The default, which has the policy's proposals, and a search without proposals. The second is so
+# large that only the longest deadline lets it finish, so its return depends on the time only.
 DEFAULT = "mppi 64 x 3 x 6, 16 proposals"
 WITH_DEADLINES = {
     DEFAULT: BUDGETS[DEFAULT],
@@ -88,7 +88,7 @@ WITH_DEADLINES = {
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode: a line of the file."""
+    """One episode, which is a line of the file."""
 
     planner: str
     deadline_ms: float | None
@@ -107,7 +107,7 @@ def play(
     deadline_ms: float | None = None,
     rows: int | None = None,
 ) -> Episode:
-    """Play an episode, or its first ``rows``, by ``agent``'s planner, or its policy for POLICY."""
+    """Play an episode, or its first ``rows``, with the planner, or with the policy for POLICY."""
     agent, counted = counting(agent)
     seeds = plan_seeds(seed)
     row, belief, plan = env.reset(seed), agent.initial(), None

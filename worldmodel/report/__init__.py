@@ -5,8 +5,8 @@
     summary = visualize_run(agent, Path("runs/default-toy-0"))
     print(summary)       # open-loop at 10 steps: model ..., hold-last ..., mean image ...
 
-Every picture is also a function that returns it, for a notebook. Importing this loads no plotting
-and no video. The numbers come from ``worldmodel.analysis``.
+For a notebook, each picture has a function that returns it. Importing this package loads no
+plotting library and no video library. The numbers come from ``worldmodel.analysis``.
 """
 
 from worldmodel.report.compose import Summary, visualize, visualize_run

@@ -44,7 +44,7 @@ from worldmodel.report.sections import (
 )
 from worldmodel.structs import Episode
 
-WINDOWS_OF_ONE = 10  # of one episode: more would overlap
+WINDOWS_OF_ONE = 10  # at most from one episode: more would overlap
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Summary:
     errors: HorizonErrors
     reward: RewardFit
     returns: PlanReturns | None = None  # None: no episode is longer than a plan's horizon
-    probes: list[Probe] = field(default_factory=list)  # none without a simulator of the true states
+    probes: list[Probe] = field(default_factory=list)  # empty without a simulator of true states
     files: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what is missing, and how to get it
 
@@ -75,7 +75,7 @@ def visualize_run(
     config: Config | None = None,
     trust: bool = False,
 ) -> Summary:
-    """The run's held-out episodes, seen by its agent; to ``RUN/report`` unless ``out`` is given.
+    """Write a report on the run's held-out episodes, to ``RUN/report`` unless ``out`` is given.
 
     ``config``: the run's settings. ``trust``: a module that its task names may be imported, to play
     the episodes again.
@@ -96,8 +96,8 @@ def visualize(
 ) -> Summary:
     """Write the report of a model on episodes that it was not trained on.
 
-    ``source``: where its curves, its training images and the episodes' seeds are found.
-    ``config``: the settings that it learned with, for the task's name and the simulator's truth.
+    ``source``: the run's folder, with the curves, the training images and the episodes' seeds.
+    ``config``: the settings that it learned with; the task's name and true states come from them.
     ``trust``: a module that the task names may be imported.
     """
     check_fit(agent, episodes)
@@ -110,8 +110,8 @@ def visualize(
     beliefs = observe(agent, whole, whole.reward.shape[1])
     reward = fit_reward(agent, whole, beliefs)
     prediction = foresee(agent, long)
-    with second_thread() as beside:  # it measures while this one draws: two cores are busy
-        measured = beside.submit(
+    with second_thread() as thread:  # it measures while this one draws, so both cores are busy
+        measured = thread.submit(
             measure,
             agent,
             long,

@@ -25,11 +25,11 @@ from worldmodel.log import Evaluation
 from worldmodel.published import Scores, shown
 from worldmodel.report.palette import DARK, LIGHT, in_the_dark
 
-if TYPE_CHECKING:  # a robot does without plotting
+if TYPE_CHECKING:  # a robot may not have matplotlib
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Drawn in the light palette; ``darken`` changes the colours. Lines differ in style as well
+# Charts are drawn in the light palette; ``darken`` changes the colours. Lines differ in style too.
 STYLE: dict[Any, Any] = {
     "font.size": 14,
     "axes.spines.top": False,
@@ -40,10 +40,10 @@ STYLE: dict[Any, Any] = {
 }
 PROBES_SHOWN = 6
 VECTORS_SHOWN = 6
-CYCLE = "hsv"  # -π and π have one colour, and none of the ring is as light or dark as a page
+CYCLE = "hsv"  # -π and π have the same colour, and no colour is as light or dark as a page
 QUARTERS = ["-π", "-π/2", "0", "π/2", "π"]
 SCALE = "viridis"
-ABOVE = 50  # degrees over the plane of the first two components
+ABOVE = 50  # degrees of the viewpoint above the plane of the first two components
 
 
 def plot_errors(errors: HorizonErrors) -> Figure:
@@ -77,7 +77,7 @@ def plot_errors(errors: HorizonErrors) -> Figure:
 
 
 def plot_vectors(prediction: Prediction, vectors: Mapping[str, TruthAndModel]) -> Figure:
-    """Numbers that come with the image, in the first window: the truth and the model's."""
+    """The first window's vectors over time: the truth, and the model's prediction."""
     figure, drawn = _grid(min(VECTORS_SHOWN, len(vectors)), height=4.4)
     shown = prediction.valid[0]
     rows = np.flatnonzero(shown)
@@ -174,7 +174,7 @@ def plot_search(moments: Sequence[Moment]) -> Figure:
 
 
 def how_far_apart(elites: NDArray[np.float32], has_choices: bool) -> NDArray[np.float32]:
-    """[K, L, A] -> [L]: standard deviation; of choices the share that is not the commonest."""
+    """[K, L, A] -> [L]: standard deviation; for choices, the share without the commonest one."""
     apart: NDArray[np.float32] = (
         1 - elites.mean(0).max(-1) if has_choices else elites.std(0).mean(-1)
     )
@@ -184,17 +184,17 @@ def how_far_apart(elites: NDArray[np.float32], has_choices: bool) -> NDArray[np.
 def plot_map(found: Map, colours: Mapping[str, NDArray[np.float64]], *, solid: bool) -> Figure:
     """The map in two dimensions, or three if ``solid``, once for each colouring [M].
 
-    A name that begins with "angle" is coloured in a circle.
+    A quantity whose name begins with "angle" gets cyclic colours.
     """
     places = [list(range(first, first + 2)) for first in range(0, len(colours), 2)]
     kind = {"projection": "3d"} if solid else {}
     figure, drawn = panels(places, width=13, height=5.9 * len(places), **kind)
-    axes: Any  # three dimensions have other axes
+    axes: Any  # axes in three dimensions have another type
     for axes, (name, values) in zip(drawn, colours.items(), strict=False):
         axes.tick_params(labelsize=10)
         is_angle = name.startswith("angle")
         ends = (-np.pi, np.pi) if is_angle else (None, None)
-        # colours stand for numbers, so distant points must not fade
+        # colours show values, so distant points must not be paler
         shade = {"depthshade": False} if solid else {}
         points = axes.scatter(
             *found.points[:, : 3 if solid else 2].T, c=values, s=9, lw=0, alpha=0.8, **shade,
@@ -237,8 +237,8 @@ def plot_curves(
 ) -> Figure:
     """Learning curves: scores above, every loss below.
 
-    ``others``: published scores by steps, of which those are drawn that the run has reached, and
-    the next.
+    ``others``: published scores by steps; drawn are those at steps that the run has reached, and
+    those at the next number of steps.
     """
     losses = list(dict.fromkeys(n for row in metrics for n in row if n.startswith("loss/")))
     lines = -(-len(losses) // 4)
@@ -279,9 +279,9 @@ def plot_curves(
 
 
 def draw_published(axes: Axes, others: Mapping[int, Scores], reached: int) -> None:
-    """Draw published scores at the budgets that were passed, and at the next one, with names.
+    """Draw published scores with names, at each number of steps that was reached and at the next.
 
-    Before it, what they are compared to is drawn: the names keep apart by the axes' height then.
+    Draw the other curves first, because the distance between names depends on the axes' height.
     """
     steps = sorted(others)
     budgets = steps[: bisect.bisect_left(steps, reached) + 1]
@@ -293,7 +293,7 @@ def draw_published(axes: Axes, others: Mapping[int, Scores], reached: int) -> No
     for budget in budgets:
         place = -math.inf
         for name, value in sorted(shown(others[budget]).items(), key=lambda item: item[1]):
-            place = max(value, place + 0.055 * (high - low))  # names never lie on each other
+            place = max(value, place + 0.055 * (high - low))  # names never overlap
             axes.annotate(
                 f"{name} {value:.0f}", (budget, place), xytext=(9, 0), fontsize=11,
                 color=LIGHT.neutral, textcoords="offset points", ha="left", va="center",
@@ -302,7 +302,7 @@ def draw_published(axes: Axes, others: Mapping[int, Scores], reached: int) -> No
 
 
 def darken(figure: Figure) -> Figure:
-    """Change a figure's colours, and nothing else, for a dark page."""
+    """Change only the colours of a figure, for a dark page."""
     from matplotlib.colors import to_hex
     from matplotlib.lines import Line2D
     from matplotlib.text import Text
@@ -335,7 +335,7 @@ def name_axes(axes: Axes, title: str, x: str, y: str) -> None:
 
 
 def _grid(count: int, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels, at most three in a row."""
+    """A figure with ``count`` panels, at most three in a row."""
     columns = min(3, count)
     places = [list(range(first, first + columns)) for first in range(0, count, columns)]
     figure, drawn = panels(places, width=5.7 * columns, height=height * len(places))
@@ -348,7 +348,7 @@ def panels(
     places: list[list[int]], width: float, height: float, **kind: Any
 ) -> tuple[Figure, list[Axes]]:
     """A figure with a panel for each number in ``places``, in their order."""
-    # imported here, because a robot does without plotting
+    # imported here, because a robot may not have matplotlib
     import matplotlib
     from matplotlib.figure import Figure
 

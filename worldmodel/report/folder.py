@@ -1,4 +1,4 @@
-"""The folder of a report: every file in it is whole whenever it exists."""
+"""The folder of a report: a file appears in it only when it is complete."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ FRAMES_PER_SECOND = 8  # slow enough to compare three pictures
 
 
 class Folder:
-    """Writes a report's files, and remembers them and what could not be written.
+    """Write a report's files; ``files`` are those written, ``notes`` say what could not be.
 
-    Pictures and videos come back as parts of a page.
+    Methods that write pictures and videos return them as parts of the page.
     """
 
     def __init__(self, path: Path, notes: Sequence[str] = ()) -> None:
-        try:  # a robot does without pictures
+        try:  # a robot needs no pictures and may not have it
             import imageio.v3
         except ImportError as error:
             raise ConfigError("visualize: it draws with imageio: pip install imageio") from error
@@ -56,7 +56,7 @@ class Folder:
         self.write(name, text.getvalue().encode())
 
     def picture(self, name: str, draw: Callable[[Palette], Images]) -> Picture:
-        """Draw a picture twice; the file is the light one."""
+        """Draw a picture in light and in dark colours; the file holds the light one."""
         light, dark = (
             self.imageio.imwrite("<bytes>", draw(palette), extension=".png")
             for palette in (LIGHT, DARK)
@@ -102,7 +102,7 @@ class Folder:
     def figure(
         self, name: str, plot: Callable[[], Figure], *, is_wide: bool = True
     ) -> list[Picture]:
-        """Draw a chart twice; the file is the light one. No picture without matplotlib."""
+        """Draw a chart in light and in dark colours; without matplotlib there is none."""
         try:
             drawn = plot()
         except ImportError:
@@ -124,8 +124,8 @@ class Folder:
 
 
 def _png(figure: Figure) -> bytes:
-    """A PNG in 256 colours, which are enough for a chart: a third of the bytes."""
-    from PIL import Image  # comes with imageio, which a robot does without
+    """A PNG of 256 colours: enough for a chart, and a third of the bytes."""
+    from PIL import Image  # it comes with imageio, which a robot may not have
 
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=110)

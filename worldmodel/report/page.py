@@ -1,7 +1,7 @@
 """The page of a report: one HTML file that holds its pictures, video and numbers.
 
-It asks nobody for anything (its own security policy forbids it), needs no script, fits a phone, and
-follows the reader's choice of light or dark.
+The page loads nothing from elsewhere (its content security policy forbids it), needs no script,
+fits a phone, and follows the reader's choice of light or dark.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Picture:
     light: bytes
     dark: bytes
     alt: str  # a description for those who do not see it
-    is_wide: bool = True  # on a small screen it is scrolled sideways rather than shrunk to it
+    is_wide: bool = True  # a small screen scrolls it sideways and does not shrink it
     kind: ClassVar = "picture"
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height, which stand in a PNG's first chunk."""
+        """Width and height, from the first chunk of the PNG."""
         width, height = struct.unpack(">II", self.light[16:24])
         return width, height
 
@@ -38,7 +38,7 @@ class Picture:
 class Video:
     name: str
     content: bytes  # mp4 or GIF, by its name's ending
-    poster: bytes  # a PNG: phones show nothing of a video before it is played
+    poster: bytes  # a PNG, because phones show no image of a video before it is played
     alt: str
 
     @property
@@ -68,7 +68,7 @@ class Fact:
 
     name: str
     value: str
-    beside: str = ""  # what to compare it with
+    comparison: str = ""  # other numbers to compare it with
 
 
 # The browser may load nothing from outside the file, and runs no script
@@ -83,7 +83,7 @@ def write_page(
     notes: Sequence[str] = (),
     settings: str = "",
 ) -> str:
-    """The page as text. ``notes``: what is missing, and how to get it."""
+    """The HTML of the page. ``notes``: what is missing, and how to get it."""
     return render(
         "page.html",
         title=title,

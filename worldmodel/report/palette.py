@@ -1,6 +1,6 @@
 """The colours of the report: of its page, its strips of images and its charts, light and dark.
 
-The lines of charts have Okabe and Ito's colours, which colour-blind eyes tell apart.
+The lines of charts have Okabe and Ito's colours, which colour-blind people can distinguish.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ class Palette:
     paper: str  # of the page
     card: str  # of a section, and so of its pictures
     ink: str
-    quiet: str  # words that matter less
-    line: str  # borders, grids, the frame of an image: it may be as white as the card
-    model: str  # what the model says; links, and the frame of an image that the model saw
-    hold_last: str  # the last row repeated; what others published
+    quiet: str  # less important text
+    line: str  # borders, grids, and the frame of an image, which may be as white as the card
+    model: str  # the model's numbers; links, and the frame of an image that the model saw
+    hold_last: str  # the last row repeated; published scores
     mean: str  # the mean of all rows; the truth
-    neutral: str  # what needs no colour of its own
+    neutral: str  # everything else
 
 
 LIGHT = Palette(
@@ -45,7 +45,7 @@ DARK = Palette(
     mean="#3cc49e",
     neutral="#9aa0a8",
 )
-# lines that stand for nothing but themselves, as many runs in one chart
+# for lines without a fixed meaning, such as many runs in one chart
 SERIES = (LIGHT.model, LIGHT.hold_last, LIGHT.mean, "#cc79a7", "#e69f00", "#56b4e9")
 
 

@@ -62,13 +62,13 @@ from worldmodel.report.strips import (
 from worldmodel.structs import Episode, Latent, at
 
 SUMMARY_AHEAD = 10  # rows ahead, of the errors in the summary
-DECISIONS = (0.1, 0.4, 0.7)  # where in the episode the planner's candidates are drawn
-COLOURS = 4  # of the map
+DECISIONS = (0.1, 0.4, 0.7)  # shares of the episode at which the planner's candidates are drawn
+COLOURS = 4  # how many quantities colour the map
 
 ERRORS_HEADER = """\
 # mean squared errors of predictions without images, by rows ahead of the last image seen
 # model, hold_last, mean_image: of images, pixels in [0, 1]; psnr in decibels; reward_*: of rewards
-# windows: how many each number is a mean over, the same ones for every column
+# windows: each number is a mean over so many, the same ones for every column
 """
 RETURNS_HEADER = """\
 # returns over the next {horizon} rows and the value after them, by row of a held-out episode
@@ -105,7 +105,7 @@ def show_open_loop(folder: Folder, prediction: Prediction) -> Section:
 
 
 def show_vectors(folder: Folder, prediction: Prediction, task: str) -> list[Section]:
-    """No section where the model learned from images alone."""
+    """A section on predicted vectors; none if the model learned from images alone."""
     if not prediction.vectors:
         return []
     vectors = {
@@ -280,7 +280,7 @@ def show_latents(
             raise NoTruthError("nothing says which task they are of")
         states = true_states(config, episodes, seeds, trust=trust)
     except NoTruthError as error:
-        folder.notes.append(f"no true states beside the latent ones: {error}")
+        folder.notes.append(f"the latent states are not compared with true ones: {error}")
     mapped = _show_map(folder, features, episodes, states)
     if states and len(episodes) < FEWEST_EPISODES:
         folder.notes.append(
@@ -298,19 +298,19 @@ def _show_map(
     episodes: Sequence[Episode],
     states: Sequence[States],
 ) -> Section:
-    found = map_latents(features)
+    latents = map_latents(features)
     colours: dict[str, NDArray[np.float64]] = {
         **(_true_colours(states) if states else {}),
-        "time (row of the episode)": found.row.astype(np.float64),
+        "time (row of the episode)": latents.row.astype(np.float64),
         "reward": np.concatenate([e.reward for e in episodes]).astype(np.float64),
     }
-    flat = folder.figure("map_2d.png", lambda: plot_map(found, colours, solid=False))
-    solid = folder.figure("map_3d.png", lambda: plot_map(found, colours, solid=True))
+    flat = folder.figure("map_2d.png", lambda: plot_map(latents, colours, solid=False))
+    solid = folder.figure("map_3d.png", lambda: plot_map(latents, colours, solid=True))
     return Section(
         "How its latent states are arranged",
         f"Each point is the belief at one row of {len(episodes)} held-out episodes, placed by"
-        f" its principal components ({found.shares[:2].sum():.0%} of the variance in two"
-        f" dimensions, {found.shares.sum():.0%} in three). A quantity whose colour changes"
+        f" its principal components ({latents.shares[:2].sum():.0%} of the variance in two"
+        f" dimensions, {latents.shares.sum():.0%} in three). A quantity whose colour changes"
         " smoothly along the shape is encoded in the latent state; an angle should form a"
         " ring.",
         [*flat, *solid],
@@ -318,15 +318,15 @@ def _show_map(
 
 
 def _show_probes(folder: Folder, probes: Sequence[Probe], episodes: int) -> list[Section]:
-    """No section where no true quantity varies, or none is known."""
+    """A section on the probes; none if no true quantity varies or is known."""
     if not probes:
         return []
-    found = [(each.name, each.r_squared, *each.spread) for each in probes]
+    scores = [(each.name, each.r_squared, *each.spread) for each in probes]
     header = PROBES_HEADER.format(episodes=episodes)
-    folder.table("probe.csv", header, ["quantity", "r_squared", "lowest", "highest"], found)
+    folder.table("probe.csv", header, ["quantity", "r_squared", "lowest", "highest"], scores)
     rows = [
         (name, *("-" if np.isnan(number) else f"{number:.3f}" for number in numbers))
-        for name, *numbers in found
+        for name, *numbers in scores
     ]
     return [
         Section(
@@ -358,7 +358,7 @@ def show_learning(folder: Folder, source: Source, task: str) -> list[Section]:
     if not evaluations and not metrics:
         return []
     others = published(task)
-    beside = (
+    comparison = (
         " Diamonds are published scores from images for this task, at the steps below them. Their"
         " seeds and often their action repeat differ, and some are training returns."
         if others
@@ -368,7 +368,7 @@ def show_learning(folder: Folder, source: Source, task: str) -> list[Section]:
         Section(
             "How it learned",
             "The score of each evaluation, its single episodes, and every loss. Steps are simulator"
-            f" steps, action repeat included.{beside}",
+            f" steps, action repeat included.{comparison}",
             folder.figure("curves.png", lambda: plot_curves(evaluations, metrics, others)),
         )
     ]

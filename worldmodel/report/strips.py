@@ -1,6 +1,6 @@
 """Strips: rows of enlarged, labelled images, as arrays for pictures and video frames.
 
-Drawn with Pillow, which comes with imageio, so that a place without matplotlib has them too.
+They are drawn with Pillow, which comes with imageio, and so do not need matplotlib.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from worldmodel.analysis import Moment, Prediction
 from worldmodel.report.palette import LIGHT, Palette
 
-CELL = 150  # an image is enlarged to at least so many screen pixels
+CELL = 150  # least size of an enlarged image, in screen pixels
 GAP, MARGIN = 10, 22
 LABELS = 150  # width of the row labels, at least
 TITLE_SIZE, LABEL_SIZE = 26, 20
-FULL_ERROR = 0.5  # the difference, of at most 1, that is drawn brightest
+FULL_ERROR = 0.5  # differences (at most 1) from here on are drawn brightest
 # from black over vermilion to pale yellow: lightness only rises, so colour-blind eyes order it too
 ERROR_STOPS = ((0, 0, 0), (120, 32, 10), (213, 94, 0), (246, 180, 70), (255, 250, 215))
 STRIP_AHEAD = (1, 5, 10, 15, 20, 30, 45)  # rows after the context in a strip
-STRIP_MOMENTS = 8  # of an episode that is reconstructed
+STRIP_MOMENTS = 8  # rows of an episode whose reconstructions are drawn
 EPISODES_SHOWN = 4
-PLAN_STEPS = 7  # of a look-ahead in a strip, its first and last among them
-NUMBERS_SAID = 3  # of an action: as many as fit below an image
+PLAN_STEPS = 7  # rows of a look-ahead in a strip, the first and the last included
+NUMBERS_SAID = 3  # most numbers of an action that are written: more do not fit below an image
 
 Images = NDArray[np.uint8]
 Actions = NDArray[np.float32]
@@ -60,8 +60,8 @@ def draw_strip(
     foot: str = "",
     palette: Palette = LIGHT,
 ) -> Images:
-    """[H, W, 3] with H and W even, which video needs"""
-    from PIL import Image, ImageDraw  # comes with imageio, which a robot does without
+    """[H, W, 3]; H and W are even, as mp4 requires"""
+    from PIL import Image, ImageDraw  # they come with imageio, which a robot may not have
 
     count, height, width = rows[0].images.shape[:3]
     scale = max(1, -(-CELL // max(height, width)))
@@ -120,7 +120,7 @@ def draw_reconstructions(
 
 
 def draw_open_loop(prediction: Prediction, palette: Palette = LIGHT) -> Images:
-    """Some rows of some windows, the windows one under the other."""
+    """Draw some rows of the first windows, one window below the other."""
     seen = prediction.context - 1
     length = prediction.truth.shape[1]
     picks = [0, seen] if seen else [seen]
@@ -147,7 +147,7 @@ def draw_open_loop(prediction: Prediction, palette: Palette = LIGHT) -> Images:
 
 
 def draw_plans(moment: Moment, palette: Palette = LIGHT) -> Images:
-    """One decision: what then came, the plan, the best candidates, and some before the search."""
+    """Draw one decision: the images that followed, the plan, and candidates after and before."""
     length = len(moment.truth)
     picks = np.unique(np.linspace(0, length - 1, min(PLAN_STEPS, length)).round().astype(int))
     valid, plain = np.ones(len(picks) + 1, np.bool_), np.zeros(len(picks) + 1, np.bool_)
@@ -195,7 +195,7 @@ def draw_video(prediction: Prediction, palette: Palette = LIGHT) -> list[Images]
         ahead = row + 1 - prediction.context
         frames.append(
             draw_strip(
-                "Open loop: seen first, then imagined",  # in all, so that they have one size
+                "Open loop: seen first, then imagined",  # the same in all frames: one size
                 columns,
                 _three(
                     prediction.truth[shown, row],
