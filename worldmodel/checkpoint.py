@@ -135,13 +135,7 @@ def save(
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     files.sync_folder(folder)
-    kept = 0
-    for old in _candidates(folder):
-        superseded = _step(old) > step or old.name == f"{path.name}.replaced"
-        if not superseded and kept < keep and _looks_whole(old):
-            kept += 1
-        else:
-            files.discard(old)
+    _remove_superseded(path, keep)
     return path
 
 
@@ -370,6 +364,17 @@ def _looks_whole(path: Path) -> bool:
         return all((path / name).stat().st_size == sizes[name]["bytes"] for name in sizes)
     except (OSError, KeyError, TypeError, ValueError):
         return False
+
+
+def _remove_superseded(newest: Path, keep: int) -> None:
+    """Remove all but the newest ``keep`` whole checkpoints, and those of a later step."""
+    kept = 0
+    for old in _candidates(newest.parent):
+        superseded = _step(old) > _step(newest) or old.name == f"{newest.name}.replaced"
+        if not superseded and kept < keep and _looks_whole(old):
+            kept += 1
+        else:
+            files.discard(old)
 
 
 def _own(tensor: Tensor) -> Tensor:

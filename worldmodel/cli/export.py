@@ -69,11 +69,8 @@ def _export_run(
     export.require_exportable(agent)
     newest = export.newest_episodes(run) if prune else []
     env = environment_of(run, config, renderer, trust=trust) if episodes else None
-    made_from = {
-        "run": run.name,
-        "task": config.task,
-        **run_folder.read_about(run)["versions"],
-    }
+    versions = run_folder.read_about(run)["versions"]
+    made_from = {"run": run.name, "task": config.task, **versions}
     try:
         with one_thread():
             print("recording both verbs as graphs: a minute or two", flush=True)
