@@ -465,8 +465,8 @@ def test_a_place_where_no_picture_can_be_kept(
 CRASH = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
 HANG = """
 import subprocess, sys, time
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-time.sleep(60)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+time.sleep(600)
 """
 
 
@@ -491,7 +491,7 @@ def test_an_end_is_an_answer(code: str, failure: str | None) -> None:
 def test_silence_is_an_answer_and_leaves_nothing_behind() -> None:
     begun = time.monotonic()
     assert alone(HANG, 0.5) == {"failure": "no answer in 0.5 s"}
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 300  # it would sleep 600 s
 
 
 def test_what_was_told_before_a_crash_is_kept() -> None:

@@ -265,7 +265,7 @@ def test_a_run_has_one_trainer_at_a_time(tiny: Config, tmp_path: Path) -> None:
     asked = [sys.executable, "-m", "worldmodel", "train", str(tmp_path / "tiny.yaml")]
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(dataclasses.asdict(tiny)))
     other = subprocess.run(
-        [*asked, "--run", str(run), "--steps", "200"], capture_output=True, text=True, timeout=120
+        [*asked, "--run", str(run), "--steps", "200"], capture_output=True, text=True, timeout=600
     )
     assert other.returncode == 2, other.stderr
     assert f"another process is training {run}" in other.stderr

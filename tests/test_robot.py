@@ -1141,7 +1141,7 @@ def test_broken_weights_are_refused_before_anything_moves(agent: Agent) -> None:
 
 def test_rows_that_waited_too_long_are_dropped_and_the_belief_begins_anew() -> None:
     worker = ProcessWorker(
-        functools.partial(moody), deadline_ms=None, patience_s=1e9, start_s=60, most_rows=3
+        functools.partial(moody), deadline_ms=None, patience_s=1e9, start_s=600, most_rows=3
     )
     try:
         random = np.random.default_rng(0)
@@ -1216,7 +1216,7 @@ def drive_for_real(steps: int) -> None:
             executed, reached = anything(random) if random.random() < 0.5 else (None, None)
             entered = time.perf_counter()
             action = controller.step(image, executed)
-            assert time.perf_counter() - entered < 5.0  # a hanging planner's thousand are far
+            assert time.perf_counter() - entered < LIMIT_S  # a planner that hangs takes 1000 s
             assert_allowed(controller.guard, action, last, reached)
             last = action
             controller.arm()
