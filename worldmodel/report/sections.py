@@ -280,7 +280,7 @@ def show_latents(
             raise NoTruthError("nothing says which task they are of")
         states = true_states(config, episodes, seeds, trust=trust)
     except NoTruthError as error:
-        folder.notes.append(f"the latent states are not compared with true ones: {error}")
+        folder.notes.append(f"no true states to compare the latent states with: {error}")
     mapped = _show_map(folder, features, episodes, states)
     if states and len(episodes) < FEWEST_EPISODES:
         folder.notes.append(
