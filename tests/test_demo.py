@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import worldmodel
-from tests.conftest import TINY
+from tests.conftest import TINY, report_quickly
 from worldmodel import demo, loop, model_file, run_folder
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
@@ -94,7 +94,10 @@ def test_what_was_packed_is_what_the_run_learned(run: Path, weights: Path) -> No
     assert trained["env_steps"] == last.env_steps == 320
 
 
-def test_a_demo_leaves_a_film_a_report_and_its_scores(weights: Path, tmp_path: Path) -> None:
+def test_a_demo_leaves_a_film_a_report_and_its_scores(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report_quickly(monkeypatch)
     out = tmp_path / "demo"
     shown = demo.show(out, episodes=1, seed=5, weights=weights)
     assert shown.video.stat().st_size > 0
