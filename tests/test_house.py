@@ -7,7 +7,7 @@ import functools
 import graphlib
 import inspect
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +58,11 @@ def parsed(file: Path) -> ast.Module:
 
 
 @functools.cache
+def nodes_of(file: Path) -> list[ast.AST]:
+    return list(ast.walk(parsed(file)))
+
+
+@functools.cache
 def parts_of_the_house() -> set[str]:
     return {path.stem for path in HOUSE.iterdir()}
 
@@ -69,7 +74,7 @@ def room_of(file: Path) -> str:
 def imported_rooms(file: Path) -> Iterator[str]:
     """Also of imports inside functions."""
     rooms = parts_of_the_house()
-    for node in ast.walk(parsed(file)):
+    for node in nodes_of(file):
         if isinstance(node, ast.Import):
             names = [alias.name.split(".") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -114,7 +119,7 @@ def imported_files(file: Path) -> set[str]:
     """The modules of ours that a file imports, inside functions too."""
     ours = {module_of(other) for other in FILES}
     names = set()
-    for node in ast.walk(parsed(file)):
+    for node in nodes_of(file):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -134,9 +139,9 @@ ONE_KIND = {"Recurrent", "RecurrentSettings", "Remembered", "recurrent"}
 ITS_PARTS = {"deter", "stoch"}
 
 
-def names_of_one_kind(text: str) -> Iterator[tuple[int, str]]:
+def names_of_one_kind(nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
     """Line and name, wherever code names that kind or reads a part of its latent."""
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes:
         names: set[str] = set()
         if isinstance(node, ast.Name):
             names = {node.id} & ONE_KIND
@@ -153,7 +158,7 @@ def names_of_one_kind(text: str) -> Iterator[tuple[int, str]]:
 @pytest.mark.parametrize("file", [f for f in FILES if room_of(f) != "models"], ids=str)
 def test_only_models_know_one_kind_of_dynamics(file: Path) -> None:
     """Everybody else takes any latent: its features, its shape, its distribution."""
-    for line, name in names_of_one_kind((HOUSE / file).read_text()):
+    for line, name in names_of_one_kind(nodes_of(file)):
         pytest.fail(f"{file}:{line} names {name}")
 
 
@@ -165,14 +170,14 @@ x = dynamics.RecurrentSettings()
 y = belief.stoch.mean, belief.deter
 deter = "deter", x.deter_size
 """
-    assert sorted(names_of_one_kind(text)) == [
+    assert sorted(names_of_one_kind(ast.walk(ast.parse(text)))) == [
         (2, "Recurrent"),
         (2, "recurrent"),
         (4, "RecurrentSettings"),
         (5, "deter"),
         (5, "stoch"),
     ]
-    inside = (HOUSE / "models" / "dynamics" / "recurrent.py").read_text()
+    inside = nodes_of(Path("models/dynamics/recurrent.py"))
     assert {name for _, name in names_of_one_kind(inside)} >= {"Remembered", "deter", "stoch"}
 
 
@@ -180,7 +185,7 @@ deter = "deter", x.deter_size
 def test_print_lives_in_log_and_cli(file: Path) -> None:
     if room_of(file) in ("log", "cli"):
         return
-    for node in ast.walk(parsed(file)):
+    for node in nodes_of(file):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id != "print", f"{file}:{node.lineno}"
 
@@ -195,7 +200,7 @@ def test_importing_loads_no_simulator_no_plotting_no_command_line(new_process: N
 def test_numbers_need_no_drawing(file: Path) -> None:
     """Tests of learning ask for them where nothing that draws is installed."""
     drawing = {"matplotlib", "imageio", "imageio_ffmpeg", "PIL"}
-    for node in ast.walk(parsed(file)):
+    for node in nodes_of(file):
         if isinstance(node, ast.Import):
             assert not drawing & {alias.name.split(".")[0] for alias in node.names}, file
         elif isinstance(node, ast.ImportFrom):
