@@ -38,7 +38,7 @@ class Adding(torch.nn.Module):
 
 
 class Adder(torch.nn.Module):
-    """Knows that world. ``deter`` sums the levels of all images seen; the reward is the level."""
+    """A perfect model of it. ``deter`` sums the levels of all images; the reward is the level."""
 
     policy = None
     vectors = None
@@ -69,7 +69,7 @@ class Adder(torch.nn.Module):
 
 
 class Rememberer(Adder):
-    """Draws the sum of all that it saw."""
+    """Decodes the sum of the levels of all images seen."""
 
     def decode(self, latent):
         return self.paint(latent.features[..., 0])
@@ -102,7 +102,7 @@ STAIRS = adding([51] * 5)  # levels of 0, 0.2, 0.4, 0.6, 0.8, 1 of the full scal
 
 
 class Knowing(Adder):
-    """It feels the level too, as ``height`` in thousands, and knows what it will be."""
+    """A perfect model with a vector: ``height`` is 1000 times the level."""
 
     def __init__(self) -> None:
         super().__init__()

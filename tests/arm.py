@@ -1,4 +1,4 @@
-"""A simulated arm in a process of its own, and who breaks it while a controller drives it.
+"""A simulated arm in a process of its own, and faults of it while a controller drives it.
 
 The arm moves and sends images on its own clock, and writes down every command that reaches it. In
 the controlling process ``Trial`` stands for its camera, its motors and the operator's button: it
@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # the arm's process needs nothing of it, and begins at once
+if TYPE_CHECKING:  # without this import the arm's process starts at once
     from worldmodel.robot import Controller
 
 PERIOD_S = 0.02  # fifty images a second
 LOW, HIGH, CHANGE = -2.0, 2.0, 0.2
 REST = np.zeros(2, np.float32)
-LATE_IMAGES = 60  # so many images behind is more than a second
-LIMIT_S = 300.0  # of one thing that is waited for; it comes in a second or three
+LATE_IMAGES = 60  # the delay of a late camera, in images: more than a second
+LIMIT_S = 300.0  # longest wait for one event, which usually takes one to three seconds
 
-# What is broken, and which of the controller's counts tells of it.
+# Faults, and for each the count of the controller that must rise.
 CAMERA_FAULTS = {
     "frozen": "frozen_image",
     "late": "late_image",
@@ -65,7 +65,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Command:
-    """One that reached the motors."""
+    """A command that reached the motors."""
 
     at: float  # seconds, by the arm's clock
     action: Any
@@ -80,21 +80,21 @@ class Record:
 
 
 class Motors:
-    """Do what they are told, or half of it, and judge it first."""
+    """Check each command, and execute it or half of it."""
 
     def __init__(self) -> None:
         self.done = REST
         self.commands: list[Command] = []
 
     def execute(self, action: Any, fault: str | None) -> NDArray[np.float32]:
-        """What they say that they did."""
+        """Execute a command; return the executed action as the motors report it."""
         self.commands.append(Command(time.monotonic(), action, complain(action, self.done)))
         self.done = action / np.float32(2) if fault == "clipped" else action
         return np.full(2, np.nan, np.float32) if fault == "unknown" else self.done
 
 
 def complain(action: Any, done: NDArray[np.float32]) -> str | None:
-    """What is wrong with a command, after ``done`` was done."""
+    """A sentence on a command that breaks a limit; ``done``: the action executed before it."""
     if type(action) is not np.ndarray or action.dtype != np.float32 or action.shape != (2,):
         return f"no float32 [2]: {action!r}"
     if not np.isfinite(action).all():
@@ -107,7 +107,7 @@ def complain(action: Any, done: NDArray[np.float32]) -> str | None:
 
 
 def work(commands: Connection, camera: Connection, seed: int) -> None:
-    """The arm's process. A word is a new fault, an array is a command, None is the end."""
+    """Run the arm's process. It receives faults as words, commands as arrays, None at the end."""
     arm, motors, fault = Arm(seed), Motors(), None
     history: deque[tuple[NDArray[np.uint8], float]] = deque(maxlen=LATE_IMAGES)
     begun = due = time.monotonic()
@@ -125,7 +125,9 @@ def work(commands: Connection, camera: Connection, seed: int) -> None:
         due = max(due + PERIOD_S, time.monotonic())
         arm.move(motors.done)
         history.append((arm.image(), time.monotonic()))
-        can_send = bool(select.select([], [camera], [], 0)[1])  # else nobody looks: it is dropped
+        can_send = bool(
+            select.select([], [camera], [], 0)[1]
+        )  # if the pipe is full, the image is dropped
         if can_send and fault != "dropped":
             camera.send(spoil(history, fault))
             images += 1
@@ -150,13 +152,13 @@ def spoil(history: deque[tuple[NDArray[np.uint8], float]], fault: str | None) ->
 
 
 def planner() -> int | None:
-    """The planning process of this one."""
+    """The process id of this process's planner, if it runs."""
     alive = multiprocessing.active_children()
     return next((child.pid for child in alive if child.name == "worldmodel-planner"), None)
 
 
 class Ended(Exception):  # noqa: N818
-    """The trial is over; nothing else would end a robot's loop."""
+    """Raised at the end of a trial, to end the loop of the example."""
 
 
 class Trial:
@@ -179,10 +181,10 @@ class Trial:
         theirs.close()
         camera.close()
 
-    # What the driving script calls
+    # Called by the driving script
 
     def camera(self) -> tuple[Any, float | None]:
-        """The newest image and when it was taken; None, None where there was none for long."""
+        """The newest image and its time; None, None if none came for two periods."""
         if next(self.script, "over") == "over":
             raise Ended
         newest: tuple[Any, float | None] = (None, None)
@@ -200,7 +202,7 @@ class Trial:
     def pressed(self) -> bool:
         return self.is_pressed
 
-    # What happens meanwhile
+    # The script of faults
 
     @property
     def controller(self) -> Controller:
@@ -208,7 +210,7 @@ class Trial:
         return controller
 
     def all_faults_once(self, kinds: Mapping[str, str | None]) -> Iterator[None]:
-        """In random order; some pass soon, some last until the motors were stopped."""
+        """Cause each fault, in random order; some end soon, some after the motors have stopped."""
         yield from self.until_it_plans()
         for kind in self.random.permutation(list(kinds)):
             lasts = bool(kind == "dropped" or self.random.random() < 0.3)
@@ -220,7 +222,7 @@ class Trial:
             yield from self.all_faults_once(kinds)
 
     def breaks(self, kind: str, counted: str | None, lasts: bool) -> Iterator[None]:
-        """One fault, what must come of it, and the way back."""
+        """Cause one fault, check its effects, and recover from it."""
         yield from self.until(lambda: planner() is not None, kind)
         before = self.controller.counts
         self.begin(kind)
@@ -231,7 +233,7 @@ class Trial:
             yield from self.until(lambda: self.controller.state == "stop", kind)
         self.begin("none")
         if self.controller.state == "stop":
-            yield from self.steps(30)  # all is well again, and it goes nowhere by itself
+            yield from self.steps(30)  # the fault is over, and it must not move without being armed
             assert self.controller.state == "stop", kind
             assert not self.controller.is_armed, kind
             np.testing.assert_array_equal(self.sent, REST)
@@ -261,7 +263,7 @@ class Trial:
             yield
 
     def close(self) -> Record:
-        """What the arm has written down."""
+        """End the process, and return what the arm recorded."""
         self._commands.send(None)
         record: Record = self._commands.recv()
         self._process.join(timeout=LIMIT_S)

@@ -1,4 +1,4 @@
-"""What tests share: small models, and an environment whose rows can be computed in the head."""
+"""Fixtures for all tests: small models, and an environment with rows known in advance."""
 
 from __future__ import annotations
 
@@ -113,12 +113,12 @@ def report_quickly(patch: pytest.MonkeyPatch) -> None:
 
 
 def parts_of(agent: Agent) -> tuple[Any, ...]:
-    """What another kind of agent of the same model is made from."""
+    """The arguments for another class of agent with the same model."""
     return agent.model, agent.planner, agent.planning, agent.discount_rate
 
 
 class Answer(torch.nn.Module):
-    """A head in whose place the test's own function stands."""
+    """A head that is a function of the test."""
 
     def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ def painter() -> Painter:
 
 
 class Blank:
-    """A renderer of grey images, where nobody looks at them: a real one takes a second to make."""
+    """A renderer of grey images, for tests without pictures: a real one starts in a second."""
 
     name = "blank"
 
@@ -220,5 +220,5 @@ class Blank:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The simulator without its images."""
+    """Replace the renderer of the simulator by a blank one."""
     monkeypatch.setattr(suite, "make_renderer", lambda *given: Blank())

@@ -27,7 +27,7 @@ from worldmodel.timing import PlanTiming, measure
 
 @pytest.fixture(params=["mppi", "cem", "icem", "shooting", "gradient"])
 def agent(request: pytest.FixtureRequest, model: WorldModel, tiny: Config) -> Agent:
-    for parameter in model.reward.parameters():  # otherwise nothing is worth searching for
+    for parameter in model.reward.parameters():  # so that returns differ between actions
         torch.nn.init.normal_(parameter)
     settings = {
         "planner": {**TINY["planner"], "kind": request.param},
@@ -107,7 +107,7 @@ def test_a_users_score_replaces_the_reward(model: WorldModel, tiny: Config) -> N
     ("changes", "asks", "far"),
     [
         ({}, False, False),  # near what the policy proposes
-        ({}, True, True),  # of this score the policy knows nothing
+        ({}, True, True),  # the policy was not trained on this score
         ({"planning": {"proposals": 0}}, False, True),
         ({"model": {"policy": None, "value": None}, "behaviour": None}, False, True),
     ],
@@ -133,7 +133,7 @@ def test_a_score_of_another_shape_is_refused(agent: Agent) -> None:
 
 def test_the_learned_reward_is_a_score_like_any_other(agent: Agent) -> None:
     belief = agent.observe(agent.initial(), agent.no_action(), images())
-    agent.free_search = agent.search  # searched no wider than the agent's own reward
+    agent.free_search = agent.search  # the same std as for the agent's own reward
     plan = agent.plan(belief)
     assert torch.equal(agent.plan(belief, score=agent.reward).actions, plan.actions)
     weighed = agent.plan(belief, score=lambda latents, actions: 0 * agent.reward(latents, actions)
@@ -141,20 +141,20 @@ def test_the_learned_reward_is_a_score_like_any_other(agent: Agent) -> None:
     assert not torch.equal(weighed.actions, plan.actions)
 
 
-def test_a_goal_is_best_where_its_picture_is_believed(model: WorldModel, tiny: Config) -> None:
+def test_a_goal_scores_the_belief_of_its_image_best(model: WorldModel, tiny: Config) -> None:
     agent = agent_of(tiny, model.requires_grad_(False))
     pictures = images(2)
     belief = agent.initial(2)
     for _ in range(ROWS_AT_REST):
         belief = agent.observe(belief, agent.no_action(2), pictures)
-    there = belief.features[:, None, None].expand(-1, 5, 4, -1)
+    reached = belief.features[:, None, None].expand(-1, 5, 4, -1)
     actions = torch.zeros(2, 5, 4, 2)
     goal = agent.goal(pictures)
-    assert goal(there, actions).shape == (2, 5, 4)
-    torch.testing.assert_close(goal(there, actions), torch.zeros(2, 5, 4))
-    assert (goal(there.flip(0), actions) < 0).all()  # each robot has its own goal
-    torch.testing.assert_close(goal(there + 0.5, actions), torch.full((2, 5, 4), -0.25))
-    alone = agent.goal(pictures[0])(there[:1], actions[:1])
+    assert goal(reached, actions).shape == (2, 5, 4)
+    torch.testing.assert_close(goal(reached, actions), torch.zeros(2, 5, 4))
+    assert (goal(reached.flip(0), actions) < 0).all()  # each robot has its own goal
+    torch.testing.assert_close(goal(reached + 0.5, actions), torch.full((2, 5, 4), -0.25))
+    alone = agent.goal(pictures[0])(reached[:1], actions[:1])
     torch.testing.assert_close(alone, torch.zeros(1, 5, 4))
     assert agent.plan(belief, score=goal).value.isfinite().all()
     with pytest.raises(ValueError, match="image: expected uint8"):
@@ -162,15 +162,15 @@ def test_a_goal_is_best_where_its_picture_is_believed(model: WorldModel, tiny: C
 
 
 def test_actions_under_way_are_imagined_before_the_plan_begins(agent: Agent) -> None:
-    """With a delay of k rows it is the plan from the belief k rows later."""
+    """With a delay of k rows the plan equals that from the belief k rows later."""
     belief = agent.observe(agent.initial(), agent.no_action(), images())
     under_way = np.random.default_rng(2).uniform(-1, 1, (3, 2)).astype(np.float32)
     later, dynamics = at(belief, None), agent.model.dynamics
     for count in range(4):
         delayed = agent.plan(belief, seed=5, delay=under_way[:count])
-        there = agent.plan(at(later, 0), seed=5)
-        torch.testing.assert_close(delayed.actions, there.actions)
-        torch.testing.assert_close(delayed.value, there.value)
+        expected = agent.plan(at(later, 0), seed=5)
+        torch.testing.assert_close(delayed.actions, expected.actions)
+        torch.testing.assert_close(delayed.value, expected.value)
         action = torch.as_tensor(under_way[count % 3])[None]
         later = dynamics.imagine(dynamics.remember(later, action), None)
     assert not torch.equal(delayed.actions, agent.plan(belief, seed=5).actions)
@@ -241,7 +241,7 @@ def test_a_candidate_that_breaks_a_constraint_loses_to_one_that_keeps_it(
         agent = agent_of(config, model.requires_grad_(False))
 
         def score(latents: Tensor, actions: Tensor) -> Tensor:
-            return -actions.square().sum(-1)  # the best of all is still, and not allowed
+            return -actions.square().sum(-1)  # the best action is zero, which is not allowed
 
         plan = agent.plan(agent.initial(), score=score, limits=Limits(allowed=wall))
         assert bool(plan.is_allowed), kind
@@ -256,7 +256,7 @@ def test_a_candidate_that_breaks_a_constraint_loses_to_one_that_keeps_it(
 def test_a_forbidden_mean_of_allowed_elites_is_not_the_plan(
     model: WorldModel, tiny: Config
 ) -> None:
-    """CEM's elites pass on both sides; their mean, in the middle, is what it would return."""
+    """CEM's elites are on both sides of the forbidden region, and their mean is inside it."""
     config = read(tiny, {"planner": {"kind": "cem", "iterations": 1, "candidates": 400,
                                      "elites": 100, "horizon": 1},
                          "planning": {"proposals": 0}})  # fmt: skip
@@ -341,7 +341,7 @@ def test_a_deadline_shorter_than_an_iteration_is_kept(
 
 
 def timed(model: WorldModel, clock: Ticking, fixed_ms: float) -> None:
-    """Imagining takes so long, and a millisecond more for ten candidates."""
+    """Imagining takes ``fixed_ms``, and a millisecond more for ten candidates."""
 
     def reward(features: Tensor) -> Tensor:
         clock.now += fixed_ms / 1e3 + features.shape[1] / 1e4
@@ -351,7 +351,7 @@ def timed(model: WorldModel, clock: Ticking, fixed_ms: float) -> None:
 
 
 def test_the_population_fits_what_the_machine_reaches(model: WorldModel, tiny: Config) -> None:
-    """Two iterations of 2 ms and 0.1 ms a candidate; a proposal is scored in the first alone."""
+    """Two iterations take 2 ms and 0.1 ms a candidate; only the first scores proposals."""
     clock = Ticking()
     timed(model, clock, fixed_ms=2.0)
     agent = agent_of(tiny, model.requires_grad_(False), clock=clock)
@@ -367,16 +367,14 @@ def test_the_population_fits_what_the_machine_reaches(model: WorldModel, tiny: C
         assert proposals / planner.candidates == pytest.approx(2 / 8, abs=0.03)
         assert planner.iterations == 2
     assert sizes == {10.0: 24, 20.0: 64, 50.0: 192, 100.0: 384}
-    assert agent.planner.candidates == 8  # the agent itself stays as it was
+    assert agent.planner.candidates == 8  # the agent itself does not change
     with pytest.raises(
         ValueError, match=r"within: 16 candidates over 4 rows take 6.8 ms here, more"
     ):
         within(agent, 5.0)
 
 
-def test_warming_up_finds_slices_that_cost_little_more_than_a_few_candidates(
-    model: WorldModel, tiny: Config
-) -> None:
+def test_warming_up_chooses_slices_by_their_cost(model: WorldModel, tiny: Config) -> None:
     clock = Ticking()
     config = read(tiny, {"planner": {"candidates": 1000, "elites": 9}})
     for fixed_ms, slice_size in ((0.0, 16), (10.0, 64), (100.0, 512), (1e9, 1000)):
@@ -399,24 +397,26 @@ def test_a_timing_is_the_slow_calls_and_the_policys_median() -> None:
     def score(count: int) -> None:
         clock.now += 1.0
 
-    pace = measure(score, propose, candidates=40, proposals=5, clock=clock)
-    assert pace == PlanTiming(40, pytest.approx(1.0), pytest.approx(15.0), pytest.approx(1.0))
+    timing = measure(score, propose, candidates=40, proposals=5, clock=clock)
+    assert timing == PlanTiming(40, pytest.approx(1.0), pytest.approx(15.0), pytest.approx(1.0))
 
 
 def test_a_timing_falls_slowly_and_rises_at_once() -> None:
-    pace = PlanTiming(8, slice_s=10e-3, proposing_s=10e-3, following_s=10e-3)
-    assert pace.after(slice_s=20e-3).slice_s == 20e-3
-    assert pace.after(slice_s=5e-3).slice_s == pytest.approx(9.5e-3)
-    assert pace.after(slice_s=None).slice_s == pytest.approx(9e-3)  # it was not tried
-    assert pace.after(following_s=20e-3).following_s == pytest.approx(11e-3)  # a median's way
-    assert pace.after(slice_s=20e-3).proposing_s == 10e-3
-    assert PlanTiming(16).after(slice_s=20e-3) == PlanTiming(16)  # nobody measured
+    timing = PlanTiming(8, slice_s=10e-3, proposing_s=10e-3, following_s=10e-3)
+    assert timing.after(slice_s=20e-3).slice_s == 20e-3
+    assert timing.after(slice_s=5e-3).slice_s == pytest.approx(9.5e-3)
+    assert timing.after(slice_s=None).slice_s == pytest.approx(9e-3)  # it was not tried
+    assert timing.after(following_s=20e-3).following_s == pytest.approx(
+        11e-3
+    )  # as a running median
+    assert timing.after(slice_s=20e-3).proposing_s == 10e-3
+    assert PlanTiming(16).after(slice_s=20e-3) == PlanTiming(16)  # nothing was measured
 
 
 def test_an_agent_measured_on_a_busy_machine_searches_later(
     model: WorldModel, tiny: Config
 ) -> None:
-    """By its timing nothing fits; in truth a slice takes 5 ms of 8, and the rest nothing."""
+    """By its timing nothing fits; in fact a slice takes 5 ms of 8, and the rest no time."""
     clock = Ticking()
     timed(model, clock, fixed_ms=5.0)
     agent = agent_of(tiny, model.requires_grad_(False), clock=clock)
@@ -429,7 +429,7 @@ def test_an_agent_measured_on_a_busy_machine_searches_later(
     assert agent.timing.slice_s < 8e-3
 
 
-def test_an_agent_on_a_machine_too_slow_is_seldom_late(model: WorldModel, tiny: Config) -> None:
+def test_an_agent_on_a_slow_machine_is_seldom_late(model: WorldModel, tiny: Config) -> None:
     """A slice takes twice the deadline: it is tried again after ln 2 / -ln 0.9 plans or more."""
     clock = Ticking()
     timed(model, clock, fixed_ms=16.0)
@@ -445,7 +445,7 @@ def test_an_agent_on_a_machine_too_slow_is_seldom_late(model: WorldModel, tiny: 
 def test_proposals_that_took_too_long_are_the_plan(
     model: WorldModel, tiny: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the timing there was time for proposals and a slice; once they are drawn there is none."""
+    """By the timing, proposals and a slice fit; but drawing the proposals takes all the time."""
     clock = Ticking()
     agent = agent_of(tiny, model.requires_grad_(False), clock=clock)
     agent.timing = PlanTiming(8, slice_s=5e-3, proposing_s=1e-3, following_s=1e-3)
@@ -470,12 +470,12 @@ def test_an_agent_without_time_to_search_follows_the_policy(
     belief = agent.initial()
     previous = agent.plan(belief)
     shifted = torch.cat([previous.actions[1:], torch.zeros(1, 2)])
-    pace = PlanTiming(8, slice_s=5e-3, proposing_s=3e-3, following_s=1e-3)
+    timing = PlanTiming(8, slice_s=5e-3, proposing_s=3e-3, following_s=1e-3)
     followed = torch.tensor(agent.act(belief))
     assert not torch.allclose(followed, shifted[0], atol=1e-2)
 
     def plan_in(deadline_ms: float, score: Any = None) -> Plan:
-        agent.timing = pace  # the last plan, which took no time at all, has corrected it
+        agent.timing = timing  # the last plan, which took no time, has changed it
         return agent.plan(belief, previous, deadline_ms=deadline_ms, score=score)
 
     searched = plan_in(8.1)
@@ -490,7 +490,7 @@ def test_an_agent_without_time_to_search_follows_the_policy(
     torch.testing.assert_close(late.actions, shifted)
     assert late.origin == "previous"
     mine = plan_in(4.9, lambda latents, actions: actions[..., 0])
-    torch.testing.assert_close(mine.actions, shifted)  # the policy knows nothing of this score
+    torch.testing.assert_close(mine.actions, shifted)  # the policy was not trained on this score
 
     torch.nn.init.constant_(model.policy.last.bias, torch.nan)
     broken = plan_in(4.9)
@@ -498,7 +498,7 @@ def test_an_agent_without_time_to_search_follows_the_policy(
 
 
 def test_the_return_is_rewards_discounts_and_a_last_value(model: WorldModel, tiny: Config) -> None:
-    """Rewards 1, 2, 3, 4 at steps ahead, discount 0.5 of the model, rate 0.8, last value 10."""
+    """Rewards are 1, 2, 3, 4, the model's discount 0.5, the discount rate 0.8, the value 10."""
 
     def by_step(values: list[float]) -> Tensor:
         return torch.tensor(values).expand(1, 3, 4)
@@ -552,7 +552,7 @@ def test_planet_plans_at_its_published_size() -> None:
     assert plan.elites.shape == (100, 12, 1)
     assert plan.iterations == 10
     assert belief.features.shape == (230,)
-    # afresh at each decision: the last plan changes nothing
+    # without a warm start: the last plan has no effect
     assert torch.equal(agent.plan(belief, previous=plan).actions, plan.actions)
 
 

@@ -1,4 +1,4 @@
-"""Errors, plans, maps and probes, of worlds that can be computed in the head."""
+"""Errors, plans, maps and probes, for models that can be computed by hand."""
 
 import dataclasses
 import math
@@ -66,15 +66,15 @@ def test_errors_are_means_over_every_context_position():
     np.testing.assert_allclose(errors.mean_image, [0.11 / 3, 0.35 / 3], rtol=1e-5)
 
 
-def test_a_short_episode_counts_as_far_as_it_goes():
-    short = adding([0, 0, 0])  # black for ever
+def test_a_short_episode_counts_until_its_end():
+    short = adding([0, 0, 0])  # always black
     errors = measure(agent_of(Adder()), [STAIRS, short], GREY, context=2)
     assert errors.windows.tolist() == [2, 2, 1, 1]
     np.testing.assert_allclose(errors.hold_last, [0.02, 0.08, 0.36, 0.64], rtol=1e-5)
     np.testing.assert_allclose(errors.mean_image, [0.13, 0.13, 0.09, 0.25], rtol=1e-5)
 
 
-def test_many_windows_are_the_windows_one_by_one(monkeypatch):
+def test_many_windows_equal_single_windows(monkeypatch):
     episodes = [adding([3, 9, 1, 7, 5, 2, 8, 4]), adding([6] * 5)]
     at_once = measure(agent_of(Adder()), episodes, GREY, context=2, ahead=3)
     monkeypatch.setattr("worldmodel.analysis.errors.CHUNK", 1)
@@ -92,7 +92,7 @@ def test_a_model_that_knows_the_world_beats_both_baselines():
 
 
 @pytest.mark.parametrize("late", [-1, 1])
-def test_actions_out_of_line_are_errors(late):
+def test_shifted_actions_cause_errors(late):
     straight = adding([10, 0, 0, 60, 0, 0, 0, 30, 0])
     shifted = Episode(
         straight.image,
@@ -108,7 +108,7 @@ def test_actions_out_of_line_are_errors(late):
 
 @pytest.mark.parametrize("row", range(10))
 def test_the_context_is_five_images(row):
-    """What is seen before imagining: rows 2 to 6 of the episode, and no other."""
+    """The model sees rows 2 to 6 of the episode, and no other, before it imagines."""
     episode = adding([0] * 9, start=10)
     image = episode.image.copy()
     image[row] += 7
@@ -134,13 +134,13 @@ def test_windows_are_spread_from_the_first_row_to_the_last():
     assert spread([long], rows=11, most=6) == [(0, 0)]
 
 
-def test_of_stacked_images_the_newest_is_shown():
+def test_the_newest_of_stacked_images_is_shown():
     stacked = np.arange(6, dtype=np.uint8).reshape(1, 1, 6)
     assert newest(stacked, frames=2).tolist() == [[[3, 4, 5]]]
     assert newest(stacked, frames=6).tolist() == [[[5, 5, 5]]]  # grey ones
 
     episode = adding([51] * 5, channels=6)
-    episode.image[..., :3] = 77  # older images: nobody measures or shows them
+    episode.image[..., :3] = 77  # older images are neither measured nor shown
     errors = measure(agent_of(Adder(6), env={"frames": 2}), [episode], GREY, context=2)
     np.testing.assert_allclose(errors.model, 0)
     np.testing.assert_allclose(errors.mean_image, [0.01, 0.01, 0.09, 0.25], rtol=1e-5)
@@ -150,14 +150,14 @@ def test_psnr_of_a_hundredth_is_twenty_decibels():
     np.testing.assert_allclose(psnr(np.array([0.01, 1.0, 0.0])), [20, 0, np.inf], atol=1e-12)
 
 
-def test_r_squared_is_one_for_right_zero_for_the_mean_and_nothing_for_a_constant():
+def test_r_squared_of_exact_mean_and_constant_numbers():
     true = np.array([1.0, 2.0, 3.0], np.float32)
     assert RewardFit(true, true).r_squared == 1
     assert RewardFit(true, np.full(3, 2, np.float32)).r_squared == 0
     assert math.isnan(RewardFit(np.ones(3, np.float32), true).r_squared)
 
 
-def test_the_mean_image_is_of_training_data_where_there_is_some(tmp_path):
+def test_the_mean_image_is_of_training_data_if_there_is_any(tmp_path):
     heldout, trained = adding([51] * 5), adding([0] * 4, start=51)
     agent = agent_of(Adder())
     np.testing.assert_allclose(mean_image(agent, [heldout], None), 0.5)  # of levels 0 to 1
@@ -168,7 +168,7 @@ def test_the_mean_image_is_of_training_data_where_there_is_some(tmp_path):
     np.testing.assert_allclose(mean_image(agent, [heldout], tmp_path), 0.2)
 
 
-def test_a_world_model_sees_its_context_alone():
+def test_predictions_use_only_images_of_the_context():
     settings = {
         "encoder": {"width": 2},
         "decoder": {"width": 2},
@@ -184,19 +184,19 @@ def test_a_world_model_sees_its_context_alone():
     image = random.integers(0, 256, (rows, 16, 16, 3), np.uint8)
     action = random.uniform(-1, 1, (rows, 2)).astype(np.float32)
     reward, ones = random.random(rows, np.float32), np.ones(rows, np.float32)
-    told = []
+    predicted = []
     for changed in (None, 4, 5):
         seen = image.copy()
         if changed is not None:
             seen[changed] = 255 - seen[changed]
         episode = Episode(seen, action, reward, ones, np.ones(rows, np.int64))
-        told.append(predict(agent, cut([episode], [(0, 0)], rows)).model[:, 5:])
-    as_it_was, last_of_context, first_imagined = told
+        predicted.append(predict(agent, cut([episode], [(0, 0)], rows)).model[:, 5:])
+    as_it_was, last_of_context, first_imagined = predicted
     np.testing.assert_array_equal(as_it_was, first_imagined)
     assert (as_it_was != last_of_context).any()
 
 
-def test_vectors_stand_beside_the_images_of_their_rows():
+def test_predicted_vectors_are_in_the_rows_of_their_images():
     windows = cut([with_vector(STAIRS), with_vector(adding([7] * 3))], [(0, 1), (1, 0)], rows=5)
     prediction = predict(agent_of(Knowing()), windows, context=2)
     truth, model = prediction.vectors["height"]
@@ -207,7 +207,7 @@ def test_vectors_stand_beside_the_images_of_their_rows():
 
 
 class Praising(Adder):
-    """Believes each reward to be one more than it is, and what is bright to be worth much."""
+    """A model that predicts each reward one too high, and values of ten times the level."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -221,24 +221,24 @@ def test_a_model_that_knows_the_world_imagines_what_is_obtained():
     returns = compare_returns(agent, episodes, [0, 1], beliefs_of(agent, episodes))
     np.testing.assert_allclose(returns.imagined, returns.obtained, rtol=1e-5)
     assert returns.model_error < 1e-4
-    rows = 17 - 6, 10 - 6  # of each, with six rows after them
+    rows = 17 - 6, 10 - 6  # of each episode, with six rows after them
     assert sorted(returns.row.tolist()) == sorted([*range(rows[0]), *range(rows[1])])
     weights = 0.99 ** np.arange(6)
     assert returns.obtained[0] == pytest.approx((weights * episodes[0].reward[1:7]).sum())
-    assert (returns.promised >= returns.imagined - 1e-4).all()  # nothing beats going up
+    assert (returns.promised >= returns.imagined - 1e-4).all()  # the best action is always up
 
 
-def test_praise_that_is_not_obtained_is_the_models_error():
+def test_a_promised_reward_that_does_not_come_is_a_model_error():
     agent = agent_of(Praising())
     episodes = [adding([0, 1] * 6)]
     returns = compare_returns(agent, episodes, [0], beliefs_of(agent, episodes))
     assert returns.model_bias == pytest.approx((0.99 ** np.arange(6)).sum(), rel=1e-4)
-    last = 10 * episodes[0].reward[6] * 0.99**6  # the value is on both sides
+    last = 10 * episodes[0].reward[6] * 0.99**6  # both returns contain the value
     rewards = (0.99 ** np.arange(6) * episodes[0].reward[1:7]).sum()
     assert returns.obtained[0] == pytest.approx(rewards + last)
 
 
-def test_what_came_after_the_end_of_the_task_does_not_count():
+def test_rewards_after_the_end_of_the_task_do_not_count():
     ending = adding([0.25] * 12)
     ending.discount[3] = 0
     agent = agent_of(Adder())
@@ -256,7 +256,7 @@ def test_the_weights_that_played_plan_the_same_again(model, tiny, painter):
     assert other.apart.max() > 1e-2
 
 
-def test_short_episodes_are_passed_over():
+def test_short_episodes_are_skipped():
     agent = agent_of(Adder())
     episodes = [adding([0.0] * 3)] * 5 + [adding([0.0] * 9, start=3)]
     returns = compare_returns(agent, episodes, range(6), beliefs_of(agent, episodes))
@@ -266,7 +266,7 @@ def test_short_episodes_are_passed_over():
         compare_returns(agent, episodes[:1], [0], beliefs_of(agent, episodes[:1]))
 
 
-def test_a_moment_shows_the_search_as_it_was():
+def test_a_moment_records_the_search():
     agent = agent_of(Adder())
     episode = adding([1.0] * 12)
     beliefs = at(beliefs_of(agent, [episode]), 0)
@@ -284,7 +284,7 @@ def test_a_moment_shows_the_search_as_it_was():
 
 
 def rings(random, episodes=4, rows=40, size=12):
-    """A ring, turned into a space of many dimensions; each episode lies somewhere else on it."""
+    """A ring, rotated into a space of ``size`` dimensions; each episode has other points of it."""
     axes = np.linalg.qr(random.standard_normal((size, size)))[0][:2]
     angle = [random.uniform(-np.pi, np.pi, rows) for _ in range(episodes)]
     return [np.stack([np.cos(a), np.sin(a)], 1) @ axes for a in angle], angle
@@ -292,31 +292,31 @@ def rings(random, episodes=4, rows=40, size=12):
 
 def test_a_ring_is_mapped_to_a_ring():
     features, _ = rings(np.random.default_rng(0), rows=400)
-    found = map_latents(features)
-    centre = found.points[:, :2].mean(0)
-    radius = np.linalg.norm(found.points[:, :2] - centre, axis=1)
+    mapped = map_latents(features)
+    centre = mapped.points[:, :2].mean(0)
+    radius = np.linalg.norm(mapped.points[:, :2] - centre, axis=1)
     np.testing.assert_allclose(radius, 1, atol=0.1)
-    np.testing.assert_allclose(found.shares, [0.5, 0.5, 0], atol=0.05)
-    assert found.row[:3].tolist() == [0, 1, 2]
-    assert found.episode.tolist() == sorted([0, 1, 2, 3] * 400)
+    np.testing.assert_allclose(mapped.shares, [0.5, 0.5, 0], atol=0.05)
+    assert mapped.row[:3].tolist() == [0, 1, 2]
+    assert mapped.episode.tolist() == sorted([0, 1, 2, 3] * 400)
 
 
-def test_a_probe_reads_what_is_there_and_nothing_else():
+def test_a_probe_reads_a_quantity_but_not_noise():
     random = np.random.default_rng(0)
     features, angle = rings(random)
     states = [
         {"sin of pole": np.sin(a), "noise": random.standard_normal(len(a)), "still": 0 * a}
         for a in angle
     ]
-    there, noise = probe(features, states)
-    assert (there.name, noise.name) == ("sin of pole", "noise")
-    assert there.r_squared > 0.999
+    sine, noise = probe(features, states)
+    assert (sine.name, noise.name) == ("sin of pole", "noise")
+    assert sine.r_squared > 0.999
     assert noise.r_squared < 0.1
-    assert there.spread[0] <= there.r_squared <= there.spread[1]
+    assert sine.spread[0] <= sine.r_squared <= sine.spread[1]
 
 
-def test_knowing_the_episode_by_heart_is_not_knowing_the_state():
-    """Rows held out singly would be read perfectly from a mark of their episode."""
+def test_a_probe_cannot_memorise_episodes():
+    """Features that only name the episode would be perfect if single rows were held out."""
     random = np.random.default_rng(0)
     marks = [np.tile(np.eye(5)[n], (30, 1)) for n in range(5)]
     states = [{"wind": np.full(30, random.standard_normal())} for _ in range(5)]
@@ -344,7 +344,7 @@ def play_toy():
     return [play_constant(env, np.array([0.3, -0.1], np.float32), seed).episode for seed in (3, 4)]
 
 
-def test_an_episode_played_again_tells_its_true_states(toy_episodes):
+def test_an_episode_played_again_gives_its_true_states(toy_episodes):
     states = true_states(TOY, toy_episodes, [3, 4])
     env = make_env(TOY.task, TOY.env)
     env.reset(4)
@@ -365,13 +365,13 @@ def test_states_of_another_episode_are_refused(toy_episodes):
         true_states(TOY, [changed], [3])
 
 
-def test_where_the_task_cannot_be_played_there_is_no_truth(toy_episodes):
+def test_a_task_that_cannot_be_played_has_no_true_states(toy_episodes):
     gone = dataclasses.replace(TOY, task="corridor")
     with pytest.raises(NoTruthError, match=r"cannot be played here: .*corridor"):
         true_states(gone, toy_episodes, [3, 4])
 
 
-def test_states_have_names_and_angles_come_as_sine_and_cosine():
+def test_states_have_names_and_angles_become_sine_and_cosine():
     named = name_state("cartpole_swingup", {"position": np.array([0.5, 0.0, 1.0])})
     assert named == {"cart position": 0.5, "cos of pole": 0.0, "sin of pole": 1.0}
     assert angles({k: np.array([v]) for k, v in named.items()}) == {"angle of pole": np.pi / 2}

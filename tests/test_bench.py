@@ -1,4 +1,4 @@
-"""The planner's fast twin equals the model, and the bench compares what it says it compares."""
+"""The fast layers equal the model, and benchmarks compare equal numbers of operations."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def planet() -> Config:
 
 @pytest.fixture(params=["tiny", "planet"])
 def model(request: pytest.FixtureRequest) -> WorldModel:
-    """Of either kind of layers, every head awake."""
+    """A model with one kind of layers; random last layers, so that no head is zero."""
     config: Config = request.getfixturevalue(request.param)
     model = build(config.model, Spec((config.env.image_size, config.env.image_size, 3), A))
     for name, parameter in model.named_parameters():
@@ -148,7 +148,7 @@ def test_a_trained_step_is_packed_anew(model: WorldModel) -> None:
 
 @pytest.mark.parametrize("after", ["none", "relu", "sigmoid", "tanh"])
 @torch.no_grad()
-def test_a_product_does_without_onednn(after: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_product_works_without_onednn(after: str, monkeypatch: pytest.MonkeyPatch) -> None:
     linear, x = torch.nn.Linear(5, 3), torch.randn(4, 5)
     fast = Product(linear, after, torch.float32)
     monkeypatch.setattr("worldmodel.models.fast.packed.has_onednn", lambda dtype: False)
@@ -188,8 +188,8 @@ def test_operations_are_counted_forwards_backwards_and_packed() -> None:
             assert operations(lambda: product(x.detach())) == forward
 
 
-def test_the_straightforward_planet_does_the_same_sums(planet: Config) -> None:
-    """Else the ratio beside it would flatter."""
+def test_the_plain_planet_has_the_same_number_of_operations(planet: Config) -> None:
+    """Otherwise the stated ratio of times would be too large."""
     sizes, search = planet.model, planet.planner
     straightforward = Planet(sizes, A)
     agent = agent_of(planet, build(sizes, Spec((64, 64, 3), A)))
@@ -203,7 +203,7 @@ def test_rates_are_of_each_precision() -> None:
     assert all(rate > 0 for rate in rates.values())
 
 
-def test_works_take_turns_and_the_first_round_is_not_counted() -> None:
+def test_functions_are_timed_in_turn_without_the_first_round() -> None:
     called: list[str] = []
     times = interleave(
         {"a": lambda: called.append("a"), "b": lambda: called.append("b")}, repetitions=2
@@ -213,8 +213,8 @@ def test_works_take_turns_and_the_first_round_is_not_counted() -> None:
 
 
 def test_percentiles_are_in_order() -> None:
-    found = percentiles(np.arange(1001.0))
-    assert found == pytest.approx({"ms": 500.0, "p99 ms": 990.0, "p99.9 ms": 999.0})
+    numbers = percentiles(np.arange(1001.0))
+    assert numbers == pytest.approx({"ms": 500.0, "p99 ms": 990.0, "p99.9 ms": 999.0})
 
 
 def test_a_table_shows_every_row_and_note() -> None:
@@ -246,9 +246,9 @@ WAYS = ("in turn", "side by side")
 
 
 def test_the_bench_of_training_runs_small(tiny: Config, planet: Config) -> None:
-    beside, parts, together, growth = bench_train(tiny, planet, repetitions=1)
-    assert beside.rows[0]["times as fast per image"] == 1.0
-    assert all(0 < float(row["floor ms"]) < float(row["ms"]) for row in beside.rows)
+    compared, parts, together, growth = bench_train(tiny, planet, repetitions=1)
+    assert compared.rows[0]["times as fast per image"] == 1.0
+    assert all(0 < float(row["floor ms"]) < float(row["ms"]) for row in compared.rows)
     assert [row["part"] for row in parts.rows][:4] == ["sample", "encode", "sequence", "decode"]
     ways = {(row["two"], row["run"]): row["times as fast"] for row in together.rows}
     assert set(ways) == {(a, b) for a in ("gradients", "products") for b in WAYS}

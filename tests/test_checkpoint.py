@@ -31,13 +31,13 @@ def steps_in(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir())
 
 
-def check_whole(found: checkpoint.Checkpoint | None, step: int) -> None:
-    assert found is not None
-    assert found.step == step
-    assert found.state == {"step": step}
+def check_whole(loaded: checkpoint.Checkpoint | None, step: int) -> None:
+    assert loaded is not None
+    assert loaded.step == step
+    assert loaded.state == {"step": step}
     for group, named in numbers(step).items():
         for name, tensor in named.items():
-            assert torch.equal(found.tensors[group][name], tensor)
+            assert torch.equal(loaded.tensors[group][name], tensor)
 
 
 def test_what_is_saved_is_loaded(tmp_path):
@@ -67,7 +67,7 @@ def test_a_run_without_checkpoints_has_none(tmp_path):
     ],
     ids=["bfloat16", "int64", "float64", "bool", "transposed", "strided", "expanded", "empty"],
 )
-def test_any_tensor_travels_exactly(tmp_path, tensor):
+def test_any_tensor_is_restored_exactly(tmp_path, tensor):
     save(tmp_path, 1, {"model": {"it": tensor, "again": tensor, "empty group": tensor}}, {})
     back = load(tmp_path).tensors["model"]["it"]
     assert back.dtype == tensor.dtype
@@ -85,7 +85,7 @@ def test_a_parameter_with_a_gradient_and_a_shared_one_are_saved(tmp_path):
     assert back["nothing"] == {}
 
 
-def test_state_travels_exactly(tmp_path):
+def test_state_is_restored_exactly(tmp_path):
     state = {"a": [1, 2.5, None, True, "ü"], "big": 2**127 + 1, "third": 1 / 3, "bad": float("inf")}
     save(tmp_path, 1, {}, state)
     assert load(tmp_path).state == state
@@ -105,7 +105,7 @@ def test_saving_the_same_step_again_replaces_it(tmp_path):
     assert load(tmp_path).state == {"value": 2}
 
 
-def test_a_run_that_went_on_from_an_older_one_leaves_the_later_behind(tmp_path):
+def test_a_run_resumed_from_an_older_checkpoint_ignores_the_later_ones(tmp_path):
     for step in (10, 20, 30):
         save(tmp_path, step, numbers(step), {"step": step})
     path = tmp_path / "000000030" / "model.safetensors"
@@ -203,7 +203,7 @@ def test_what_weights_were_made_for_is_known_before_they_are_read(tmp_path):
             load_group(tmp_path, "model", made=other)
 
 
-def test_what_was_never_said_fits_whatever_is_asked_for(tmp_path):
+def test_an_unknown_model_fits_any_request(tmp_path):
     save(tmp_path, 5, numbers(5), {"step": 5})
     check_whole(load(tmp_path, made=MADE), 5)
 
@@ -226,9 +226,9 @@ def test_format_1_is_read_and_its_weights_get_todays_names(tmp_path):
     groups = {"model": old, "averaged": old, "acting": old, "optimizer": old}
     into_format_1(save(tmp_path, 5, groups, {"step": 5}))
     assert verify(tmp_path) == []
-    found = load(tmp_path, made=MADE)
+    loaded = load(tmp_path, made=MADE)
     for group in ("model", "averaged", "acting"):
-        weights = found.tensors[group]
+        weights = loaded.tensors[group]
         assert weights.keys() == {
             "dynamics.prior.0.0.weight",
             "posterior.of_context.weight",
@@ -239,8 +239,8 @@ def test_format_1_is_read_and_its_weights_get_todays_names(tmp_path):
         }
         halves = weights["posterior.of_context.weight"], weights["posterior.of_embed.weight"]
         assert torch.equal(torch.cat(halves, 1), old["dynamics.posterior.0.0.weight"])
-    assert found.tensors["optimizer"].keys() == old.keys()
-    assert load_group(tmp_path, "averaged").keys() == found.tensors["averaged"].keys()
+    assert loaded.tensors["optimizer"].keys() == old.keys()
+    assert load_group(tmp_path, "averaged").keys() == loaded.tensors["averaged"].keys()
 
 
 def test_one_group_needs_only_its_own_file(tmp_path):
@@ -317,11 +317,11 @@ for kill in range(12):
     time.sleep(random.random() * 0.02)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    with os.fdopen(reader, "rb") as told:
-        saved = 1 + len(told.read())
-    found = load(folder)
-    value = found.state["value"]
-    assert (found.tensors["model"]["it"] == value).all(), kill
+    with os.fdopen(reader, "rb") as pipe:
+        saved = 1 + len(pipe.read())
+    loaded = load(folder)
+    value = loaded.state["value"]
+    assert (loaded.tensors["model"]["it"] == value).all(), kill
     assert last + saved <= value <= last + saved + 1, (kill, last, saved, value)
     assert verify(folder) == [], verify(folder)
     last = value
@@ -332,11 +332,11 @@ print(last)
 @pytest.mark.parametrize("steps", ["new", "same"])
 def test_a_kill_at_any_moment_loses_nothing_that_was_saved(tmp_path, steps):
     arguments = [sys.executable, "-c", KILLS, str(tmp_path / "checkpoints"), steps]
-    found = subprocess.run(
+    loaded = subprocess.run(
         arguments, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False
     )
-    assert found.returncode == 0, found.stderr
-    assert int(found.stdout) >= 11
+    assert loaded.returncode == 0, loaded.stderr
+    assert int(loaded.stdout) >= 11
 
 
 def test_a_kill_while_a_step_is_replaced_leaves_the_old_one(tmp_path):
@@ -401,7 +401,7 @@ def test_an_optimizer_keeps_finer_numbers_than_its_parameters():
     assert torch.equal(two.state[other]["exp_avg"], torch.full((3,), 1 / 3))
 
 
-def test_an_optimizer_that_never_stepped_travels_too():
+def test_an_optimizer_that_never_stepped_is_restored():
     (_, one), (_, two) = learner(1), learner(2)
     checkpoint.unpack_optimizer(two, checkpoint.pack_optimizer(one))
     assert two.state_dict()["state"] == {}

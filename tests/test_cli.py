@@ -75,7 +75,7 @@ def preset(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def run(preset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that reached its end; whoever changes it takes a copy."""
+    """A run that reached its end; tests that change it copy it."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(online, "cores", lambda: 1)
@@ -88,15 +88,15 @@ def written(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-class Told:
+class Output:
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
 
 
-def tell(capsys: pytest.CaptureFixture[str], *words: Any) -> Told:
+def run_command(capsys: pytest.CaptureFixture[str], *words: Any) -> Output:
     capsys.readouterr()
     code = main([str(word) for word in words])
-    return Told(code, *capsys.readouterr())
+    return Output(code, *capsys.readouterr())
 
 
 def assert_mistake(
@@ -104,14 +104,14 @@ def assert_mistake(
 ) -> None:
     """Check a mistake: one screen on stderr, exit code 2, nothing created."""
     before = written(here)
-    told = tell(capsys, *words)
-    assert told.code == 2
-    assert told.out == ""
+    output = run_command(capsys, *words)
+    assert output.code == 2
+    assert output.out == ""
     assert written(here) == before
     assert sorted(here.rglob("*")) == sorted({Path(name) for name in before} | folders(here))
-    assert "Traceback" not in told.err
-    assert len(told.err.splitlines()) <= 24, told.err
-    flat = " ".join(told.err.replace("│", " ").split())
+    assert "Traceback" not in output.err
+    assert len(output.err.splitlines()) <= 24, output.err
+    flat = " ".join(output.err.replace("│", " ").split())
     for answer in answers:
         assert answer in flat
 
@@ -125,29 +125,29 @@ def folders(here: Path) -> set[Path]:
 
 
 def test_alone_it_shows_the_commands_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    told = tell(capsys)
-    assert told.code == 0
-    assert told.err == ""
+    output = run_command(capsys)
+    assert output.code == 0
+    assert output.err == ""
     for command in cli.COMMANDS:
-        assert f"  {command} " in told.out
-    assert "worldmodel train cartpole_swingup --minutes 10" in told.out
-    assert tell(capsys, "--help").out == told.out
+        assert f"  {command} " in output.out
+    assert "worldmodel train cartpole_swingup --minutes 10" in output.out
+    assert run_command(capsys, "--help").out == output.out
 
 
 def test_it_knows_its_version(capsys: pytest.CaptureFixture[str]) -> None:
-    told = tell(capsys, "--version")
-    assert told.code == 0
-    assert told.out.startswith("worldmodel 0.")
+    output = run_command(capsys, "--version")
+    assert output.code == 0
+    assert output.out.startswith("worldmodel 0.")
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_has_help_with_an_example(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = tell(capsys, command, "--help")
-    assert told.code == 0
-    assert "Example:" in told.out
-    assert f"worldmodel {command}" in told.out.split("Example:")[1]
+    output = run_command(capsys, command, "--help")
+    assert output.code == 0
+    assert "Example:" in output.out
+    assert f"worldmodel {command}" in output.out.split("Example:")[1]
 
 
 def test_the_module_is_the_command(
@@ -170,9 +170,9 @@ def test_tasks_are_listed_in_columns(
     some = ("cartpole_swingup", "humanoid_CMU_run", "reacher_easy", "walker_walk")
     listed = {task: suite.suite_tasks()[task] for task in some}  # loading all of them takes 4 s
     monkeypatch.setattr(suite, "suite_tasks", lambda: listed)
-    told = tell(capsys, "tasks")
-    assert told.code == 0
-    first, *rows = told.out.splitlines()
+    output = run_command(capsys, "tasks")
+    assert output.code == 0
+    first, *rows = output.out.splitlines()
     assert [part.strip() for part in first.split("  ") if part] == [
         *("task", "action repeat", "action size")
     ]
@@ -281,19 +281,19 @@ def test_the_kind_of_a_part_decides_which_options_there_are(
     assert main(["train", "toy", *words, "--steps", "5"]) == 0
     assert asked[0][0].planner == ICEM(decay=0.5, candidates=99)
     assert main(["train", "--planner.kind", "icem", "--help"]) == 0
-    told = capsys.readouterr().out
-    assert "--planner.decay" in told
-    assert "--planner.temperature" not in told
-    assert "--planner.kind {cem,icem,mppi,shooting,gradient,ilqr}" in told
+    output = capsys.readouterr().out
+    assert "--planner.decay" in output
+    assert "--planner.temperature" not in output
+    assert "--planner.kind {cem,icem,mppi,shooting,gradient,ilqr}" in output
 
 
 def test_without_a_limit_the_first_line_says_so(
     here: Path, preset: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started(monkeypatch)
-    told = tell(capsys, "train", preset)
-    assert "until interrupted" in told.out.splitlines()[0]
-    assert "--steps" in told.out.splitlines()[0]
+    output = run_command(capsys, "train", preset)
+    assert "until interrupted" in output.out.splitlines()[0]
+    assert "--steps" in output.out.splitlines()[0]
 
 
 @pytest.mark.mujoco
@@ -512,16 +512,16 @@ def test_the_same_command_again_changes_nothing(
     run: Path, preset: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = written(run)
-    told = tell(capsys, "train", preset, "--run", run, "--steps", STEPS)
-    assert told.code == 0
-    assert "has finished" in told.out
-    assert "larger --steps" in told.out
+    output = run_command(capsys, "train", preset, "--run", run, "--steps", STEPS)
+    assert output.code == 0
+    assert "has finished" in output.out
+    assert "larger --steps" in output.out
     assert written(run) == before
 
 
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take seconds, and other tests draw them."""
+    """Draw no pictures: they take seconds, and other tests draw them."""
     monkeypatch.setattr(train, "report", lambda *_, **__: None)
 
 
@@ -531,13 +531,13 @@ def test_a_larger_limit_resumes_the_run(
 ) -> None:
     shutil.copytree(run, here / "run")
     words = ["train", preset, "--run", "run", "--steps"]
-    told = tell(capsys, *words, 2 * STEPS)
-    assert told.code == 0
-    assert "already" not in told.out
+    output = run_command(capsys, *words, 2 * STEPS)
+    assert output.code == 0
+    assert "already" not in output.out
     evaluations = read_evaluations(here / "run" / "eval.csv")
     first, last = [e.env_steps for e in evaluations if len(e.returns) == FINAL_EPISODES]
     assert STEPS <= first < 2 * STEPS <= last  # the score of the first end is kept
-    assert "has finished" in tell(capsys, *words, STEPS).out
+    assert "has finished" in run_command(capsys, *words, STEPS).out
 
 
 @pytest.mark.usefixtures("no_report")
@@ -551,8 +551,8 @@ def test_an_end_without_a_final_score_gets_one(
 
     with monkeypatch.context() as patch:
         patch.setattr(online, "evaluate", stop)
-        assert tell(capsys, *words).code == 130
-    assert tell(capsys, *words).code == 0
+        assert run_command(capsys, *words).code == 130
+    assert run_command(capsys, *words).code == 0
     assert len(read_evaluations(here / "run" / "eval.csv")[-1].returns) == FINAL_EPISODES
 
 
@@ -565,10 +565,10 @@ def test_a_run_that_cannot_continue_is_reported_in_one_sentence(
         raise RuntimeError("the arm fell off")
 
     monkeypatch.setattr(Toy, "step", break_down)
-    told = tell(capsys, "train", preset, "--run", "run", "--steps", STEPS)
-    assert told.code == 1
-    assert "the arm fell off" in told.err
-    assert len(told.err.splitlines()) == 1
+    output = run_command(capsys, "train", preset, "--run", "run", "--steps", STEPS)
+    assert output.code == 1
+    assert "the arm fell off" in output.err
+    assert len(output.err.splitlines()) == 1
 
 
 @pytest.mark.usefixtures("no_report")
@@ -604,7 +604,7 @@ def test_a_terminated_run_resumes_where_it_stopped(
     assert stopped is not None
     assert "interrupted at " in out
     reached = int(out.split("interrupted at ")[1].split()[0].replace(",", ""))
-    assert tell(capsys, *words, "--steps", reached + 1).code == 0
+    assert run_command(capsys, *words, "--steps", reached + 1).code == 0
     later = checkpoint.load(here / "run" / "checkpoints")
     assert later is not None
     assert later.state["episodes"] > stopped.state["episodes"]
@@ -615,9 +615,9 @@ def test_a_terminated_run_resumes_where_it_stopped(
 
 
 def test_eval_ends_with_one_line_of_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = tell(capsys, "eval", run, "--episodes", 2, "--seed", 5, "--json", "--baselines")
-    assert told.code == 0
-    (line,) = told.out.splitlines()
+    output = run_command(capsys, "eval", run, "--episodes", 2, "--seed", 5, "--json", "--baselines")
+    assert output.code == 0
+    (line,) = output.out.splitlines()
     answer = json.loads(line)
     assert {*answer} == {
         *("mean", "std", "returns", "env_steps", "plan_ms_p50", "plan_ms_p99"),
@@ -627,23 +627,23 @@ def test_eval_ends_with_one_line_of_json(run: Path, capsys: pytest.CaptureFixtur
     assert answer["mean"] == np.mean(answer["returns"])
     assert answer["std"] == np.std(answer["returns"])
     assert 0 < answer["plan_ms_p50"] <= answer["plan_ms_p99"]
-    assert "episode 0" in told.err
-    again = tell(capsys, "eval", run, "--episodes", 1, "--seed", 6, "--json")
+    assert "episode 0" in output.err
+    again = run_command(capsys, "eval", run, "--episodes", 1, "--seed", 6, "--json")
     assert json.loads(again.out)["returns"] == answer["returns"][1:]
 
 
 def test_eval_without_json_is_for_people(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = tell(capsys, "eval", run, "--episodes", 1)
-    assert told.code == 0
-    assert told.err == ""
+    output = run_command(capsys, "eval", run, "--episodes", 1)
+    assert output.code == 0
+    assert output.err == ""
     for word in ("episode 0: return", "score", "±", "env steps", "ms"):
-        assert word in told.out
+        assert word in output.out
 
 
 def test_eval_writes_a_gif(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import imageio.v3 as imageio
 
-    assert tell(capsys, "eval", run, "--episodes", 1, "--video", "deep/er/v.gif").code == 0
+    assert run_command(capsys, "eval", run, "--episodes", 1, "--video", "deep/er/v.gif").code == 0
     images = imageio.imread(here / "deep" / "er" / "v.gif")
     assert images.shape == (21, 64, 64, 3)  # 160 steps, 8 a row; 16 pixels, four times
     assert [path.name for path in (here / "deep" / "er").iterdir()] == ["v.gif"]
@@ -651,7 +651,7 @@ def test_eval_writes_a_gif(here: Path, run: Path, capsys: pytest.CaptureFixture[
 
 def test_eval_writes_an_mp4(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ffmpeg = pytest.importorskip("imageio_ffmpeg")
-    assert tell(capsys, "eval", run, "--episodes", 1, "--video", "v.mp4").code == 0
+    assert run_command(capsys, "eval", run, "--episodes", 1, "--video", "v.mp4").code == 0
     assert ffmpeg.count_frames_and_secs("v.mp4")[0] == 21
     assert [path.name for path in here.iterdir()] == ["v.mp4"]
 
@@ -688,14 +688,14 @@ def test_another_renderer_is_used_only_when_asked_for(
     answers = ["trained on images of gl", "toy would draw", "--renderer gl", "--renderer toy"]
     assert_mistake(capsys, here, ["eval", moved], answers)
     assert_mistake(capsys, here, ["eval", moved, "--renderer", "gl"], ["toy alone, got gl"])
-    told = tell(capsys, "eval", moved, "--renderer", "auto", "--episodes", 1)
-    assert told.code == 0
-    assert "drawn by toy; the run was trained on images of gl" in told.out
+    output = run_command(capsys, "eval", moved, "--renderer", "auto", "--episodes", 1)
+    assert output.code == 0
+    assert "drawn by toy; the run was trained on images of gl" in output.out
 
 
 @pytest.fixture
 def received(here: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run whose config.yaml names a module that lies here and leaves a mark when imported."""
+    """A run whose config.yaml names a module, which writes a file when it is imported."""
     pytest.importorskip("gymnasium")
     (here / "stranger.py").write_text("open('imported', 'w').close()")
     monkeypatch.syspath_prepend(str(here))
@@ -729,12 +729,14 @@ def test_no_module_is_imported_that_a_received_run_names(
     monkeypatch.setattr(export, "require_libraries", lambda: None)
     monkeypatch.setattr(bench, "bench_plan", lambda *_: [])
     words = [word.format(run=received) for word in command]
-    told = tell(capsys, *words)
-    assert (told.code, "would import the module stranger" in told.err) == (2, True), told.err
-    assert "--trust" in told.err
+    output = run_command(capsys, *words)
+    assert (output.code, "would import the module stranger" in output.err) == (2, True), output.err
+    assert "--trust" in output.err
     assert not (here / "imported").exists()
-    told = tell(capsys, *words, "--trust")
-    assert (told.code, "gymnasium knows no stranger:Robot-v0" in told.err) == (2, True), told.err
+    output = run_command(capsys, *words, "--trust")
+    assert (output.code, "gymnasium knows no stranger:Robot-v0" in output.err) == (2, True), (
+        output.err
+    )
     assert (here / "imported").exists()
 
 
@@ -762,7 +764,7 @@ def test_watch_and_visualize_import_a_module_only_with_trust(
 
     monkeypatch.setattr(report, "visualize_run", note)
     for words in ([], ["--trust"]):
-        tell(capsys, "visualize", received, *words)
+        run_command(capsys, "visualize", received, *words)
     assert asked == [False, True]
 
 
@@ -775,8 +777,8 @@ def test_a_preset_that_names_a_module_trains_only_where_the_task_is_typed(
     assert_mistake(capsys, here, words, ["sent.yaml names gym:str", "--task gym:stranger:Robot-v0"])
     assert not (here / "imported").exists()
     for typed in (["--task", "gym:stranger:Robot-v0"], ["--task=gym:stranger:Robot-v0"]):
-        told = tell(capsys, *words, *typed)
-        assert (told.code, "gymnasium knows no stranger:Robot-v0" in told.err) == (2, True)
+        output = run_command(capsys, *words, *typed)
+        assert (output.code, "gymnasium knows no stranger:Robot-v0" in output.err) == (2, True)
     assert (here / "imported").exists()
 
 
@@ -784,9 +786,9 @@ def test_visualize_writes_a_report(
     here: Path, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report_quickly(monkeypatch)
-    told = tell(capsys, "visualize", run, "--out", "seen")
-    assert told.code == 0
-    assert "open-loop" in told.out
+    output = run_command(capsys, "visualize", run, "--out", "seen")
+    assert output.code == 0
+    assert "open-loop" in output.out
     assert any((here / "seen").iterdir())
     (here / "afile").write_text("")
     words = ["visualize", run, "--out", "afile/seen"]
@@ -801,14 +803,14 @@ def test_our_warnings_reach_the_screen_once(
         raise RuntimeError("enough")
 
     monkeypatch.setattr(renderer, "make_env_of_file", warn)
-    assert tell(capsys, "eval", run).err == "kernels are compiled\nworldmodel: enough\n"
-    assert tell(capsys, "eval", run).err == "kernels are compiled\nworldmodel: enough\n"
+    assert run_command(capsys, "eval", run).err == "kernels are compiled\nworldmodel: enough\n"
+    assert run_command(capsys, "eval", run).err == "kernels are compiled\nworldmodel: enough\n"
 
 
 STUBBORN = """
 import pathlib, subprocess, time
 started = subprocess.Popen(["sleep", "600"])
-pathlib.Path({told!r}).write_text(str(started.pid))
+pathlib.Path({pid_file!r}).write_text(str(started.pid))
 while True:
     try:
         time.sleep(600)
@@ -829,12 +831,12 @@ def test_a_watch_ends_at_once_though_it_draws_and_leaves_no_process(
     run: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     """Drawing that ignores interrupts and starts a program, as matplotlib and ffmpeg do."""
-    copy, told = tmp_path / "run", tmp_path / "started"
+    copy, pid_file = tmp_path / "run", tmp_path / "started"
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("report"))
     fake = tmp_path / "fake" / "imageio"
     fake.mkdir(parents=True)
     (fake / "__init__.py").touch()
-    (fake / "v3.py").write_text(STUBBORN.format(told=str(told)))
+    (fake / "v3.py").write_text(STUBBORN.format(pid_file=str(pid_file)))
     command = [sys.executable, "-m", "worldmodel", "watch", str(copy), "--port", "0"]
     with subprocess.Popen(
         command,
@@ -846,15 +848,15 @@ def test_a_watch_ends_at_once_though_it_draws_and_leaves_no_process(
     ) as process:
         try:
             give_up = time.monotonic() + 600  # only guards against hanging
-            while not (told.exists() and told.read_text()):
+            while not (pid_file.exists() and pid_file.read_text()):
                 assert process.poll() is None
                 assert time.monotonic() < give_up
                 time.sleep(0.05)
             process.send_signal(number)
             _, said = process.communicate(timeout=300)  # not killed, drawing would take 600 s
             assert (process.returncode, said) == (0, "")
-            assert not is_at_work(int(told.read_text()))
+            assert not is_at_work(int(pid_file.read_text()))
         finally:
             process.kill()
             with contextlib.suppress(OSError, ValueError):
-                os.kill(int(told.read_text()), signal.SIGKILL)
+                os.kill(int(pid_file.read_text()), signal.SIGKILL)

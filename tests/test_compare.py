@@ -1,4 +1,4 @@
-"""Curves of several runs beside published ones."""
+"""Curves of several runs, compared with published ones."""
 
 import csv
 import math
@@ -33,7 +33,7 @@ ONE = curve(0, [(100, 0, 20), (300, 40, 60), (500, 80, 100)])
 TWO = curve(1, [(200, 50, 50), (400, 50, 50)])
 
 
-def test_seeds_are_joined_where_all_of_them_have_been():
+def test_seeds_are_joined_up_to_the_steps_that_all_have_reached():
     (both,) = group([ONE, TWO])
     assert both.env_steps.tolist() == [200, 300, 400]
     assert both.scores.tolist() == [[30, 50, 70], [50, 50, 50]]
@@ -50,13 +50,13 @@ def test_one_seed_has_no_spread():
     assert table([alone])[1][5] == "90"
 
 
-def test_seeds_that_never_met_are_compared_at_the_last_of_the_shortest():
+def test_seeds_without_common_steps_are_compared_at_the_last_of_the_shortest():
     (apart,) = group([curve(0, [(100, 1, 1), (200, 2, 2)]), curve(1, [(300, 5, 5)])])
     assert apart.env_steps.tolist() == [200]
     assert apart.scores.tolist() == [[2], [5]]
 
 
-def test_different_things_and_tasks_share_no_band():
+def test_different_settings_and_tasks_are_different_groups():
     groups = group([ONE, curve(0, [(100, 1, 1)], name="yours"), curve(1, [(9, 1, 1)], task="toy")])
     assert [(one.name, one.task) for one in groups] == [
         ("mine", "cartpole_swingup"),
@@ -65,7 +65,7 @@ def test_different_things_and_tasks_share_no_band():
     ]
 
 
-def test_a_kept_run_is_a_score_file_with_its_settings_beside_it(tmp_path):
+def test_a_kept_run_is_a_score_file_and_a_file_of_settings(tmp_path):
     run = tmp_path / "default-toy-3"
     run.mkdir()
     journal = Journal(run)
@@ -78,10 +78,10 @@ def test_a_kept_run_is_a_score_file_with_its_settings_beside_it(tmp_path):
         "versions": {"torch": "2"},
         "machine": "two cores",
     }
-    kept = keep(run, config, about, tmp_path / "scores", "beside\nother work")
+    kept = keep(run, config, about, tmp_path / "scores", "next to\nother work")
     assert kept.name == "toy-3.csv"
     assert "# settings abc (settings/abc.yaml); renderer toy\n" in kept.read_text()
-    assert "# beside\n# other work\n" in kept.read_text()
+    assert "# next to\n# other work\n" in kept.read_text()
     assert (tmp_path / "scores" / "settings" / "abc.yaml").read_text() == "discount_rate: 0.9\n"
     (back,) = read_scores(tmp_path / "scores")
     assert (back.name, back.task, back.seed) == ("scores", "toy", 3)
@@ -100,25 +100,25 @@ def test_published_scores_are_those_of_the_file():
     assert list(scores) == [100_000, 200_000, 500_000, 1_000_000]
     assert scores[100_000]["planet"] == 297
     assert scores[1_000_000]["planet"] == 821
-    assert "planet" not in scores[200_000]  # nothing was published there
+    assert "planet" not in scores[200_000]  # it has no published score at these steps
     assert best(scores[100_000]) == "tdmpc1"
     assert published("toy") == {}
     for line in source().read_text().splitlines():
         assert len(line) <= 130
 
 
-def test_a_figure_read_off_by_eye_wins_nothing():
+def test_a_score_read_off_a_figure_is_never_the_best():
     scores = published("reacher_easy")[100_000]
     assert scores["ezv2~"] > scores[best(scores)]
     assert not any(name.endswith("~") for name in shown(scores))
 
 
-def test_ours_stands_beside_theirs_at_the_same_steps():
+def test_our_score_is_compared_at_the_same_steps():
     far = curve(0, [(50_000, 100, 100), (150_000, 300, 300)])
     (line,) = table(group([far]))[1:]
     assert line[-1].startswith("at 100,000: ours 200, planet 297, dreamerv3 550")
     assert "tdmpc1 770 (best)" in line[-1]
-    (line,) = table(group([ONE]))[1:]  # never came so far
+    (line,) = table(group([ONE]))[1:]  # it never reached these steps
     assert line[-1].startswith("at 100,000: planet 297")
     (line,) = table(group([curve(0, [(9, 1, 1)], task="toy")]))[1:]
     assert line[-1] == "-"
@@ -134,13 +134,13 @@ def test_the_csv_holds_every_moment_and_every_published_score():
     assert [row["mean"] for row in theirs] == ["297", "475", "821"]
 
 
-def test_a_picture_has_a_panel_for_each_task_and_a_band_for_each_thing():
+def test_a_picture_has_a_panel_for_each_task_and_a_band_for_each_setting():
     figure = plot_groups(group([ONE, TWO, curve(0, [(9, 1, 1)], task="toy")]))
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["cartpole_swingup", "toy"]
     assert len(figure.axes[0].collections) == 1
     written = [text.get_text() for text in figure.axes[0].texts]
     assert "planet 297" in written
-    assert not any(text.startswith("planet 8") for text in written)  # nobody went so far
+    assert not any(text.startswith("planet 8") for text in written)  # no run reached these steps
 
 
 @pytest.mark.parametrize(("reached", "shown"), [(50_000, 1), (100_000, 1), (100_001, 2)])
@@ -182,14 +182,14 @@ def test_score_files_are_read_one_by_one_or_as_a_folder(tmp_path):
 def test_a_bad_score_file_is_named(tmp_path, content, complaint):
     file = tmp_path / "scores.csv"
     file.write_text(content)
-    with pytest.raises(ConfigError, match=r"scores\.csv") as told:
+    with pytest.raises(ConfigError, match=r"scores\.csv") as raised:
         read_scores(file)
-    assert complaint in str(told.value)
+    assert complaint in str(raised.value)
 
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
-    """Two seeds of one thing and one of another, as folders."""
+    """Run folders: two seeds of one setting and one of another."""
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     monkeypatch.chdir(tmp_path)
     folders = []
@@ -205,7 +205,7 @@ def runs(tmp_path, monkeypatch):
     return folders
 
 
-def test_runs_of_the_same_settings_are_seeds_of_one_thing(runs):
+def test_runs_of_the_same_settings_are_one_group(runs):
     groups = group([read_run(run, config) for run, config in runs])
     assert [list(one.seeds) for one in groups] == [[0, 1], [0]]
     names = [one.name.split(" ")[0] for one in groups]
@@ -218,8 +218,8 @@ def test_a_run_without_an_evaluation_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_every_point_lies_inside_the_picture(sign):
-    """A task that only costs has its curve below nothing."""
+def test_every_point_is_inside_the_picture(sign):
+    """If a task has only costs, its curve is below zero."""
     points = [(at, sign * low, sign * low) for at, low, _ in ((100, 900, 0), (200, 300, 0))]
     (axes,) = plot_groups(group([curve(0, points, task="toy")])).axes
     bottom, top = axes.get_ylim()
@@ -233,7 +233,7 @@ def test_a_seed_that_went_further_is_drawn_to_its_end():
     long = curve(1, [(100, 1, 1), (200, 2, 2), (400, 9, 9)], task="toy")
     (axes,) = plot_groups(group([short, long])).axes
     ends = [line.get_xydata()[-1].tolist() for line in axes.lines]
-    assert ends == [[200, 5], [400, 9], [200, 3.5]]  # either seed, and their mean
+    assert ends == [[200, 5], [400, 9], [200, 3.5]]  # each seed, and their mean
     (axes,) = plot_groups(group([long])).axes
     assert len(axes.lines) == 1  # a seed alone is its own mean
 
@@ -241,8 +241,8 @@ def test_a_seed_that_went_further_is_drawn_to_its_end():
 def test_the_command_writes_a_table_numbers_and_a_picture(runs, tmp_path, capsys, monkeypatch):
     (tmp_path / "scores.csv").write_text(SCORES + "toy,5,200,2,0,7\n")
     assert cli.main(["compare", "scores.csv", "--out", "seen"]) == 0
-    told = capsys.readouterr().out
-    assert "toy   scores  1      200" in told
+    output = capsys.readouterr().out
+    assert "toy   scores  1      200" in output
     assert {path.name for path in (tmp_path / "seen").iterdir()} == {"compare.csv", "compare.png"}
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert cli.main(["compare", "scores.csv", "--out", "plain"]) == 0
@@ -260,17 +260,17 @@ def test_the_command_writes_a_table_numbers_and_a_picture(runs, tmp_path, capsys
 )
 def test_a_mistake_creates_nothing(runs, tmp_path, capsys, words, complaint):
     assert cli.main(["compare", *words]) == 2
-    told = capsys.readouterr()
-    assert complaint in told.err + told.out
+    output = capsys.readouterr()
+    assert complaint in output.err + output.out
     assert not (tmp_path / "comparison").exists()
 
 
-def test_settings_of_another_version_are_told_with_the_version(runs, capsys):
+def test_settings_of_another_version_are_reported_with_the_version(runs, capsys):
     run, _ = runs[0]
     about = "settings: {planner: {wings: 2}}\nimage: [8, 8, 3]\naction_size: 2\nenvironment: {}\n"
     (run / "config.yaml").write_text(about + "versions: {worldmodel: 9.9.9}\n")
     for command in ("compare", "visualize"):
         assert cli.main([command, str(run)]) == 2
-        told = capsys.readouterr().err
-        assert "planner.wings: no such setting" in told
-        assert "was made by worldmodel 9.9.9" in told
+        output = capsys.readouterr().err
+        assert "planner.wings: no such setting" in output
+        assert "was made by worldmodel 9.9.9" in output

@@ -64,11 +64,11 @@ def test_draws_what_pytorch_draws(case: str) -> None:
 def test_gradients_are_pytorchs(case: str) -> None:
     ours, theirs, x = pair(case)
     upstream = torch.randn_like(theirs(x))
-    found, expected = (
+    result, expected = (
         torch.autograd.grad(layer(x), [x, *layer.parameters()], upstream)
         for layer in (ours, theirs)
     )
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
 
 
 @pytest.mark.parametrize("case", ["few pixels, 5, 1", "many windows, 4, 7, 9"])

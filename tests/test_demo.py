@@ -42,20 +42,20 @@ def weights(run: Path, tmp_path: Path) -> Path:
 
 
 def test_the_agent_in_the_package_is_whole_and_small() -> None:
-    found = model_file.read(demo.WEIGHTS)
-    assert found.config.task == "ball_in_cup_catch"
+    loaded = model_file.read(demo.WEIGHTS)
+    assert loaded.config.task == "ball_in_cup_catch"
     assert demo.WEIGHTS.stat().st_size < 4e6
-    trained = found.about["trained"]
+    trained = loaded.about["trained"]
     assert trained["score"] == np.mean(trained["returns"])
     assert len(trained["returns"]) >= 10
     names = {path.name for path in demo.WEIGHTS.parent.iterdir() if path.is_file()}
     assert names == {"demo.safetensors", "demo.json"}
 
 
-def test_the_command_line_beside_the_weights_trains_them_again(
+def test_the_command_line_next_to_the_weights_trains_them_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The same settings come of it, whatever the presets have become since."""
+    """The command line gives the same settings even if the presets have changed since."""
     about = model_file.read_about(demo.WEIGHTS)
     words = shlex.split(demo.introduce().split("trained by: ")[1])
     asked: list[tuple[Config, dict[str, Any]]] = []
@@ -94,7 +94,7 @@ def test_what_was_packed_is_what_the_run_learned(run: Path, weights: Path) -> No
     assert trained["env_steps"] == last.env_steps == 320
 
 
-def test_a_demo_leaves_a_film_a_report_and_its_scores(
+def test_a_demo_leaves_a_video_a_report_and_its_scores(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report_quickly(monkeypatch)
@@ -112,10 +112,10 @@ def test_a_demo_leaves_a_film_a_report_and_its_scores(
     assert f"stated: {shown.stated:.1f}" in said
 
 
-def test_a_second_demo_takes_the_place_of_the_first(
+def test_a_second_demo_replaces_the_first(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without the report, which takes long."""
+    """The report is left out, because it takes long."""
     monkeypatch.setattr(
         "worldmodel.report.visualize_run", lambda *_, **__: types.SimpleNamespace(notes=["a note"])
     )
@@ -140,9 +140,9 @@ def test_a_folder_of_something_else_is_left_alone(run: Path, tmp_path: Path) -> 
 def test_without_a_simulator_one_sentence_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = demo.make_env_of_file.__globals__["importlib"].util.find_spec
+    find_spec = demo.make_env_of_file.__globals__["importlib"].util.find_spec
     monkeypatch.setattr(
-        "importlib.util.find_spec", lambda name: None if name == "dm_control" else found(name)
+        "importlib.util.find_spec", lambda name: None if name == "dm_control" else find_spec(name)
     )
     monkeypatch.chdir(tmp_path)
     assert main(["demo"]) == 2

@@ -1,4 +1,4 @@
-"""Machines that are made up, each with something to say; and the one that is here."""
+"""Findings about invented machines, and about this one."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def found(facts: Facts, subject: str) -> Finding:
 # ---------------------------------------------------------------------------- judging
 
 
-def test_a_whole_machine_has_nothing_to_mend() -> None:
+def test_a_complete_machine_needs_no_repair() -> None:
     findings = judge(WHOLE)
     assert {finding.state for finding in findings} == {"ok"}
     assert not any(finding.remedy for finding in findings)
@@ -98,7 +98,7 @@ def test_a_whole_machine_has_nothing_to_mend() -> None:
 
 CONFIG_ERROR = "ConfigError: mujoco: dm-control breaks; type: pip install mujoco"
 PROBLEMS: dict[str, tuple[dict[str, Any], str, str, str]] = {
-    "mujoco 4 beside dm-control 1.0.50": (
+    "mujoco 4 with dm-control 1.0.50": (
         {"versions": with_version("mujoco", "4.0.0"), "trial": FAILS},
         "mujoco",
         "4.0.0: dm-control 1.0.50 breaks on mujoco 4",
@@ -318,7 +318,7 @@ NOTES: dict[str, tuple[dict[str, Any], str, str, str]] = {
 
 
 @pytest.mark.parametrize(("changes", "subject", "said", "remedy"), NOTES.values(), ids=list(NOTES))
-def test_a_note_keeps_nobody_from_a_first_run(
+def test_a_note_does_not_prevent_a_first_run(
     changes: dict[str, Any], subject: str, said: str, remedy: str
 ) -> None:
     facts = replace(WHOLE, **changes)
@@ -330,7 +330,7 @@ def test_a_note_keeps_nobody_from_a_first_run(
     assert works(judge(facts))
 
 
-def test_what_a_robot_does_without_is_no_problem_where_training_fails() -> None:
+def test_a_package_that_training_does_not_need_is_only_a_note() -> None:
     facts = replace(WHOLE, versions=without("imageio-ffmpeg"), trial=FAILS)
     assert found(facts, "imageio-ffmpeg").state == "note"
 
@@ -349,7 +349,7 @@ def test_a_processor_without_bfloat16_is_no_fault() -> None:
 
 
 def test_the_renderers_are_not_blamed_for_the_simulator() -> None:
-    """Nobody installs OpenGL because mujoco is the wrong one."""
+    """A wrong version of mujoco does not lead to the advice to install OpenGL."""
     blind = Drawing(failure="AttributeError: flex_vertedge")
     for versions in (with_version("mujoco", "4.0.0"), without("dm-control")):
         facts = replace(
@@ -359,7 +359,7 @@ def test_the_renderers_are_not_blamed_for_the_simulator() -> None:
             assert found(facts, subject).remedy == ""
 
 
-def test_the_same_failure_is_told_once() -> None:
+def test_the_same_failure_is_reported_once() -> None:
     blind = {"warp": BLIND_WARP, **NO_OPENGL}
     trial = Trial(failure=BLIND_WARP.failure, stage="making the task")
     text = describe(judge(replace(WHOLE, drawings=blind, trial=trial)))
@@ -494,7 +494,7 @@ def test_silence_is_an_answer_and_leaves_nothing_behind() -> None:
     assert time.monotonic() - begun < 300  # it would sleep 600 s
 
 
-def test_what_was_told_before_a_crash_is_kept() -> None:
+def test_facts_sent_before_a_crash_are_kept() -> None:
     code = f"""print('greetings'); print('{{"cores": 2}}'); print(7, flush=True); {CRASH}"""
     assert alone(code, 30) == {"cores": 2, "failure": "it crashed (SIGSEGV)"}
 
@@ -505,7 +505,7 @@ def test_surroundings_can_be_set_and_taken_away(monkeypatch: pytest.MonkeyPatch)
     assert alone(code, 30, TAKEN="", SET="2") == {"TAKEN": None, "SET": "2"}
 
 
-def test_a_file_beside_the_user_does_not_stand_in_for_a_package(
+def test_a_file_in_the_working_directory_is_not_imported_as_a_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "colorsys.py").write_text("raise RuntimeError('mine')")
@@ -551,7 +551,7 @@ def test_our_own_requirements_can_be_read() -> None:
 def test_this_machine_is_examined(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All of it, but for two of the three ways to OpenGL.
+    """Run every probe, except for two of the three OpenGL backends.
 
     Probes run in this process, to import torch and warp once; but that of OpenGL, which takes its
     backend from the environment.

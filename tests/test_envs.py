@@ -19,7 +19,7 @@ WARP = EnvSettings(renderer="warp")
 
 
 class Counter:
-    """Paints the number of its steps and remembers what it was asked; bounds [-2, 6] and [0, 1]."""
+    """Paints the number of its steps and records its actions; bounds are [-2, 6] and [0, 1]."""
 
     def __init__(self, last=5):
         self.action_low = np.array([-2.0, 0.0])
@@ -240,7 +240,7 @@ def push_to_goal(env, damping):
     return 4 * (true["goal"] - true["position"]) - damping * true["velocity"]
 
 
-def test_the_toy_rewards_who_remembers_the_velocity():
+def test_the_toy_rewards_an_agent_that_remembers_the_velocity():
     random = np.random.default_rng(0)
     aimless = toy_return(lambda env: random.uniform(-1, 1, 2))
     idle = toy_return(lambda env: np.zeros(2))
@@ -351,7 +351,7 @@ def test_a_skin_is_left_to_opengl(monkeypatch):
         render.choose("warp", has_skin=True)
 
 
-def test_the_backend_is_the_first_that_draws_and_a_wish_is_respected(monkeypatch):
+def test_the_backend_is_the_first_that_draws_or_the_one_named(monkeypatch):
     asked = []
 
     def probe(name):
@@ -436,7 +436,7 @@ def test_a_seed_repeats_an_episode_bit_for_bit_pixels_included(task):
     small = replace(WARP, image_size=16)
     one, other = make_env(task, small, seed=1), make_env(task, small, seed=2)
     one.reset(3)
-    one.step(np.zeros(one.action_low.shape))  # another past
+    one.step(np.zeros(one.action_low.shape))  # a different history
     start = one.reset(11), other.reset(11)
     random = np.random.default_rng(0)
     for _ in range(20):
@@ -540,7 +540,7 @@ def test_the_cart_is_drawn_as_far_as_it_moved(cartpole):
 def test_a_rail_thinner_than_a_pixel_is_not_missed(cartpole):
     cartpole.reset(0)
     image = draw(cartpole, slider=0.0, hinge_1=np.pi).astype(int)
-    sky = image[20, :20]  # above the rail, beside the cart
+    sky = image[20, :20]  # above the rail, left of the cart
     rail_row = np.abs(image[24:40, :20] - sky).sum((1, 2)).argmax() + 24
     assert (image[rail_row, :20, 2] - sky[:, 2] > 30).all()
 
@@ -593,9 +593,9 @@ def test_new_terrain_is_drawn_in_every_episode():
 
 @needs_mujoco
 @pytest.mark.parametrize("aside", [False, True])
-def test_no_shadow_is_left_out_but_of_a_lamp_in_line_with_the_lens(aside):
+def test_only_shadows_of_a_light_in_line_with_the_camera_are_omitted(aside):
     env = suite.load("reacher_easy", np.random.RandomState(0))
-    env.physics.named.model.body_pos["arm", "z"] = 0.1  # so that its shadow falls beside it
+    env.physics.named.model.body_pos["arm", "z"] = 0.1  # so that its shadow is next to it
     if aside:
         env.physics.model.light_pos[0] = (0.3, 0, 1)
     env.reset()
@@ -638,7 +638,7 @@ def test_kernels_that_know_no_nan_draw_the_same_images_to_the_bit(monkeypatch):
 
 
 @needs_mujoco
-def test_rays_come_nearer_to_opengl_than_opengl_does_a_moment_later(cartpole):
+def test_rays_differ_less_from_opengl_than_its_next_image_does(cartpole):
     try:
         gl.backend()
     except ConfigError as error:

@@ -73,7 +73,7 @@ def make_agent(
     return agent_of(config, model.requires_grad_(False))
 
 
-# Recording takes seconds each: the default's planner always, the others where time is no matter.
+# Recording a graph takes seconds: fast tests record only the default planner.
 @pytest.fixture(
     scope="module",
     params=[
@@ -141,7 +141,7 @@ def test_a_plan_has_its_fields_and_follows_from_its_seed(exported: tuple[Agent, 
     assert not np.array_equal(plan.actions, other.actions)
 
 
-# Blocks what the folder must not need, then does what a robot does.
+# Blocks the packages that the folder must not need, then plans as a robot does.
 ROBOT = """
 import sys
 class Refuse:
@@ -181,7 +181,7 @@ def test_it_runs_without_torch(exported: tuple[Agent, Path], tmp_path: Path) -> 
     np.testing.assert_allclose([float(word) for word in said.stdout.split()], expected, atol=1e-6)
 
 
-# Walks over what the original met, in an environment that holds nothing else.
+# Compares with the recorded original, in an environment of only numpy and onnxruntime.
 ALONE = """
 import importlib.util, sys
 for heavy in ("torch", "worldmodel", "mujoco", "dm_control", "onnx"):
@@ -303,7 +303,7 @@ def make_run(at: Path, agent: Agent) -> Path:
 
 @dataclasses.dataclass(frozen=True)
 class Board:
-    """A latent of one part with two axes, under a name that an input of the graph has too."""
+    """A latent of one part with two axes, whose name is also that of an input of the graph."""
 
     image: torch.Tensor  # [..., 2, 5]
 
@@ -413,7 +413,7 @@ def test_the_log_of_the_normal_distribution_is_as_exact_as_float32_allows() -> N
 
 
 def make_graph(path: Path, inputs: Mapping[str, int], outputs: Mapping[str, str]) -> dict[str, Any]:
-    """A graph that adds the named inputs, each of so many numbers, and its line in the JSON."""
+    """A graph that adds the named inputs, which have the given sizes, and its line in the JSON."""
     kinds = {"in.image": onnx.TensorProto.UINT8}
     shapes = {"in.image": [16, 16, 3], "in.previous": [2, 2]}
 
@@ -642,10 +642,10 @@ def test_pruned_weights_are_zero_in_the_graphs(tmp_path: Path) -> None:
 
 
 def is_zero_where(zeros: NDArray[np.bool_], graph: list[Any]) -> bool:
-    """Whether a matrix of the graph, or its transpose, is."""
-    found = [numpy_helper.to_array(tensor) for tensor in graph]
+    """True if a matrix of the graph, or its transpose, is zero at ``zeros``."""
+    tensors = [numpy_helper.to_array(tensor) for tensor in graph]
     patterns = (zeros, zeros.T)
-    return any(not one[p].any() for p in patterns for one in found if one.shape == p.shape)
+    return any(not one[p].any() for p in patterns for one in tensors if one.shape == p.shape)
 
 
 def test_every_product_of_an_agent_is_compressed(
@@ -662,7 +662,7 @@ def test_every_product_of_an_agent_is_compressed(
     out = tmp_path / "export"
     export.write(made, out, made_from={}, bits=8)
     off = export.difference(agent, export.Runner(out), steps=1)
-    assert TOLERANCE < off < 2.0  # other weights, but an agent still
+    assert TOLERANCE < off < 2.0  # the weights changed, but not too much
 
 
 # ---------------------------------------------------------------------------- the command
@@ -711,10 +711,10 @@ def test_a_run_without_a_checkpoint(run: Path, capsys: pytest.CaptureFixture[str
 def test_a_missing_library_is_reported_with_the_line_to_type(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = importlib.util.find_spec
+    find_spec = importlib.util.find_spec
 
     def find(name: str, package: str | None = None) -> Any:
-        return None if name == "onnxscript" else found(name, package)
+        return None if name == "onnxscript" else find_spec(name, package)
 
     monkeypatch.setattr(graphs.importlib.util, "find_spec", find)
     code, _, err = tell(capsys, "export", run)
@@ -766,7 +766,7 @@ class Joints(Painter):
 
 @pytest.mark.parametrize("env", [Painter, Joints])
 def test_a_runner_plays_whole_episodes(env: type[Painter]) -> None:
-    """Without graphs: the calls of an agent become those of a runner."""
+    """Without graphs: the calls of an agent are translated to those of a runner."""
     spec = Spec((16, 16, 3), 2, vectors={"joints": 3} if env is Joints else {})
     asked: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""Pruning: half of the weights become zero, and the layers' outputs nearly stay."""
+"""Pruning: half of the weights become zero, and the layers' outputs change little."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def agent(tiny: Config) -> Agent:
 
 
 def make_episode(rows: int, seed: int) -> Episode:
-    """Episodes of images with three objects that come and go: few directions, like a camera's."""
+    """An episode whose images vary in few directions, as a camera's do: three objects blink."""
     things = np.random.default_rng(0).uniform(0, 85, (3, 16, 16, 3))
     random = np.random.default_rng(seed)
     return Episode(
@@ -112,22 +112,24 @@ def test_more_steps_choose_better() -> None:
     assert errors[0] > 1.2 * errors[1] > 1.2 * errors[2]
 
 
-def test_a_layer_whose_inputs_come_twice_loses_nothing_with_half_of_its_weights() -> None:
+def test_half_the_weights_of_doubled_inputs_are_pruned_without_loss() -> None:
     once, weights = torch.randn(100, 12).double(), torch.randn(5, 24).double()
     rows = torch.cat([once, once], 1)[:, torch.randperm(24)]
     solved = pruning.sparse_weights(weights, rows.T @ rows, 0.5, has_bias=False)
     assert int((solved == 0).sum()) == 5 * 12
     said = (rows @ weights.T).square().sum(0)
-    assert (error(rows, solved, weights) < 1e-4 * said).all()  # what the ridge holds back
+    assert (
+        error(rows, solved, weights) < 1e-4 * said
+    ).all()  # the remaining error is due to the ridge
     assert (error(rows, weights * (solved != 0), weights) > 0.02 * said).all()
 
 
 def test_a_convolution_is_a_product_with_the_windows_of_its_input() -> None:
     part, images = nn.Conv2d(3, 5, 4, stride=2, padding=1), torch.randn(6, 3, 8, 10)
     rows = pruning.unfolded(part, [images[:2], images[2:]])  # [M, I]
-    found = rows @ part.weight.flatten(1).T + part.bias
+    product = rows @ part.weight.flatten(1).T + part.bias
     expected = part(images).flatten(2).movedim(1, 2).flatten(0, 1)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(product, expected)
 
 
 def test_weights_taken_out_as_a_matrix_are_put_back() -> None:
@@ -203,7 +205,7 @@ def test_solving_gives_nearer_beliefs_than_zeros_alone(agent: Agent, newest: lis
     assert errors[0] < 0.5 * errors[1]
 
 
-# ---------------------------------------------------------------------------- what it is judged on
+# ---------------------------------------------------------------------------- rows to fit on
 
 
 def test_the_newest_episodes_are_taken_until_there_are_rows_enough(

@@ -1,4 +1,4 @@
-"""Files appear whole, and no symbolic link leads a write outside."""
+"""Files appear whole, and no write follows a symbolic link out of the folder."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_removing_a_link_leaves_what_it_points_to(tmp_path: Path) -> None:
     assert (tmp_path / "outside" / "file").read_bytes() == PRECIOUS
 
 
-def test_a_row_of_a_table_replaces_its_like(tmp_path: Path) -> None:
+def test_a_row_of_a_table_replaces_the_row_with_the_same_key(tmp_path: Path) -> None:
     path = tmp_path / "tables" / "scores.csv"
 
     def keep(task: str, seed: str, score: str) -> None:
@@ -106,8 +106,8 @@ def test_a_row_of_a_table_replaces_its_like(tmp_path: Path) -> None:
 
     for task, seed, score in [("b", "0", "1"), ("a", "0", "2"), ("b", "1", "3"), ("b", "0", "4")]:
         keep(task, seed, score)
-    told = "# two\n# comments\ntask,seed,score\na,0,2\nb,1,3\nb,0,4\n"
-    assert path.read_text() == told
+    expected = "# two\n# comments\ntask,seed,score\na,0,2\nb,1,3\nb,0,4\n"
+    assert path.read_text() == expected
     assert files.read_rows(path)[0] == {"task": "a", "seed": "0", "score": "2"}
     assert files.read_rows(tmp_path / "none.csv") == []
 
@@ -126,8 +126,8 @@ def plant_links(path: Path, target: Path) -> None:
         (path.parent / link).symlink_to(target)
 
 
-def films(folder: Path) -> None:
-    write_video(folder / "film.gif", np.zeros((2, 4, 4, 3), np.uint8), 5)
+def clips(folder: Path) -> None:
+    write_video(folder / "clip.gif", np.zeros((2, 4, 4, 3), np.uint8), 5)
 
 
 def episodes(folder: Path) -> None:
@@ -139,7 +139,7 @@ def reports(folder: Path) -> None:
     report = Folder(folder)
     report.write("report.html", b"page")
     image: NDArray[np.uint8] = np.zeros((16, 16, 3), np.uint8)
-    report.video("film", [image, image])
+    report.video("clip", [image, image])
 
 
 def weights(folder: Path) -> None:
@@ -156,11 +156,11 @@ def runs(folder: Path) -> None:
 
 
 WRITERS: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "a film": ("film.gif", films),
+    "a clip": ("clip.gif", clips),
     "an episode": ("000000.npz", episodes),
     "the head of a score file": ("eval.csv", Journal),
     "a page": ("report.html", reports),
-    "a video": ("film.mp4", reports),
+    "a video": ("clip.mp4", reports),
     "weights": ("agent.safetensors", weights),
     "what weights are": ("agent.json", weights),
     "a run's settings": ("config.yaml", runs),
@@ -218,8 +218,8 @@ def test_a_run_whose_own_files_are_links_is_refused(
     own.symlink_to(outside)
 
     def content() -> dict[str, bytes]:
-        found = [path for path in outside.parent.rglob("*") if path.is_file()]
-        return {str(path): path.read_bytes() for path in found}
+        paths = [path for path in outside.parent.rglob("*") if path.is_file()]
+        return {str(path): path.read_bytes() for path in paths}
 
     before = content()
     for use in (

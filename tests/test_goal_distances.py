@@ -1,4 +1,4 @@
-"""Distances to a goal image, and attempts to reach it that can be computed in the head."""
+"""Distances to a goal image, and attempts to reach it that can be computed by hand."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def env() -> Environment:
 @pytest.mark.parametrize("name", [name for name in DISTANCES if name != "picture"])
 def test_a_distance_is_least_at_the_latent_of_the_picture(agent: Agent, name: str) -> None:
     picture = PICTURE
-    there = agent.at_rest(picture).features
-    near = torch.stack([there, there + torch.linspace(-1, 1, len(there)), -there])
+    target = agent.at_rest(picture).features
+    near = torch.stack([target, target + torch.linspace(-1, 1, len(target)), -target])
     scores = DISTANCES[name](agent, picture)(near[None, :, None], torch.zeros(1, 3, 1, 2))
     assert scores.shape == (1, 3, 1)
     assert scores[0, 0, 0] > scores[0, 1:, 0].max()
@@ -79,13 +79,13 @@ def test_the_distance_of_images_compares_decoded_ones(agent: Agent) -> None:
 
 
 def test_goals_can_be_held_and_are_the_same_each_time(env: Environment) -> None:
-    found, again = list(goal_distances.goals(env, 5)), list(goal_distances.goals(env, 5))
-    for goal, same in zip(found, again, strict=True):
+    first, again = list(goal_distances.goals(env, 5)), list(goal_distances.goals(env, 5))
+    for goal, same in zip(first, again, strict=True):
         np.testing.assert_array_equal(goal.picture, same.picture)
         np.testing.assert_array_equal(goal.position, same.position)
         middle, half = np.array([1, 0]), np.array([2, 1])
         assert (np.abs(goal.position - middle) <= goal_distances.REACH * half + 1e-6).all()
-    assert len({tuple(goal.position) for goal in found}) == 5
+    assert len({tuple(goal.position) for goal in first}) == 5
 
 
 def test_an_error_is_the_true_distance_over_the_last_rows(

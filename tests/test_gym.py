@@ -171,9 +171,9 @@ def test_an_id_that_does_not_exist_is_answered_with_the_nearest() -> None:
 
 
 def test_without_gymnasium_the_error_has_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "gymnasium" else found(name)
+        importlib.util, "find_spec", lambda name: None if name == "gymnasium" else find_spec(name)
     )
     for ask in (lambda: make_env("gym:Pendulum-v1"), lambda: worldmodel.as_gym(object())):
         with pytest.raises(ConfigError, match=r"gymnasium.* not installed; type: pip install"):
@@ -252,7 +252,7 @@ def test_cameras_become_one_image_and_numbers_become_vectors() -> None:
     row = env.step(np.zeros(2))
     assert row.image.shape == (16, 16, 4)
     assert row.image[0, 0].tolist() == [100, 1, 1, 1]  # gymnasium's dicts are in order of names
-    assert {name: felt.tolist() for name, felt in row.vectors.items()} == {"joints": [-0.5] * 4}
+    assert {name: vector.tolist() for name, vector in row.vectors.items()} == {"joints": [-0.5] * 4}
     assert row.vectors["joints"].dtype == np.float32
     with pytest.raises(ConfigError, match=r"its observation gear is .*; expected Box"):
         adopt(Robot(gear=spaces.Discrete(5)), SMALL)
@@ -314,15 +314,15 @@ def test_our_rows_become_gymnasiums_without_change() -> None:
     ours, out = make_env("toy", SMALL), worldmodel.as_gym(make_env("toy", SMALL))
     assert out.observation_space.shape == (16, 16, 3)
     row = ours.reset(5)
-    image, told = out.reset(seed=5)
+    image, info = out.reset(seed=5)
     np.testing.assert_array_equal(image, row.image)
     while not row.is_last:
         action = out.action_space.sample()
         row = ours.step(action)
-        image, reward, terminated, truncated, told = out.step(action)
+        image, reward, terminated, truncated, info = out.step(action)
         np.testing.assert_array_equal(image, row.image)
         assert (reward, terminated) == (row.reward, False)
-        assert told == {"discount": 1.0, "env_steps": row.env_steps}
+        assert info == {"discount": 1.0, "env_steps": row.env_steps}
     assert truncated
     np.testing.assert_array_equal(out.render(), image)
 

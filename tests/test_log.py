@@ -163,17 +163,17 @@ def test_every_return_has_a_seed(tmp_path):
 
 
 def test_tensorboard_gets_a_copy_of_the_numbers_if_it_is_installed(tmp_path, monkeypatch):
-    told: list[Any] = []
+    written: list[Any] = []
 
     class SummaryWriter:
         def __init__(self, folder: str, purge_step: int) -> None:
-            told.append((folder, purge_step))
+            written.append((folder, purge_step))
 
         def add_scalar(self, name: str, value: float, step: int) -> None:
-            told.append((name, value, step))
+            written.append((name, value, step))
 
         def add_image(self, name: str, image: Any, step: int, dataformats: str) -> None:
-            told.append((name, image.shape, step, dataformats))
+            written.append((name, image.shape, step, dataformats))
 
     module = types.SimpleNamespace(SummaryWriter=SummaryWriter)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
@@ -181,21 +181,21 @@ def test_tensorboard_gets_a_copy_of_the_numbers_if_it_is_installed(tmp_path, mon
     journal.metrics({"env_steps": 5, "loss": 0.5, "name": "text", "broken": math.nan})
     journal.metrics({"env_steps": 6, "loss": 0.25})
     folder = str(tmp_path / "tensorboard")
-    assert told == [(folder, 5), ("loss", 0.5, 5), ("loss", 0.25, 6)]
-    del told[:]
+    assert written == [(folder, 5), ("loss", 0.5, 5), ("loss", 0.25, 6)]
+    del written[:]
     journal.evaluation(7, 1.0, returns=[1.0, 2.0], seeds=[0, 1])
     journal.show(7, [episode(30), episode(4)])
     strip = (8, 10 * 6, 3)  # ten images of the first episode
-    assert told == [("score", 1.5, 7), ("evaluation", strip, 7, "HWC")]
+    assert written == [("score", 1.5, 7), ("evaluation", strip, 7, "HWC")]
 
 
 def test_the_last_evaluation_is_a_small_video_in_the_run_folder(tmp_path):
     journal = Journal(tmp_path)
     for lengths in ((3, 5), (1000, 400)):  # the last one stays
         journal.show(1, [episode(length) for length in lengths])
-    film = imageio.mimread(tmp_path / THUMBNAIL)
-    assert len(film) == THUMBNAIL_IMAGES
-    assert film[0].shape[:2] == (8, 6 + 2 + 6)
+    images = imageio.mimread(tmp_path / THUMBNAIL)
+    assert len(images) == THUMBNAIL_IMAGES
+    assert images[0].shape[:2] == (8, 6 + 2 + 6)
     assert [path.name for path in tmp_path.iterdir() if "writing" in path.name] == []
 
 

@@ -54,7 +54,7 @@ def tiny() -> Config:
 
 @pytest.fixture(scope="module")
 def trained(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
-    """A run of five episodes that reached its end; whoever changes it takes a copy."""
+    """A run of five episodes that reached its end; tests that change it copy it."""
     run = tmp_path_factory.mktemp("trained") / "deep" / "run"
     return run, go(tiny, run, steps=800)
 
@@ -69,14 +69,14 @@ def go(config: Config, run: Path, **limits: float) -> Outcome:
 
 
 def opened(config: Config, run: Path) -> Online:
-    """A run of the toy, which plays in this process."""
+    """A run of the toy; the episodes are played in this process."""
     return open_run(config, run, Environments.of(config, make_env("toy", config.env)))
 
 
 def saved(run: Path) -> checkpoint.Checkpoint:
-    found = checkpoint.load(run / "checkpoints")
-    assert found is not None
-    return found
+    loaded = checkpoint.load(run / "checkpoints")
+    assert loaded is not None
+    return loaded
 
 
 def assert_same_run(one: Path, other: Path, config: Config) -> None:
@@ -105,7 +105,7 @@ def assert_same_run(one: Path, other: Path, config: Config) -> None:
 
 
 def test_a_run_that_stopped_resumes_with_the_same_results(tiny: Config, tmp_path: Path) -> None:
-    """Stopped between any two updates, several times; then compared bit for bit."""
+    """Stop between any two updates, several times; the results are the same bit for bit."""
     tiny = read(tiny, {"loop": {"updates": 40}, "replay": {"tournament": 2}})
     go(tiny, tmp_path / "whole", steps=700)
     sittings = 0
@@ -156,7 +156,7 @@ if __name__ == "__main__":
 def test_a_run_that_was_killed_resumes_with_the_same_results(
     tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGKILL before the first checkpoint and after one; then bit for bit.
+    """SIGKILL before the first checkpoint and after one; the results are the same bit for bit.
 
     The collecting process is killed with it. What is compared plays in this process: starting
     another takes 2 s.
@@ -173,7 +173,7 @@ def test_a_run_that_was_killed_resumes_with_the_same_results(
     for episodes, has_checkpoint in ((1, False), (5, True)):
         process = subprocess.Popen([*command, run])
         while len(list((run / "replay").glob("*.npz"))) < episodes:
-            assert process.poll() is None  # or it was not killed
+            assert process.poll() is None  # it has not ended before the kill
             time.sleep(0.005)
         process.kill()
         assert process.wait() == -signal.SIGKILL

@@ -193,9 +193,9 @@ def test_an_images_error_and_its_gradient_are_autograds(dtype: torch.dtype) -> N
     target = torch.randn(4, 3, 5, 6, dtype=torch.promote_types(dtype, torch.float32))
     target[3] = drawn[3].detach()  # nothing wrong is no error, and no gradient
     plain = 0.5 * (drawn - target).square().sum((1, 2, 3))
-    found = image_error(drawn, target)
-    torch.testing.assert_close(found, plain)
+    result = image_error(drawn, target)
+    torch.testing.assert_close(result, plain)
     upstream = torch.randn_like(plain)
-    gradients = [torch.autograd.grad(each, drawn, upstream)[0] for each in (found, plain)]
+    gradients = [torch.autograd.grad(each, drawn, upstream)[0] for each in (result, plain)]
     torch.testing.assert_close(*gradients)
     assert not gradients[0][3].any()

@@ -57,11 +57,11 @@ def test_what_only_learning_needs_is_the_slow_value(packed: Path) -> None:
 
 
 def test_it_observes_and_plans(packed: Path, tiny: Config) -> None:
-    found = model_file.read(packed)
-    assert isinstance(found.agent, Agent)
-    assert found.config == tiny
-    assert found.about["trained"] == {"score": 3.0}
-    agent = found.agent
+    loaded = model_file.read(packed)
+    assert isinstance(loaded.agent, Agent)
+    assert loaded.config == tiny
+    assert loaded.about["trained"] == {"score": 3.0}
+    agent = loaded.agent
     image = torch.zeros(64, 64, 3, dtype=torch.uint8)
     plan = agent.plan(agent.observe(agent.initial(), agent.no_action(), image))
     assert plan.actions.shape == (4, 2)
@@ -85,24 +85,24 @@ def test_one_changed_byte_is_detected(packed: Path) -> None:
 
 
 def test_missing_and_unknown_files_are_refused_by_name(packed: Path) -> None:
-    beside = packed.with_suffix(".json")
-    about = json.loads(beside.read_text())
-    beside.write_text(json.dumps({**about, "format": 99}))
+    description = packed.with_suffix(".json")
+    about = json.loads(description.read_text())
+    description.write_text(json.dumps({**about, "format": 99}))
     with pytest.raises(ConfigError, match="expected format 1, got 99"):
         model_file.read(packed)
-    beside.write_text("{")
+    description.write_text("{")
     with pytest.raises(ConfigError, match="not readable as JSON"):
         model_file.read(packed)
-    beside.unlink()
+    description.unlink()
     with pytest.raises(ConfigError, match=r"agent\.json: No such file.*install"):
         model_file.read(packed)
 
 
 def test_weights_of_another_model_are_refused_by_name(packed: Path) -> None:
-    beside = packed.with_suffix(".json")
-    about = json.loads(beside.read_text())
+    description = packed.with_suffix(".json")
+    about = json.loads(description.read_text())
     about["settings"]["model"]["dynamics"]["deter_size"] = 8
-    beside.write_text(json.dumps(about))
+    description.write_text(json.dumps(about))
     with pytest.raises(ConfigError, match="does not fit this version"):
         model_file.read(packed)
 

@@ -36,8 +36,8 @@ class Filtered(nn.Module):
 
     def observe(self, action: Tensor, embed: Tensor, noise: Tensor) -> tuple[Tensor, Remembered]:
         begin, evidence = self.dynamics.initial(B), self.posterior.evidence(embed, action)
-        found = follow_images(self.dynamics, self.posterior, begin, action, evidence, noise)
-        return cast(tuple[Tensor, Remembered], found)
+        followed = follow_images(self.dynamics, self.posterior, begin, action, evidence, noise)
+        return cast(tuple[Tensor, Remembered], followed)
 
     def observe_step(
         self, latent: Remembered, action: Tensor, embed: Tensor, noise: Tensor

@@ -58,9 +58,7 @@ def test_every_imagined_latent_is_counted(
 
 
 @pytest.mark.parametrize("planner", ["mppi", POLICY])
-def test_promised_is_the_return_under_the_model_and_earned_that_of_the_task(
-    agent: Agent, planner: str
-) -> None:
+def test_promised_is_the_models_return_and_earned_the_tasks(agent: Agent, planner: str) -> None:
     done = []
 
     class Watched(Painter):
@@ -89,14 +87,14 @@ def test_every_budget_is_allowed_by_the_settings(model: WorldModel, tiny: Config
         dataclasses.replace(tiny, planner=changed.planner, planning=changed.planning)
 
 
-def test_an_episode_played_again_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+def test_an_episode_played_again_replaces_the_old_one(tmp_path: Path) -> None:
     file = tmp_path / "new" / "file.csv"
     cem, *_, mppi = BUDGETS
     one, other = Episode(mppi, None, 0, 9, 24, 1, 2.5), Episode(cem, 5.0, 0, 9, 24, 3, 4)
     keep(file, one, ["what it is"])
     keep(file, dataclasses.replace(other, earned=7.0), ["what it is"])
-    found = keep(file, other, ["what it is"])
-    assert found == read(file) == [other, one]  # in the order of the table
+    kept = keep(file, other, ["what it is"])
+    assert kept == read(file) == [other, one]  # in the order of the table
     assert file.read_text().startswith("# what it is\nplanner,")
 
 

@@ -80,21 +80,21 @@ def quadratic(target: Tensor, of_state: Tensor, of_action: Tensor) -> Quadratic:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_ilqr_behind_the_planner_s_door_is_the_riccati_solution(tiny: Config, seed: int) -> None:
+def test_ilqr_as_a_planner_equals_the_riccati_solution(tiny: Config, seed: int) -> None:
     problem = LinearQuadratic.random(S, A, seed)
     ones = torch.ones(S, dtype=torch.float64)
     score = quadratic(0 * ones, ones, ones[:A] / 2)
     start = torch.zeros(1, L, A, dtype=torch.float64)
     belief = Point(problem.state.flip(-1)[None])
     asked = imagined(model_with(tiny, Linear(problem)), belief, score)
-    found = search(asked, start)
+    result = search(asked, start)
     best = problem.riccati(L)[None]
-    torch.testing.assert_close(found.actions, best, atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(found.value, -problem.total(best), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(result.actions, best, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(result.value, -problem.total(best), atol=1e-6, rtol=1e-6)
     # a return counts the rows that actions lead to, and this cost the first state too
     here = -problem.state.square().sum()
-    returns = asked(found.actions[:, None])[:, 0]
-    torch.testing.assert_close(found.value, returns.double() + here, atol=1e-5, rtol=1e-5)
+    returns = asked(result.actions[:, None])[:, 0]
+    torch.testing.assert_close(result.value, returns.double() + here, atol=1e-5, rtol=1e-5)
 
 
 def test_ilqr_reaches_for_a_target_with_the_weights_that_it_is_given(tiny: Config) -> None:
@@ -118,8 +118,8 @@ def test_ilqr_reaches_for_a_target_with_the_weights_that_it_is_given(tiny: Confi
     score = quadratic(target, of_state, of_action)
     belief = Point(problem.state.flip(-1)[None])
     asked = imagined(model_with(tiny, Linear(problem)), belief, score)
-    found = search(asked, start.reshape(1, L, A))
-    torch.testing.assert_close(found.actions.flatten(), best, atol=1e-6, rtol=1e-6)
+    result = search(asked, start.reshape(1, L, A))
+    torch.testing.assert_close(result.actions.flatten(), best, atol=1e-6, rtol=1e-6)
 
 
 def test_an_agent_plans_with_ilqr_what_riccati_does(tiny: Config) -> None:

@@ -33,14 +33,14 @@ def test_products_and_gradients_are_pytorchs(shape: tuple[int, ...], has_bias: b
     theirs = nn.Linear(5, 7, bias=has_bias)
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(*shape, 5).requires_grad_()
-    found, expected = ours(x), theirs(x)
-    assert is_ours(found)
+    result, expected = ours(x), theirs(x)
+    assert is_ours(result)
     assert not is_ours(expected)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
     upstream = torch.randn(*shape, 7)
     gradients = (
         torch.autograd.grad(product, [x, *layer.parameters()], upstream)
-        for product, layer in ((found, ours), (expected, theirs))
+        for product, layer in ((result, ours), (expected, theirs))
     )
     torch.testing.assert_close(*gradients)
 

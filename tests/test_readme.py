@@ -1,4 +1,4 @@
-"""What the README shows, runs."""
+"""The README: its examples run, and the files and options that it names exist."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_robots_ten_lines_run(tiny: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As they stand, with a camera and a robot that stops after four images."""
+    """Run them unchanged, with a camera and a robot that stops after four images."""
     code = next(block for block in blocks("python") if "robot.execute" in block)
     model = build(tiny.model, Spec((64, 64, 3), 2))
     executed: list[np.ndarray] = []
@@ -79,7 +79,7 @@ LONGEST_GAP_S = 5.0  # between commands, on any machine: a planner that hangs do
 
 
 class ArmTask:
-    """To hold both joints where they began; actions from -1 to 1 lie on the motors' range."""
+    """The task: hold both joints at their start; actions in [-1, 1] span the motors' range."""
 
     action_low, action_high = np.full(2, -1.0), np.full(2, 1.0)
 
@@ -96,7 +96,7 @@ class ArmTask:
 
 @pytest.fixture
 def run_of_an_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An agent that has learned a little, where the example looks for one."""
+    """A slightly trained agent, in the folder from which the example loads it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(online, "FINAL_EPISODES", 1)
     config = read(Config(), {**TINY, "task": "arm"})
@@ -105,7 +105,7 @@ def run_of_an_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     worldmodel.train(config, run, env=ArmTask(), steps=60)
     took_ms = median_plan_ms(worldmodel.load(run))
     if took_ms > HALF_A_PERIOD_MS:
-        pytest.skip(f"a plan takes {took_ms:.0f} ms here now, too long beside 50 images a second")
+        pytest.skip(f"a plan takes {took_ms:.0f} ms here now, too long for 50 images a second")
     # a process may take its time to begin where others are at work
     monkeypatch.setitem(cast(Any, Controller.__init__).__kwdefaults__, "start_s", 600.0)
 
@@ -124,7 +124,7 @@ def controlling_example() -> str:
 
 
 def drive_an_arm(script: Callable[[Trial], Iterator[None]]) -> tuple[Controller, Record]:
-    """The example as it stands, until the script is over; every command was judged by the arm."""
+    """Run the example unchanged to the end of the script; the arm checks every command."""
     names: dict[str, Any] = {"__name__": "__main__"}
     trial = Trial(names, seed=0)
     trial.script = script(trial)
@@ -155,7 +155,7 @@ def largest_change(actions: np.ndarray) -> float:
     return float(np.abs(np.diff(actions, axis=0)).max())
 
 
-def test_the_controllers_lines_drive_an_arm_whose_camera_and_motors_fail(
+def test_the_controller_example_drives_an_arm_with_faults(
     run_of_an_arm: None,
 ) -> None:
     kinds = {**CAMERA_FAULTS, **MOTOR_FAULTS}
@@ -163,7 +163,7 @@ def test_the_controllers_lines_drive_an_arm_whose_camera_and_motors_fail(
 
 
 @pytest.mark.slow
-def test_the_controllers_lines_drive_a_failing_arm_for_a_minute(run_of_an_arm: None) -> None:
+def test_the_controller_example_drives_an_arm_with_faults_for_a_minute(run_of_an_arm: None) -> None:
     controller, record = drive_an_arm(lambda trial: trial.for_so_long(60.0, FAULTS))
     assert record.seconds >= 60
     assert largest_change(np.stack([each.action for each in record.commands])) > CHANGE / 2
@@ -185,7 +185,7 @@ def test_the_arm_sees_a_command_that_breaks_a_promise() -> None:
 
 
 def test_a_task_of_ones_own_is_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The class as it stands, checked, and trained for a few episodes of a tiny model."""
+    """Check the class unchanged, and train a tiny model for a few of its episodes."""
     monkeypatch.setattr(online, "FINAL_EPISODES", 1)
     code = next(block for block in blocks("python") if "class Corridor" in block)
     names: dict[str, object] = {"__name__": "corridor"}

@@ -91,8 +91,8 @@ def test_every_window_is_as_likely_as_any_other():
     replay.add(paint(1, 6))  # three
     batches = draws(replay, times=24)
     begins = torch.cat([batch.reward[:, 0] for batch in batches])
-    found, counts = begins.unique(return_counts=True)
-    assert found.tolist() == [0, 100, 101, 102]
+    starts, counts = begins.unique(return_counts=True)
+    assert starts.tolist() == [0, 100, 101, 102]
     assert (counts / len(begins) - 1 / 4).abs().max() < 0.02  # five standard deviations
 
 

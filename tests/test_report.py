@@ -59,7 +59,7 @@ from worldmodel.rollout import evaluate, play_constant
 from worldmodel.structs import Spec, at
 
 
-def test_the_brighter_the_larger_the_error():
+def test_larger_errors_are_drawn_brighter():
     truth = np.zeros((4, 1, 3), np.uint8)
     model = truth.copy()
     model[:, 0, 1] = 0, 30, 90, 255
@@ -69,7 +69,7 @@ def test_the_brighter_the_larger_the_error():
     np.testing.assert_array_equal(paint_error(truth, model), paint_error(model, truth))
 
 
-def test_pictures_show_the_very_pixels():
+def test_pictures_show_the_exact_pixels():
     episode = adding([20] * 12)
     prediction = predict(agent_of(Adder()), cut([episode], [(0, 0)], rows=13))
     for picture in (draw_open_loop(prediction), draw_video(prediction)[9]):
@@ -84,12 +84,12 @@ def test_no_label_is_cut_off():
     for longer in ("before: -0.000123456789", "of two\nlines, of which this is longer"):
         wide = draw_strip("", [""], [dataclasses.replace(row, label=longer)])
         assert wide.shape[1] > narrow.shape[1]
-        assert (wide[:, :6] == 255).all()  # nothing stands at the edge
+        assert (wide[:, :6] == 255).all()  # nothing is drawn at the edge
     foot = draw_strip("", [""], [row], foot="as long a foot as there may be " * 3)
     assert (foot[:, -6:] == 255).all()
 
 
-def test_a_video_has_a_frame_for_each_row_all_of_one_even_size():
+def test_a_video_has_a_frame_of_the_same_even_size_for_each_row():
     episodes = [adding([1] * 20), adding([1] * 6)]
     frames = draw_video(predict(agent_of(Adder()), cut(episodes, [(0, 0), (1, 0)], rows=21)))
     assert len(frames) == 21
@@ -98,7 +98,7 @@ def test_a_video_has_a_frame_for_each_row_all_of_one_even_size():
 
 
 def make_run(run):
-    """A run folder of the adder's world, with everything that visualize reads."""
+    """A run folder of the adder's world, with every file that visualize reads."""
     journal = Journal(run)
     for step in (100, 200):
         journal.evaluation(step, step / 10, [step / 7, step / 9], [0, 1])
@@ -113,7 +113,7 @@ def make_run(run):
 
 @pytest.fixture
 def quickly(monkeypatch):
-    """A few windows measured, and no figures drawn."""
+    """Measure a few windows, and draw no figures."""
     report_quickly(monkeypatch)
 
 
@@ -124,7 +124,7 @@ def run(tmp_path, quickly):
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
-    """A run and all that is seen of it."""
+    """A run and the summary of its report."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "torch.utils.tensorboard", None)
         run = make_run(tmp_path_factory.mktemp("seen") / "run")
@@ -142,7 +142,7 @@ def test_everything_is_written_and_can_be_read(seen):
     out = run / "report"
     assert {path.name for path in out.iterdir()} == STRIPS | FIGURES | TEXTS | {"open_loop.mp4"}
     assert {path.name for path in summary.files} == {path.name for path in out.iterdir()}
-    (note,) = summary.notes  # the adder's world is not the toy's
+    (note,) = summary.notes  # the episodes are the adder's, not the toy's
     assert "no true states" in note
     for name in STRIPS | FIGURES:
         height, width, _ = imageio.v3.imread(out / name).shape
@@ -159,11 +159,13 @@ def test_everything_is_written_and_can_be_read(seen):
 
 
 def test_the_summary_is_one_line_about_ten_steps(run):
-    told = str(visualize_run(agent_of(Adder()), run))
+    summary = str(visualize_run(agent_of(Adder()), run))
     hold_last = (40 / 255) ** 2
-    assert told.startswith(f"open-loop at 10 steps: model 0, hold-last {hold_last:.4g}, mean image")
-    assert told.endswith("(mean squared error; lower is better)")
-    assert "\n" not in told
+    assert summary.startswith(
+        f"open-loop at 10 steps: model 0, hold-last {hold_last:.4g}, mean image"
+    )
+    assert summary.endswith("(mean squared error; lower is better)")
+    assert "\n" not in summary
 
 
 @pytest.mark.usefixtures("quickly")
@@ -172,7 +174,7 @@ def test_the_summary_of_short_episodes_says_how_far_it_goes(tmp_path):
     assert str(summary).startswith("open-loop at 4 steps:")
 
 
-def test_without_ffmpeg_the_video_is_a_gif_and_a_note_says_how_to_get_mp4(run, monkeypatch):
+def test_without_ffmpeg_the_video_is_a_gif_and_a_note_names_the_remedy(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     summary = visualize_run(agent_of(Adder()), run)
     assert not (run / "report" / "open_loop.mp4").exists()
@@ -206,7 +208,7 @@ def test_episodes_of_another_camera_are_refused(tmp_path):
         visualize(agent_of(Adder()), [adding([1] * 9, channels=6)], tmp_path)
 
 
-def test_vectors_are_drawn_as_they_came_and_as_they_were_predicted():
+def test_true_and_predicted_vectors_are_drawn():
     windows = cut(
         [with_vector(adding([7] * 3))], [(0, 0)], rows=6
     )  # it ends before the window does
@@ -219,7 +221,7 @@ def test_vectors_are_drawn_as_they_came_and_as_they_were_predicted():
 
 
 @pytest.mark.usefixtures("quickly")
-def test_the_report_tells_how_well_vectors_are_predicted(tmp_path):
+def test_the_report_shows_how_well_vectors_are_predicted(tmp_path):
     visualize(agent_of(Knowing()), [with_vector(adding([1] * 9))], tmp_path)
     page = (tmp_path / "report.html").read_text()
     held = 1000 * math.sqrt(np.square(range(1, 6)).mean())
@@ -231,7 +233,7 @@ def test_the_report_tells_how_well_vectors_are_predicted(tmp_path):
 @pytest.mark.parametrize(
     ("vectors", "got"), [({}, "none"), ({"height": np.zeros((10, 2))}, r"\[2")]
 )
-def test_episodes_without_what_the_model_feels_are_refused(tmp_path, vectors, got):
+def test_episodes_without_the_models_vectors_are_refused(tmp_path, vectors, got):
     episode = dataclasses.replace(adding([1] * 9), vectors=vectors)
     with pytest.raises(ValueError, match=rf"height: .* takes this vector \[1\] .*, got {got}"):
         visualize(agent_of(Knowing()), [episode], tmp_path)
@@ -267,7 +269,7 @@ def test_a_model_of_choices_is_reported(tmp_path, tiny):
     visualize(agent, played.episodes, tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert "What the planner compares" in page
-    assert "begins with another choice at" in page  # planned from seeds that nobody told
+    assert "begins with another choice at" in page  # the seeds of these plans are unknown
     beliefs = at(beliefs_of(agent, played.episodes), 0)
     moment = look_into(agent, played.episodes[0], beliefs, 2)
     for actions in (moment.plan_actions, moment.first_actions, moment.last_actions):
@@ -275,7 +277,7 @@ def test_a_model_of_choices_is_reported(tmp_path, tiny):
         assert (actions.sum(-1) == 1).all()
 
 
-def test_elites_lie_apart_by_how_many_make_another_choice():
+def test_the_spread_of_choices_is_the_share_of_other_choices():
     choices = np.eye(3, dtype=np.float32)[[[1, 2], [1, 0]]]  # two elites, two rows ahead
     assert how_far_apart(choices, has_choices=True).tolist() == [0, 0.5]
     numbers = np.array([[[1.0], [2.0]], [[1.0], [4.0]]], np.float32)
@@ -287,7 +289,7 @@ def test_a_run_without_held_out_episodes_is_named(tmp_path):
         visualize_run(agent_of(Adder()), tmp_path)
 
 
-def test_a_broken_held_out_episode_is_skipped_and_told(run):
+def test_a_broken_held_out_episode_is_skipped_and_reported(run):
     (run / "heldout" / "000001.npz").write_bytes(b"torn")
     summary = visualize_run(agent_of(Adder()), run)
     assert "000001.npz" in summary.notes[0]
@@ -297,7 +299,7 @@ def test_a_broken_held_out_episode_is_skipped_and_told(run):
         visualize_run(agent_of(Adder()), run)
 
 
-def test_figures_of_little_are_drawn_too(tmp_path, seen):
+def test_figures_of_few_numbers_are_drawn(tmp_path, seen):
     errors = measure(agent_of(Adder()), [adding([1] * 5)], GREY)
     metrics = read_metrics(seen[0] / "metrics.jsonl")
     for number, figure in enumerate(
@@ -316,26 +318,28 @@ def test_importing_loads_no_plotting_and_no_video(new_process):
 
 
 def test_a_ring_is_drawn_as_a_ring():
-    """Seen from a low place it would be a line; stretched, an egg."""
+    """From a low viewpoint it would be a line, and with unequal scales an ellipse."""
     features, angle = rings(np.random.default_rng(0), rows=100)
-    found = map_latents(features)
+    mapped = map_latents(features)
     colours = {"angle of pole": np.concatenate(angle)}
     (flat, _), (solid, bar) = (
-        plot_map(found, colours, solid=is_solid).axes for is_solid in (False, True)
+        plot_map(mapped, colours, solid=is_solid).axes for is_solid in (False, True)
     )
     assert flat.get_aspect() == 1
     solid.apply_aspect()
-    seen = np.stack(proj3d.proj_transform(*found.points.T, solid.get_proj())[:2], 1)
+    seen = np.stack(proj3d.proj_transform(*mapped.points.T, solid.get_proj())[:2], 1)
     sizes = np.linalg.svd(seen - seen.mean(0), compute_uv=False)
     assert sizes[1] > 0.6 * sizes[0]
     colour = solid.collections[0].to_rgba([-np.pi, np.pi, 0.0])
-    assert np.abs(colour[0] - colour[1]).max() < 0.12  # the circle of colours is closed
+    assert (
+        np.abs(colour[0] - colour[1]).max() < 0.12
+    )  # the first and the last colour are nearly the same
     assert np.abs(colour[0] - colour[2]).max() > 0.8
     assert [label.get_text() for label in bar.get_yticklabels()][::2] == ["-π", "0", "π"]
 
 
 @pytest.mark.usefixtures("quickly")
-def test_the_report_holds_the_truth_where_there_is_one(tmp_path, model, tiny):
+def test_the_report_holds_true_states_if_they_are_known(tmp_path, model, tiny):
     toy_episodes = play_toy()
     episodes = [*toy_episodes, dataclasses.replace(toy_episodes[0])]
     run = tmp_path / "run"
@@ -372,7 +376,7 @@ class Reader(html.parser.HTMLParser):
             assert not name.startswith("on"), f"{tag} {name}: a script"
 
 
-def test_the_page_asks_nobody_for_anything(seen):
+def test_the_page_loads_nothing_from_elsewhere(seen):
     run, _ = seen
     page = (run / "report" / "report.html").read_text()
     reader = Reader()
@@ -380,12 +384,14 @@ def test_the_page_asks_nobody_for_anything(seen):
     assert not {"script", "iframe", "object", "embed", "form"} & set(reader.tags)
     outside = [value for value in reader.asked if not value.startswith("data:")]
     assert outside
-    assert {f"#{name}" for name in reader.named} == set(outside)  # the way down the page
+    assert {f"#{name}" for name in reader.named} == set(outside)  # links to sections of the page
     assert "url(" not in page
     assert "@import" not in page
     for kind, least in (("image/png", 2 * len(STRIPS | FIGURES) + 1), ("video/mp4", 1)):
         assert page.count(f"data:{kind};base64,") == least
-    assert reader.tags.count("source") == len(STRIPS | FIGURES)  # each for a dark page too
+    assert reader.tags.count("source") == len(
+        STRIPS | FIGURES
+    )  # each has a picture for a dark page
     assert "default-src 'none'" in page
 
 
@@ -397,7 +403,7 @@ def test_what_is_written_on_the_page_is_text():
         assert tag.replace("<", "&lt;").replace(">", "&gt;") in page
 
 
-def test_in_the_dark_every_word_can_be_read():
+def test_every_word_of_a_dark_chart_can_be_read():
     errors = measure(agent_of(Adder()), [STAIRS], GREY, context=2)
     light = plot_errors(errors)
     words = [text.get_text() for text in light.findobj(matplotlib.text.Text)]
@@ -444,27 +450,27 @@ def browser():
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1200])
-def test_a_browser_shows_all_of_the_page_without_a_word_or_a_request(seen, browser, scheme, width):
+def test_a_browser_shows_the_page_without_messages_or_requests(seen, browser, scheme, width):
     run, _ = seen
-    told, asked = [], []
+    messages, asked = [], []
     page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 800})
-    page.on("console", lambda message: told.append(message.text))
-    page.on("pageerror", lambda error: told.append(str(error)))
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
     page.goto((run / "report" / "report.html").as_uri())
     page.wait_for_load_state("load")
     page.wait_for_function("[...document.querySelectorAll('video')].every(v => v.readyState > 1)")
-    found = page.evaluate(SEEN)
+    page_state = page.evaluate(SEEN)
     page.close()
-    assert told == []
+    assert messages == []
     assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
     assert sum(url.startswith("file:") for url in asked) == 1
-    assert len(found["pictures"]) == len(STRIPS | FIGURES)
-    assert all(complete and size > 0 for complete, size, _ in found["pictures"])
-    assert min(scale for *_, scale in found["pictures"]) * SMALLEST_WORDS > READABLE
-    assert set(found["light"]) == {scheme == "light"}
-    ((video, poster),) = found["videos"]
-    assert video == poster > 0  # something is seen before it is played
-    assert found["paper"] == {"light": "rgb(246, 246, 244)", "dark": "rgb(15, 17, 21)"}[scheme]
-    assert found["across"] <= width  # nothing makes the page itself scroll sideways
-    assert found["cut_off"] == []
+    assert len(page_state["pictures"]) == len(STRIPS | FIGURES)
+    assert all(complete and size > 0 for complete, size, _ in page_state["pictures"])
+    assert min(scale for *_, scale in page_state["pictures"]) * SMALLEST_WORDS > READABLE
+    assert set(page_state["light"]) == {scheme == "light"}
+    ((video, poster),) = page_state["videos"]
+    assert video == poster > 0  # the poster is shown before the video is played
+    assert page_state["paper"] == {"light": "rgb(246, 246, 244)", "dark": "rgb(15, 17, 21)"}[scheme]
+    assert page_state["across"] <= width  # nothing makes the page itself scroll sideways
+    assert page_state["cut_off"] == []

@@ -32,12 +32,12 @@ from worldmodel.timing import PlanTiming
 LOW, HIGH, CHANGE = np.array([-2.0, 0.1]), np.array([2.0, 7.3]), np.array([0.3, 1.1])
 A, L = 2, 4
 SHAPE = (16, 16, 3)
-LIMIT_S = 90.0  # of what a test waits for; it comes in a second or three
+LIMIT_S = 90.0  # longest wait for an answer, which usually takes one to three seconds
 
 fast = settings(deadline=None, database=None, derandomize=True, max_examples=300)
 
 
-# ---------------------------------------------------------------- what may come in
+# ---------------------------------------------------------------- inputs of any kind
 
 
 class Hostile:
@@ -51,7 +51,7 @@ class Hostile:
 
 
 class Liar:
-    """An object that looks like an action, and is not one."""
+    """An object that has the shape of an action but holds words."""
 
     shape = (A,)
 
@@ -85,12 +85,12 @@ def readable(random: np.random.Generator) -> Any:
     if kind == 3:
         return np.clip(numbers, -100, 100).astype(np.int8)
     if kind == 4:
-        return np.repeat(numbers, 2)[::2]  # with holes between its numbers
+        return np.repeat(numbers, 2)[::2]  # not contiguous
     return numbers
 
 
 def anything(random: np.random.Generator) -> tuple[Any, NDArray[np.float64] | None]:
-    """Any object, and the action that it is, if it is one."""
+    """Any object, and its value as an action if it is one."""
     if random.random() < 0.5:
         return JUNK[random.integers(len(JUNK))], None
     action = readable(random)
@@ -143,12 +143,12 @@ def random_walk(guard: Guard, seed: int, steps: int) -> None:
         last = action
 
 
-def test_whatever_comes_in_an_allowed_action_goes_out() -> None:
+def test_any_input_gives_an_allowed_action() -> None:
     random_walk(Guard(LOW, HIGH, CHANGE), seed=0, steps=10_000)
 
 
 @pytest.mark.slow
-def test_a_million_times_an_allowed_action_goes_out() -> None:
+def test_a_million_inputs_give_allowed_actions() -> None:
     random_walk(Guard(LOW, HIGH, CHANGE), seed=1, steps=1_000_000)
 
 
@@ -216,7 +216,7 @@ def test_low_and_high_win_over_the_change_from_what_was_executed() -> None:
     assert guard.restrict([0.9], last, executed=[math.nan]).tolist() == [0.25]
 
 
-def test_a_candidate_inside_its_limits_goes_out_as_it_is() -> None:
+def test_a_candidate_inside_its_limits_is_not_changed() -> None:
     guard = Guard([-1.0, -1.0], [1.0, 1.0], [0.5, math.inf])
     last = np.array([0.25, -1.0], np.float32)
     assert guard.restrict(np.array([0.7, 1.0]), last).tolist() == np.float32([0.7, 1]).tolist()
@@ -286,7 +286,7 @@ class FakeWorker:
         return {"died": 3}
 
     def plan(self, number: int) -> list[Answer]:
-        """A plan whose actions name their steps: 0.01 for the first, 0.02 and so on."""
+        """A plan with the action 0.01 for the first step, 0.02 for the second, and so on."""
         return [Answer(number, self.meant_for(number))]
 
     def meant_for(self, number: int) -> NDArray[np.float32]:
@@ -346,7 +346,7 @@ def test_the_levels_follow_one_another_and_are_counted() -> None:
     counts = bench.controller.counts
     assert [counts[level] for level in ("plan", "shifted", "hold", "stop")] == [3, 2, 2, 4]
     assert counts["no_image"] == 8
-    assert counts["died"] == 3  # what the worker counts is seen too
+    assert counts["died"] == 3  # the counts of the worker are included
 
 
 def test_after_a_stop_it_must_be_armed_by_hand() -> None:
@@ -365,12 +365,12 @@ def test_after_a_stop_it_must_be_armed_by_hand() -> None:
     for _ in range(5):
         held += bench.states(1, image=None)
         bench.controller.arm()
-    assert held[:4] == ["hold"] * 3 + ["stop"]  # arming what is armed changes nothing
+    assert held[:4] == ["hold"] * 3 + ["stop"]  # arming an armed controller changes nothing
 
 
 def test_stopping_goes_to_rest_no_faster_than_allowed() -> None:
     bench = Bench(rest=[-0.5, 0.5], max_change=0.2)
-    assert bench.step(None) == [-0.5, 0.5]  # it rests before anything was planned
+    assert bench.step(None) == [-0.5, 0.5]  # it is at rest before the first plan
     bench.step(executed=[0.4, 0.4])
     bench.states(5, image=None)
     went = [bench.step(None) for _ in range(6)]
@@ -442,7 +442,7 @@ def test_a_broken_clock_stops_the_motor() -> None:
     assert "clock" in str(bench.controller.last_error)
 
 
-def test_a_clock_that_jumps_ahead_and_comes_back_holds_no_action_for_ever() -> None:
+def test_after_a_clock_jumps_ahead_and_back_no_action_is_held_for_ever() -> None:
     bench = Bench()
     bench.states(3)
     bench.clock.now += 3600
@@ -553,7 +553,7 @@ def test_a_camera_that_fills_its_buffer_again_is_not_frozen() -> None:
     "late",
     [-0.3, -1e9, 0.2, math.nan, math.inf, -math.inf, "now", None, True, 1j, 10**400],
 )
-def test_an_image_taken_too_long_ago_or_at_no_possible_time_is_late(late: Any) -> None:
+def test_an_image_with_an_old_or_impossible_time_is_late(late: Any) -> None:
     bench = Bench()
     taken_at = bench.clock.now + late if type(late) is float else late
     taken_at = Hostile() if late is Hostile else taken_at
@@ -573,13 +573,13 @@ def test_vectors_reach_the_planner_with_their_image_as_they_were() -> None:
     bench = Bench(JOINTS)
     joints = np.zeros(5)
     for number in range(4):
-        joints[...] = number  # a driver that fills its buffer again
+        joints[...] = number  # a driver that reuses its buffer
         seen = feeling(bench, joints)
         assert bench.states(1, image=seen) == ["plan"]
         np.testing.assert_array_equal(bench.worker.rows[-1].image, seen["image"])
-    felt = [row.vectors["joints"] for row in bench.worker.rows]
-    assert [vector.tolist() for vector in felt] == [[number] * 5 for number in range(4)]
-    assert {vector.dtype for vector in felt} == {np.dtype(np.float32)}
+    vectors = [row.vectors["joints"] for row in bench.worker.rows]
+    assert [vector.tolist() for vector in vectors] == [[number] * 5 for number in range(4)]
+    assert {vector.dtype for vector in vectors} == {np.dtype(np.float32)}
     assert bench.states(1, image={"joints": joints}) == ["shifted"]
     assert bench.controller.counts["no_image"] == 1
 
@@ -637,7 +637,7 @@ def test_a_still_limit_of_an_unknown_input_is_refused() -> None:
     assert worker.is_closed
 
 
-def test_bytes_that_were_late_stay_old_when_they_repeat_without_a_time() -> None:
+def test_a_late_image_repeated_without_a_time_is_still_late() -> None:
     bench = Bench()
     image = bench.image()
     bench.step(image, taken_at=bench.clock.now - 1.0)
@@ -704,7 +704,7 @@ def test_a_closed_controller_holds_and_then_stops() -> None:
 
 
 def any_drive(seed: int, steps: int) -> None:
-    """Random faults of every part together, each lasting for a while."""
+    """Drive with random faults of every part together; each fault lasts for some steps."""
     random = np.random.default_rng(seed)
     clock = Clock()
     worker = FakeWorker(clock, JOINTS)
@@ -747,19 +747,19 @@ def any_drive(seed: int, steps: int) -> None:
             seen_at = clock.now
         image = image if moods["image"] == "frozen" else image_like(random, moods["image"])
         joints = joints if moods["image"] == "stuck" else random.standard_normal(5)
-        felt = JUNK[random.integers(len(JUNK))] if moods["image"] == "bad_vector" else joints
-        sensed = image if random.random() < 0.01 else {"image": image, "joints": felt}
+        vector = JUNK[random.integers(len(JUNK))] if moods["image"] == "bad_vector" else joints
+        observed = image if random.random() < 0.01 else {"image": image, "joints": vector}
         taken_at = clock() - random.uniform(0.36, 9) if moods["image"] == "late" else None
-        # What has just begun to stand still is still believed, and each sense may do so in turn.
+        # An input that has been unchanged for a short time is accepted; each input may be in turn.
         still_believed = moods["image"] in ("frozen", "stuck") and clock.now - mood_since <= 0.35
         if moods["image"] is None or still_believed:
             seen_at = clock.now
         executed, reached = anything(random) if random.random() < 0.5 else (None, None)
         before = clock.now
-        action = controller.step(sensed, executed, taken_at)
+        action = controller.step(observed, executed, taken_at)
         assert_allowed(controller.guard, action, last, reached)
         assert clock.now - before <= 0.5 * period + 1e-9
-        if before - seen_at > 2 * 0.35 + 2 * period:  # followed, held: each at most so long
+        if before - seen_at > 2 * 0.35 + 2 * period:  # plan and hold last at most 0.35 s each
             assert controller.state == "stop"
         if controller.state == "stop":
             assert not controller.is_armed
@@ -767,28 +767,28 @@ def any_drive(seed: int, steps: int) -> None:
         clock.now = before + period * random.choice([0.2, 1.0, 1.0, 1.0, 1.3, 5.0])
         if random.random() < 0.01:
             clock.wrong_by += random.choice([1.0, 3600.0])
-        elif random.random() < 0.02:  # back, which passes for a period
+        elif random.random() < 0.02:  # the clock steps back, and the wait ends after a period
             clock.now = before + period
             clock.wrong_by -= period + random.choice([0.01, 1.0, 3600.0])
     counts = controller.counts
     assert sum(counts[level] for level in ("plan", "shifted", "hold", "stop")) == steps
     assert counts["own_error"] == 0
-    if steps >= 5000:  # the drive has seen what it is there for
+    if steps >= 5000:  # enough steps that every fault was counted
         assert not [name for name, count in counts.items() if not count and name != "own_error"]
 
 
-def test_no_fault_of_camera_planner_or_robot_gets_through() -> None:
+def test_no_fault_of_camera_planner_or_robot_breaks_a_limit() -> None:
     any_drive(seed=0, steps=6_000)
 
 
 @fast
 @given(st.integers(0, 2**32), st.integers(1, 25))
-def test_no_short_history_gets_through_either(seed: int, steps: int) -> None:
+def test_no_short_history_of_faults_breaks_a_limit(seed: int, steps: int) -> None:
     any_drive(seed, steps)
 
 
 @pytest.mark.slow
-def test_a_million_steps_let_nothing_through() -> None:
+def test_a_million_steps_of_faults_break_no_limit() -> None:
     for seed in range(20):
         any_drive(seed, steps=50_000)
 
@@ -806,7 +806,7 @@ def images(seed: int, count: int) -> NDArray[np.uint8]:
 
 
 def by_hand(agent: Agent, seen: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The actions of a loop without a controller, whose robot halves each of them."""
+    """The actions of a loop without a controller; the robot halves each action."""
     belief, action = agent.initial(), agent.no_action()
     plan: Plan | None = None
     actions = []
@@ -827,19 +827,19 @@ def drive(controller: Controller, seen: NDArray[np.uint8]) -> NDArray[np.float32
 
 
 def free(agent: Any, rate_hz: float = 10.0, **given: Any) -> Controller:
-    """Limits that never bind."""
+    """A controller whose limits never change an action."""
     about = {"low": [-1, -1], "high": [1, 1], "max_change": math.inf, "max_age_s": 100.0, **given}
     return Controller(agent, rate_hz, **about)
 
 
-def test_with_a_planner_in_time_it_is_the_loop_written_by_hand(agent: Agent) -> None:
+def test_with_a_planner_in_time_actions_equal_a_loop_written_by_hand(agent: Agent) -> None:
     seen = images(0, 6)
     with free(InlineWorker(agent)) as controller:
         np.testing.assert_allclose(drive(controller, seen), by_hand(agent, seen), atol=1e-5)
         assert controller.state == "plan"
 
 
-def test_with_vectors_too_it_is_the_loop_written_by_hand(tiny: Config) -> None:
+def test_with_vectors_actions_equal_a_loop_written_by_hand(tiny: Config) -> None:
     agent = agent_of(
         tiny, build(tiny.model, Spec((16, 16, 3), A, vectors={"joints": 3, "torque": 1}))
     )
@@ -894,7 +894,9 @@ def test_the_search_keeps_the_change_that_the_guard_allows(agent: Agent) -> None
             rows = np.concatenate([last[None], plan]).astype(np.float64)
             assert (np.abs(np.diff(rows, axis=0)) <= allowed).all()
             np.testing.assert_allclose(action, guard.to_motor(plan[0]), atol=1e-5)
-    assert np.abs(np.diff(rows, axis=0))[:, 0].max() > 0.9 * allowed[0]  # it wished for more
+    assert (
+        np.abs(np.diff(rows, axis=0))[:, 0].max() > 0.9 * allowed[0]
+    )  # the search reaches the limit
 
 
 def test_a_max_change_of_the_whole_range_does_not_limit_the_search() -> None:
@@ -912,8 +914,8 @@ def test_rows_at_once_give_the_belief_of_rows_one_by_one(agent: Agent) -> None:
     once = Pilot(agent).consume(rows).actions
     belief = agent.initial()
     for row in rows:
-        told = agent.no_action() if row.action is None else row.action
-        belief = agent.observe(belief, told, row.image)  # type: ignore[arg-type]
+        action = agent.no_action() if row.action is None else row.action
+        belief = agent.observe(belief, action, row.image)  # type: ignore[arg-type]
     np.testing.assert_array_equal(once, agent.plan(belief, seed=3).actions)
 
 
@@ -924,15 +926,15 @@ def test_a_row_without_an_image_is_imagined(agent: Agent) -> None:
     assert pilot.consume([Row(0, None, first), Row(1, action, None)]).actions is None
     pilot.consume([Row(2, action, last)])
     belief = agent.observe(agent.initial(), agent.no_action(), first)
-    dynamics, told = agent.model.dynamics, torch.as_tensor(action)[None]
-    imagined = at(dynamics.imagine(dynamics.remember(at(belief, None), told), None), 0)
+    dynamics, done = agent.model.dynamics, torch.as_tensor(action)[None]
+    imagined = at(dynamics.imagine(dynamics.remember(at(belief, None), done), None), 0)
     believed = pilot._belief.features  # type: ignore[union-attr]
     torch.testing.assert_close(believed, agent.observe(imagined, action, last).features)
     skipped = agent.observe(belief, action, last).features
     assert (believed - skipped).abs().max() > 1e-3
 
 
-def test_a_row_that_begins_forgets_what_was_before(agent: Agent) -> None:
+def test_a_row_that_begins_starts_a_new_belief(agent: Agent) -> None:
     first, last = images(3, 2)
     pilot = Pilot(agent)
     pilot.consume([Row(0, None, first)])
@@ -947,22 +949,22 @@ def test_the_last_plan_is_shifted_by_all_rows_since(agent: Agent) -> None:
 
     class Listening(Agent):
         def plan(self, belief, previous=None, **given):  # type: ignore[no-untyped-def]
-            told.append(previous)
+            received.append(previous)
             return super().plan(belief, previous=previous, **given)
 
-    told: list[Plan | None] = []
+    received: list[Plan | None] = []
     pilot = Pilot(Listening(*parts_of(agent)))
     rows = [Row(number, None, image) for number, image in enumerate(images(4, 9))]
     previous.append(pilot.consume(rows[:1]).actions)
     previous.append(pilot.consume(rows[1:2]).actions)
     pilot.consume(rows[2:5])
     pilot.consume(rows[5:9])
-    assert told[0] is None
-    assert told[3] is None  # four rows of four: nothing is left
-    assert told[1] is not None
-    assert told[2] is not None
-    np.testing.assert_array_equal(told[1].actions, previous[0])
-    np.testing.assert_array_equal(told[2].actions, previous[1][2:])  # type: ignore[index]
+    assert received[0] is None
+    assert received[3] is None  # four rows of four: nothing is left
+    assert received[1] is not None
+    assert received[2] is not None
+    np.testing.assert_array_equal(received[1].actions, previous[0])
+    np.testing.assert_array_equal(received[2].actions, previous[1][2:])  # type: ignore[index]
 
 
 def test_a_belief_that_is_not_finite_is_dropped(agent: Agent) -> None:
@@ -983,7 +985,7 @@ def test_a_belief_that_is_not_finite_is_dropped(agent: Agent) -> None:
 
 
 class Moody(Agent):
-    """An agent whose planning process fails as the image's first byte says."""
+    """An agent whose planning process fails; the image's first byte chooses how."""
 
     def observe(self, belief, action, image):  # type: ignore[no-untyped-def]
         self.mood = int(image[0, 0, 0])
@@ -998,7 +1000,7 @@ class Moody(Agent):
         if self.mood == MOODS.index("exits"):
             os._exit(7)
         if self.mood == MOODS.index("hangs"):
-            ctypes.PyDLL(None).sleep(1000)  # in C, and it keeps the interpreter to itself
+            ctypes.PyDLL(None).sleep(1000)  # in C, holding the interpreter lock
         if self.mood == MOODS.index("loops"):
             while True:
                 time.sleep(0.01)
@@ -1075,11 +1077,11 @@ def test_with_a_broken_planner_the_levels_go_down_to_stop_and_up_again(
     driven.until(lambda: controller.state == "stop", mood)
     levels = [level for level, _ in itertools.groupby(driven.states)]
     assert levels[-2:] == ["hold", "stop"]
-    assert max(driven.seconds) < 5.0  # the planner hangs for a thousand
+    assert max(driven.seconds) < 5.0  # the planner hangs for a thousand seconds
     driven.until(lambda: controller.counts[COUNTED[mood]] > before[COUNTED[mood]], mood)
     driven.until_it_plans()
     restarts = controller.counts["restarted"] - before["restarted"]
-    assert restarts > 0 or mood in ("raises", "nan")  # these harm no process
+    assert restarts > 0 or mood in ("raises", "nan")  # these do not end the process
     if mood == "raises":
         assert controller.last_error == "ZeroDivisionError: by a planner"
     assert controller.counts["own_error"] == 0
@@ -1097,8 +1099,8 @@ def test_an_agent_that_has_planned_can_be_copied_to_a_process(agent: Agent) -> N
 def test_a_process_plans_the_same_as_this_one(agent: Agent) -> None:
     seen = images(6, 4)
     expected = by_hand(agent, seen)
-    with free(agent, rate_hz=0.05) as controller:  # so slow that the search is never cut
-        with torch.no_grad():  # the process has the weights as they were
+    with free(agent, rate_hz=0.05) as controller:  # so slow that no search is cut short
+        with torch.no_grad():  # the process keeps the weights of its start
             for parameter in agent.model.parameters():
                 parameter.fill_(math.nan)
         actions = drive(controller, seen)
@@ -1152,7 +1154,7 @@ def test_rows_that_waited_too_long_are_dropped_and_the_belief_begins_anew() -> N
             time.sleep(0.01)
         for number in range(1, 6):
             worker.hand_over(Row(number, np.zeros(A, np.float32), moody_image("good", random)))
-        assert worker.answers(5, wait_s=1000.0) == []  # nobody waits behind an older row
+        assert worker.answers(5, wait_s=1000.0) == []  # no row waits for an older one
         assert [(row.number, row.begins) for row in worker._rows] == [
             (3, True),
             (4, False),
@@ -1192,18 +1194,18 @@ def test_settings_that_cannot_be_are_refused_by_name(given: dict[str, Any], said
 
 
 @pytest.mark.slow
-def test_ten_thousand_steps_with_a_real_planner_let_nothing_through() -> None:
+def test_ten_thousand_steps_with_a_real_planner_break_no_limit() -> None:
     drive_for_real(10_000)
 
 
-def test_hundreds_of_steps_with_a_real_planner_let_nothing_through() -> None:
+def test_hundreds_of_steps_with_a_real_planner_break_no_limit() -> None:
     drive_for_real(300)
 
 
 def drive_for_real(steps: int) -> None:
     random = np.random.default_rng(0)
     fault: str | None = None
-    # a plan of four rows is of no use once they have passed: at 50 a second a busy machine has none
+    # a plan of four rows is too old after four rows: at 50 rows a second a busy machine is too slow
     with Controller(moody, 20, LOW, HIGH, CHANGE, max_age_s=0.5) as controller:
         drive = Drive(controller)
         drive.until_it_plans()

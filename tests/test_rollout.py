@@ -108,7 +108,7 @@ def test_everything_follows_from_the_seed(model: WorldModel, tiny: Config) -> No
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.8])
-def test_exploration_wanders_with_unit_variance(memory: float) -> None:
+def test_exploration_noise_has_unit_variance(memory: float) -> None:
     walk = np.stack(
         [
             play_wandering(adopt(Painter(60)), seed, memory).episode.action[20:, 0]
@@ -164,7 +164,7 @@ def test_evaluating_adds_no_noise_and_starts_from_its_seeds(
     )
 
 
-def test_in_step_the_same_episodes_are_played_as_one_after_the_other(
+def test_episodes_played_in_step_equal_those_played_one_by_one(
     model: WorldModel, tiny: Config
 ) -> None:
     agent = agent_of(tiny, model)
@@ -259,9 +259,9 @@ def test_in_step_a_bad_episode_is_played_again_and_the_others_stay(
 ) -> None:
     agent, dropped = agent_of(tiny, model), list[str]()
     good = evaluate(agent, [Painter() for _ in range(3)], episodes=3)
-    found = evaluate(agent, [Painter(), Broken(defect), Painter()], episodes=3, dropped=dropped)
+    evaluated = evaluate(agent, [Painter(), Broken(defect), Painter()], episodes=3, dropped=dropped)
     assert len(dropped) == 1
-    np.testing.assert_allclose(found.returns, good.returns, atol=1e-3)
+    np.testing.assert_allclose(evaluated.returns, good.returns, atol=1e-3)
     with pytest.raises((BadEpisodeError, ZeroDivisionError), match=COMPLAINTS[defect]):
         evaluate(agent, [Painter(), Broken(defect), Painter()], episodes=3)
 
@@ -362,7 +362,7 @@ DISTURBANCES = {
 }
 
 
-def test_a_process_plays_the_same_as_this_one_and_is_replaced_if_it_dies_or_hangs(
+def test_a_process_plays_the_same_episodes_and_is_replaced_if_it_dies_or_hangs(
     model: WorldModel, tiny: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny = read(tiny, {"env": {"action_repeat": 8}})
@@ -508,17 +508,20 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux ends a process with its parent")
 def test_a_collecting_process_that_hangs_does_not_outlive_its_trainer(tmp_path: Path) -> None:
-    script, told = tmp_path / "orphaned.py", tmp_path / "pid"
+    script, pid_file = tmp_path / "orphaned.py", tmp_path / "pid"
     script.write_text(ORPHANED)
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     trainer = subprocess.Popen(
-        [sys.executable, script, told], env={**os.environ, "PYTHONPATH": path}
+        [sys.executable, script, pid_file], env={**os.environ, "PYTHONPATH": path}
     )
     try:
         assert comes_true(
-            lambda: trainer.poll() is not None or (told.exists() and told.read_text() != ""), 600
+            lambda: (
+                trainer.poll() is not None or (pid_file.exists() and pid_file.read_text() != "")
+            ),
+            600,
         )
-        child = int(told.read_text())
+        child = int(pid_file.read_text())
         assert is_running(child)
     finally:
         trainer.kill()

@@ -222,11 +222,11 @@ def test_a_fork_is_independent_and_gives_the_same_rows(task):
     before = pose(env)
     other = fork(env)
     actions = draw_actions(env, 1, 5)[0, 0]
-    told = stepped(other, actions), other.reset().reward, pose(other)
+    expected = stepped(other, actions), other.reset().reward, pose(other)
     assert np.array_equal(pose(env), before)
-    assert stepped(env, actions) == told[0]
+    assert stepped(env, actions) == expected[0]
     env.reset()
-    assert np.array_equal(pose(env), told[2])
+    assert np.array_equal(pose(env), expected[2])
 
 
 def test_an_environment_with_vectors_is_simulated_and_forked() -> None:
@@ -236,8 +236,8 @@ def test_an_environment_with_vectors_is_simulated_and_forked() -> None:
     for env in (plain, sensed):
         env.reset(seed=3)
     torch.testing.assert_close(Simulator(sensed)(actions), Simulator(plain)(actions))
-    twin = fork(sensed)
-    row, copied = sensed.step(np.ones(1, np.float32)), twin.step(np.ones(1, np.float32))
+    forked = fork(sensed)
+    row, copied = sensed.step(np.ones(1, np.float32)), forked.step(np.ones(1, np.float32))
     assert row.vectors
     assert copied.vectors.keys() == row.vectors.keys()
     for name, vector in row.vectors.items():

@@ -48,7 +48,7 @@ def test_a_seed_repeats_an_episode_of_planning_and_the_environment_stays():
     assert np.array_equal(env._env._physics.get_state(), before)
 
 
-def test_a_row_of_the_file_takes_the_place_of_the_one_it_repeats(tmp_path):
+def test_a_row_of_the_file_replaces_the_one_it_repeats(tmp_path):
     file = tmp_path / "simulator_planning.csv"
     row = {"task": "walker_walk", "planner": "icem", "settings": "horizon=3", "seed": "0"}
     keep(file, row | {"return": "1.0"})
