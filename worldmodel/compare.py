@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("task", "seed", "env_steps", "wall_clock_s", "return")
 HEADER = """\
-# learning curves over seeds: mean, lowest and highest of the seeds' means at one moment
+# learning curves over seeds: mean, lowest and highest of the seeds' mean returns at each step
 # env_steps: simulator steps collected for training, action repeat included
 """
 
@@ -47,7 +47,7 @@ Curve64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Curve:
-    """The evaluations of one seed."""
+    """The learning curve of one seed: its evaluations."""
 
     name: str  # of the setting; all seeds of a setting have the same name
     task: str
@@ -80,7 +80,7 @@ class Group:
 
     @property
     def last(self) -> tuple[float, float]:
-        """Mean and standard deviation (n - 1) of the seeds at the last step of all."""
+        """Mean and standard deviation (n - 1) of the seeds at the last step that all reached."""
         final = self.scores[:, -1]
         return float(final.mean()), float(final.std(ddof=1)) if len(final) > 1 else float("nan")
 
@@ -238,10 +238,10 @@ def write_csv(groups: Sequence[Group]) -> str:
 
 
 def plot_groups(groups: Sequence[Group]) -> Figure:
-    """Draw a panel for each task, and in it the groups.
+    """Draw a panel for each task, with a curve for each group.
 
-    A group is the mean of its seeds in a band from the lowest to the highest, up to the steps that
-    all of them have reached, and a thin line for each seed.
+    A group's curve is the mean of its seeds, in a band from the lowest to the highest, up to the
+    steps that all of them have reached. A thin line shows each seed.
     """
     tasks = sorted({each.task for each in groups})
     names = list(dict.fromkeys(each.name for each in groups))

@@ -1,4 +1,4 @@
-"""Older settings: renamed to today's names, so that a run of an earlier version can be opened."""
+"""Rename settings of earlier versions to the present names, so that older runs can be opened."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from typing import Any
 from worldmodel.checks import RENAMED, hints, kinds, sections
 from worldmodel.config import Config
 
-HEADS = ("discount", "value", "policy")  # those that a model may lack
+HEADS = ("discount", "value", "policy")  # optional heads of a model
 
 
 def is_older(written: Mapping[str, Any]) -> bool:
-    """Whether any setting has a name of an earlier version.
+    """True if any setting has a name of an earlier version.
 
-    A term of the objective has the name that its weight had once, so None there is not old.
+    A term of the objective now has the former name of its weight. If its value is None, the term
+    is absent and the setting is not old.
     """
     return any(path in RENAMED and value is not None for path, value in _leaves(written))
 
 
 def with_todays_names(written: Mapping[str, Any]) -> dict[str, Any]:
-    """The same settings under today's names; names that are today's already do not change."""
+    """The same settings under their present names; present names do not change."""
     if not is_older(written):
         return dict(written)
     old = dict(_leaves(written))
     new = {RENAMED.get(path, path): value for path, value in old.items()}
-    if "model.dynamics.hidden_size" in old:  # one size for both, while they were one part
+    if "model.dynamics.hidden_size" in old:  # once one part with one size
         new["model.posterior.hidden_size"] = old["model.dynamics.hidden_size"]
     for head in HEADS:
         if old.get(f"model.{head}.kind") == "none":
@@ -35,7 +36,7 @@ def with_todays_names(written: Mapping[str, Any]) -> dict[str, Any]:
     if new.get("model.policy", "learned") is None:
         new = {**_without(new, "behaviour."), "behaviour": None}
 
-    # Earlier versions wrote the settings of all planners into one section. Keep the chosen kind's.
+    # Earlier versions wrote the settings of all planners into one section: keep those of its kind.
     planners = sections(hints(Config)["planner"])
     chosen = {name for p in planners if new.get("planner.kind") in kinds(p) for name in hints(p)}
     others = {f"planner.{name}" for p in planners for name in hints(p) if name not in chosen}

@@ -1,4 +1,4 @@
-"""Presets: YAML files of settings that come with the package, and the loading of one."""
+"""Load presets: YAML files of settings, those of the package by name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def load_preset(name: str) -> Config:
 
 
 def load_yaml(path: Path) -> Config:
-    """Load settings from a YAML file of differences to the defaults."""
+    """Load settings from a YAML file, which holds only what differs from the defaults."""
     try:
         differences = yaml.safe_load(path.read_text()) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -20,7 +20,7 @@ GAP = 2  # pixels between two videos
 
 
 def best_format() -> str:
-    """The suffix of the smallest format that can be written here: mp4 with ffmpeg, else GIF."""
+    """The suffix of the format to write: mp4, which is smaller, or GIF without ffmpeg."""
     return ".gif" if importlib.util.find_spec("imageio_ffmpeg") is None else ".mp4"
 
 

@@ -40,4 +40,4 @@ def bench_replay(
         row |= {"copy ms": copied, "times the copy": median / copied}
         row["images/s"] = batch * length / median * 1e3
         rows.append(row)
-    return [Table("a batch sampled from the replay, and a mere copy of its images", rows)]
+    return [Table("a batch sampled from the replay, and a copy of its images", rows)]

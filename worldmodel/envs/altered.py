@@ -11,7 +11,7 @@ from worldmodel.envs.contract import Environment
 from worldmodel.structs import Step
 
 Change = Callable[[Environment, Step], Step]
-"""Takes the environment and the row it has just given; returns the row to hand on."""
+"""Takes the environment and its newest row; returns the changed row."""
 
 
 class Altered:

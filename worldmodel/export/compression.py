@@ -1,8 +1,8 @@
-"""Compression: exported graphs with 8-bit weights.
+"""Compress the weights of exported graphs to 8 bits.
 
-Activations stay float32, so the graph needs no calibration: it computes as before, with weights
-that are slightly off. Quantised activations would make small products slower on a CPU, and would
-change every belief. Zeros stay zero, and take no space once the file is zipped.
+Activations stay float32, so the graph needs no calibration; only the weights are rounded. Quantised
+activations would make small products slower on a CPU, and would change every belief. Zeros stay
+zero, and take no space in a zipped file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from worldmodel.quantise import quantised
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-SMALLEST_WEIGHT = 256  # numbers; for smaller weights, a scale and a node take more than is saved
+SMALLEST_WEIGHT = 256  # elements; below it the scales and the node take more bytes than are saved
 
 
 def compress(model: ModelProto) -> ModelProto:

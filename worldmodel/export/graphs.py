@@ -1,8 +1,8 @@
 """ONNX graphs of an agent, recorded while it observes and plans.
 
-A graph is the planner's own code, run once on symbols: there is no second implementation. Where the
-code would draw a number, the graph takes the next number of its input ``noise``. The same noise
-gives the same plan as the agent's.
+Torch's exporter runs the agent's own code once on symbolic tensors, so there is no second
+implementation. The graph reads each random number from its input ``noise``; with the same numbers
+its plan equals the agent's.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 
 @dataclass(frozen=True)
 class Graphs:
-    """The graphs of ``observe`` and ``plan`` for one robot, and a description of their inputs."""
+    """The graphs of ``observe`` and ``plan``, without a batch axis, and what their inputs mean."""
 
     observe: ModelProto  # belief, action, image, vectors, noise -> belief
     plan: ModelProto  # belief, previous, noise -> actions, value, elites
@@ -62,7 +62,7 @@ def require_exportable(agent: Agent) -> None:
 
 
 def record(agent: Agent) -> Graphs:
-    """Record both verbs; the agent does not change. A plan of 18 imagined rows takes a minute."""
+    """Record ``observe`` and ``plan``; a plan of 18 imagined rows takes a minute to record."""
     require_exportable(agent)
     spec = agent.model.spec
     belief, action = agent.initial(), agent.no_action()
@@ -97,7 +97,7 @@ def record(agent: Agent) -> Graphs:
 
 
 class Drawn(TorchFunctionMode):
-    """Records every normal number that is drawn, in order."""
+    """Record every normal number that the code draws, in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,9 +122,9 @@ class Drawn(TorchFunctionMode):
 
 
 class Given(TorchFunctionMode):
-    """Replaces each number that would be drawn by the next of ``noise`` [M].
+    """Replace each normal number that the code draws by the next one of ``noise`` [M].
 
-    ``log_ndtr``, which ONNX lacks, is computed from operators that it has.
+    Also compute ``log_ndtr`` from other operators, because ONNX lacks it.
     """
 
     def __init__(self, noise: Tensor) -> None:
@@ -205,8 +205,8 @@ def _to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[
     import onnx
     from onnxscript import opset18
 
-    # Operators that torch's exporter cannot translate. It would read types as ONNX's, so there are
-    # none.
+    # Translate operators that torch's exporter does not know. The functions have no type hints,
+    # because the exporter would read them as types of ONNX.
     def frequencies(length, spacing=1.0, dtype=None, **rest):  # type: ignore[no-untyped-def]
         values = [k / (length * spacing) for k in range(length // 2 + 1)]
         return opset18.Constant(value_floats=values)
@@ -219,7 +219,7 @@ def _to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[
             module,
             tuple(
                 tensor.clone() for tensor in inputs.values()
-            ),  # shared tensors would become one input
+            ),  # cloned, because tensors that are the same object would become one input
             dynamo=True,
             input_names=[f"in.{name}" for name in inputs],  # no symbol has a dot in its name
             output_names=[f"out.{name}" for name in outputs],
@@ -258,7 +258,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _constant(name: str, part: Tensor) -> dict[str, Any]:
-    """Describe a part of the initial belief, which must be one number, repeated."""
+    """Describe a part of the initial belief, whose numbers must all be equal."""
     if part.min() != part.max():
         raise ConfigError(f"export: the first belief's {name} is not one number, repeated")
     return {"shape": list(part.shape), "initial": float(part.flatten()[0])}

@@ -1,4 +1,4 @@
-"""The learned parts: encoder, dynamics, posterior, decoder, heads, policy; one file each."""
+"""The world model and its parts: encoder, dynamics, posterior, decoder, heads, policy."""
 
 from worldmodel.models.world import WorldModel as WorldModel
 from worldmodel.models.world import build as build

@@ -1,4 +1,4 @@
-"""The sections of the report: each draws its pictures and says how to read them."""
+"""Sections of the report: each draws its pictures and explains how to read them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ COLOURS = 4  # how many quantities colour the map
 ERRORS_HEADER = """\
 # mean squared errors of predictions without images, by rows ahead of the last image seen
 # model, hold_last, mean_image: of images, pixels in [0, 1]; psnr in decibels; reward_*: of rewards
-# windows: each number is a mean over so many, the same ones for every column
+# windows: how many windows each mean is over; all columns use the same windows
 """
 RETURNS_HEADER = """\
 # returns over the next {horizon} rows and the value after them, by row of a held-out episode
