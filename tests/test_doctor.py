@@ -423,9 +423,9 @@ def answer_of(
 ) -> tuple[int, str]:
     monkeypatch.setattr(doctor, "gather", lambda pictures, announce: facts)
     code = main(["doctor", *words])
-    told = capsys.readouterr()
-    assert told.err == ""
-    return code, told.out
+    output = capsys.readouterr()
+    assert output.err == ""
+    return code, output.out
 
 
 def test_the_exit_code_says_whether_the_main_job_works(
@@ -561,12 +561,12 @@ def test_this_machine_is_examined(
     def ask(function: str, seconds: float, *arguments: str, **surroundings: str) -> dict[str, Any]:
         if surroundings:
             return own_process.ask(function, seconds, *arguments, **surroundings)
-        told: dict[str, Any] = {}
-        monkeypatch.setattr(probes, "tell", told.update)
+        facts: dict[str, Any] = {}
+        monkeypatch.setattr(probes, "tell", facts.update)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # as in a process of their own
             getattr(probes, function)(*arguments)
-        return dict(json.loads(json.dumps(told)))
+        return dict(json.loads(json.dumps(facts)))
 
     monkeypatch.setattr(survey, "ask", ask)
     monkeypatch.chdir(tmp_path)

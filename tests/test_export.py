@@ -417,7 +417,7 @@ def make_graph(path: Path, inputs: Mapping[str, int], outputs: Mapping[str, str]
     kinds = {"in.image": onnx.TensorProto.UINT8}
     shapes = {"in.image": [16, 16, 3], "in.previous": [2, 2]}
 
-    def told(name: str, size: int) -> Any:
+    def described(name: str, size: int) -> Any:
         kind = kinds.get(name, onnx.TensorProto.FLOAT)
         return helper.make_tensor_value_info(name, kind, shapes.get(name, [size]))
 
@@ -429,7 +429,7 @@ def make_graph(path: Path, inputs: Mapping[str, int], outputs: Mapping[str, str]
             for name, of in outputs.items()
         ],
         path.stem,
-        [told(name, size) for name, size in inputs.items()],
+        [described(name, size) for name, size in inputs.items()],
         [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in outputs],
     )
     opsets = [helper.make_opsetid("", 18)]
@@ -806,5 +806,5 @@ def test_both_are_played_from_the_same_starts(
     assert code == 0
     rows = [line for line in out.splitlines() if "over 2 episodes" in line]
     assert len(rows) == 3
-    # A change is told of whatever was not itself the measure.
+    # Every line except the baseline states its change.
     assert [line.count("±") for line in rows] == [2, 1, 2]

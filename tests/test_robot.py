@@ -155,17 +155,17 @@ def test_a_million_inputs_give_allowed_actions() -> None:
 def test_a_guard_without_one_of_its_limits_fails_these_tests() -> None:
     class NoChange(Guard):
         def restrict(self, candidate, last, executed=None):  # type: ignore[no-untyped-def]
-            wished = self.read(candidate)
-            return last if wished is None else self.inside(wished)
+            desired = self.read(candidate)
+            return last if desired is None else self.inside(desired)
 
     class NoLimits(Guard):
         def restrict(self, candidate, last, executed=None):  # type: ignore[no-untyped-def]
             reached = self.read(executed)
-            wished = self.read(candidate)
+            desired = self.read(candidate)
             begin = last if reached is None else self.inside(reached)
-            if wished is None:
+            if desired is None:
                 return begin
-            change = np.clip(wished - begin, -self.max_change / 2, self.max_change / 2)
+            change = np.clip(desired - begin, -self.max_change / 2, self.max_change / 2)
             return (begin + change).astype(np.float32)
 
     class Doubles(Guard):
@@ -867,7 +867,7 @@ def test_the_search_keeps_the_change_that_the_guard_allows(agent: Agent) -> None
     """The plan is sent to the motor without a change by the guard."""
     guard = Guard(LOW, HIGH, CHANGE)
     limits = guard.limits(guard.inside(np.zeros(A)))
-    told: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+    searches: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
 
     class Listening(InlineWorker):
         def hand_over(self, row: Row) -> None:
@@ -875,7 +875,7 @@ def test_the_search_keeps_the_change_that_the_guard_allows(agent: Agent) -> None
             plan = self._answers[-1].actions
             assert plan is not None
             last = guard.to_agent(guard.inside(np.zeros(A))) if row.action is None else row.action
-            told.append((last, plan))
+            searches.append((last, plan))
 
     def wild(latents: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         return 1e3 * actions[..., 0] * torch.tensor([1.0, -1.0, 1.0, -1.0])
@@ -890,7 +890,7 @@ def test_the_search_keeps_the_change_that_the_guard_allows(agent: Agent) -> None
     ) as controller:
         for image in images(7, 4):
             action = controller.step(image)
-            last, plan = told[-1]
+            last, plan = searches[-1]
             rows = np.concatenate([last[None], plan]).astype(np.float64)
             assert (np.abs(np.diff(rows, axis=0)) <= allowed).all()
             np.testing.assert_allclose(action, guard.to_motor(plan[0]), atol=1e-5)

@@ -460,10 +460,10 @@ def test_a_function_that_makes_ones_own_is_played_in_a_process(
     monkeypatch.setattr(online, "FINAL_EPISODES", 1)
     loop.train(tiny, tmp_path / "inside", env=Painter(), steps=50)
     disturb(monkeypatch, {2: signal.SIGKILL})
-    loop.train(tiny, tmp_path / "beside", env=make_painter, steps=50)
+    loop.train(tiny, tmp_path / "in_process", env=make_painter, steps=50)
     inside = checkpoint.load(tmp_path / "inside" / "checkpoints", torch.device("cpu"))
     assert inside is not None
-    assert_same_but_replaced(tmp_path / "inside", tmp_path / "beside", inside, replaced=1)
+    assert_same_but_replaced(tmp_path / "inside", tmp_path / "in_process", inside, replaced=1)
 
 
 def test_a_function_that_a_process_cannot_find_is_refused(tiny: Config, tmp_path: Path) -> None:

@@ -314,7 +314,7 @@ def test_a_run_that_trains_is_followed_and_only_complete_reports_are_served(
         visualize_run(load(run), run, folder)
         return folder / "report.html"
 
-    told, reports, videos = [], set(), set()
+    states, reports, videos = [], set(), set()
     with watching(run, draw) as (watch, ask):
         is_over = threading.Event()
         follower = threading.Thread(target=watch.follow, args=(is_over.is_set,))
@@ -322,10 +322,10 @@ def test_a_run_that_trains_is_followed_and_only_complete_reports_are_served(
         try:
             last = ""
             while (
-                training.poll() is None or not last or f"checkpoint {last}, drawn" not in told[-1]
+                training.poll() is None or not last or f"checkpoint {last}, drawn" not in states[-1]
             ):
-                assert time.monotonic() < give_up, told[-1]
-                told.append(json.loads(ask("/now")[1])["state"])
+                assert time.monotonic() < give_up, states[-1]
+                states.append(json.loads(ask("/now")[1])["state"])
                 reports.add(ask("/report.html"))
                 videos.add(ask("/video.gif"))
                 last = newest_checkpoint(run) or ""

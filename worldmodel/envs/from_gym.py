@@ -143,8 +143,8 @@ def _make(name: str, **options: Any) -> Any:
 
 def _shorter(name: str, registry: Any) -> list[str]:
     """Ids of the registry that contain the wanted name, else all; the registry has hundreds."""
-    wished = name.rsplit("/", 1)[-1].partition("-v")[0].lower()
-    same = [known for known in registry if wished in known.lower()]
+    typed = name.rsplit("/", 1)[-1].partition("-v")[0].lower()
+    same = [known for known in registry if typed in known.lower()]
     return same or list(registry)
 
 

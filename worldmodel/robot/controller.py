@@ -160,19 +160,19 @@ class Controller:
         """
         reached = self.guard.read(executed)
         level: Level
-        wished: NDArray[np.floating]
+        desired: NDArray[np.floating]
         try:
             if executed is not None and reached is None:
                 self._counts["bad_executed"] += 1
             now = self._tick()
             checked = self._input_check.check(image, self._clock.time_of(taken_at), now)
             self._exchange(checked, reached, now)
-            level, wished = self._choose(now)
+            level, desired = self._choose(now)
         except Exception as error:  # our own error, or the clock's: the motor still needs an action
             self._note("own_error", error)
             self._is_armed = False
-            level, wished = "stop", self._rest
-        action = self.guard.restrict(wished, self._last, reached)
+            level, desired = "stop", self._rest
+        action = self.guard.restrict(desired, self._last, reached)
         self._last = action
         self._number += 1
         self._counts[level] += 1

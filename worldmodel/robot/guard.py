@@ -81,13 +81,13 @@ class Guard:
         """The action to send: the nearest one to the candidate that both limits allow."""
         reached = self.read(executed)
         start = last if reached is None else self.inside(reached)
-        wished = self.read(candidate)
-        if wished is None:
-            wished = last.astype(np.float64)
+        desired = self.read(candidate)
+        if desired is None:
+            desired = last.astype(np.float64)
         begin = start.astype(np.float64)
         lowest = np.maximum(self.low, begin - self.max_change)
         highest = np.minimum(self.high, begin + self.max_change)
-        action = np.clip(wished, lowest, highest).astype(np.float32)
+        action = np.clip(desired, lowest, highest).astype(np.float32)
         # rounding to float32 may exceed the change; the next number towards the start does not
         too_far = np.abs(action.astype(np.float64) - begin) > self.max_change
         return np.where(too_far, np.nextafter(action, start), action)

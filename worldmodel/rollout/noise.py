@@ -21,8 +21,8 @@ class Noise:
 
     ``memory`` is the correlation from one row to the next. The standard deviation is ``size``
     times e to a second autocorrelated number, far slower, with a standard deviation of ``swell``.
-    Stretches of strong noise reach states that small noise around a settled policy never reaches;
-    the quiet stretches after them show what can be earned from there.
+    Periods of strong noise reach states that small noise around a settled policy never reaches; the
+    quiet periods after them show the returns from these states.
     """
 
     size: float
