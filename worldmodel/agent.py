@@ -68,12 +68,10 @@ class Agent:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         refuse_infinite_weights(model)
-        self.model, self.planner, self.planning = model, planner, planning
-        self.discount_rate = discount_rate
-        self.timing = PlanTiming()
-        self._clock = clock
-        dtype = compute_dtype(planning.precision, self.device)
-        self._fast = Imagination(model, dtype) if imagination is None else imagination
+        self.model, self.discount_rate = model, discount_rate
+        self.planner, self.planning = planner, planning
+        self.timing, self._clock = PlanTiming(), clock
+        self._fast = imagination  # made at the first plan
         self._exact = Imagination(model, None)  # the model's own layers, which pass gradients
         has_proposals = model.policy is not None and planning.proposals > 0
         std, has_choices = planning.std_without_policy, model.spec.has_choices
@@ -103,8 +101,7 @@ class Agent:
         return next(self.model.parameters()).device
 
     def initial(self, *batch: int) -> Latent:
-        belief: Latent = self.model.dynamics.initial(*batch)
-        return belief
+        return self.model.dynamics.initial(*batch)  # type: ignore[no-any-return]
 
     def no_action(self, *batch: int) -> NDArray[np.float32]:
         """[A] the action before the first image."""
@@ -132,9 +129,8 @@ class Agent:
             vectors = {name: vector[None] for name, vector in vectors.items()}
         noise = None
         if self.planning.sampled:
-            robots = belief.shape[0]
-            noise = torch.empty(robots, self.model.dynamics.noise_size, device=device)
-            draw(noise, generators_of(seed, robots, device))
+            noise = torch.empty(len(image), self.model.dynamics.noise_size, device=device)
+            draw(noise, generators_of(seed, len(image), device))
         posterior = self.model.observe_step(belief, done, image, noise, vectors)
         return posterior if batch else at(posterior, 0)
 
@@ -235,8 +231,7 @@ class Agent:
         """The policy's most likely action, without a search: [A]"""
         if self.model.policy is None:
             raise ValueError("policy: this agent learned none; call plan instead of act")
-        actions: NDArray[np.float32] = self.model.policy.act(belief.features, None).cpu().numpy()
-        return actions
+        return self.model.policy.act(belief.features, None).cpu().numpy()
 
     @torch.no_grad()
     def warm_up(self) -> None:
@@ -311,4 +306,9 @@ class Agent:
 
     def _imagination(self) -> Imagination:
         """The model with its present weights: its own layers if gradients must pass, else fast."""
-        return self._exact if torch.is_grad_enabled() else self._fast.refresh()
+        if torch.is_grad_enabled():
+            return self._exact
+        if self._fast is None:
+            dtype = compute_dtype(self.planning.precision, self.device)
+            self._fast = Imagination(self.model, dtype)
+        return self._fast.refresh()

@@ -113,6 +113,8 @@ class Learner:
         refuse_infinite(losses)
         metrics = dict(losses)
         joint = torch.stack(list(losses.values())).sum()
+        # A behaviour starts from latents: the images are not kept while gradients are computed.
+        seen = replace(seen, pixels=seen.pixels.new_empty(0))
         gradient = self.executor.submit(torch.autograd.backward, joint)
         try:
             if self.behaviour is not None:

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import logging
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -140,12 +141,17 @@ def read_run(run: Path, config: Config | None = None) -> Config:
     ``config``: the settings that it was made with, needed if some of its parts are your own. The
     file only names such parts, and nothing that a file names is imported.
     """
-    written = _written(run)
+    return _settings_in(read_about(run), run, config)
+
+
+def _settings_in(about: Mapping[str, Any], run: Path, config: Config | None) -> Config:
+    """The settings in ``about``, which is what ``read_about`` read of ``run``."""
+    written = older_settings.with_todays_names(about["settings"])
     if config is None:
         try:
             return read(Config(), written)
         except ConfigError as error:
-            made_with = read_about(run).get("versions", {}).get("worldmodel")
+            made_with = about.get("versions", {}).get("worldmodel")
             if made_with not in (None, worldmodel_version()):
                 raise ConfigError(
                     f"run: {run}: {error}; it was made with worldmodel {made_with}, which reads it,"
@@ -193,8 +199,8 @@ def load(run: Path | str, device: str = "cpu", *, config: Config | None = None) 
     ``config``: the settings that it was made with, where its parts are of your own making.
     """
     run = Path(run)
-    config = read_run(run, config)
     about = read_about(run)
+    config = _settings_in(about, run, config)
     spec = Spec.described(about)
     model = build(config.model, spec)
     made = checkpoint.Made(spec, kinds_of_parts(config.model))

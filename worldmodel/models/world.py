@@ -156,7 +156,7 @@ class Inference:
     """A batch of windows with its posterior and prior latents."""
 
     batch: Batch
-    pixels: Tensor  # [B, T, C, H, W] what the decoder should draw
+    pixels: Tensor  # [B, T, C, H, W] what the decoder should draw; for a behaviour empty: [0]
     posterior: Latent  # [B, T]
     prior: Latent  # [B, T] of the same rows, without their images
     follows: Tensor  # [B, T] bool: valid, and not the first row of its window
