@@ -338,13 +338,18 @@ def assert_same_done(one: JobDone, other: JobDone) -> None:
 
 
 def disturb(monkeypatch: pytest.MonkeyPatch, signals: Mapping[int, signal.Signals]) -> None:
-    """Send a signal to the process that plays one of these jobs; a stopped one hangs soon."""
+    """Send a signal to the process that plays one of these jobs; a stopped one hangs soon.
+
+    The process is stopped before it is given the job, so that it cannot have finished it.
+    """
     begin, start = ProcessCollector.begin, ProcessCollector._start
 
     def begin_and_disturb(self: ProcessCollector, job: Job) -> None:
-        begin(self, job)
         if job.episode in signals:
             assert self._process.pid is not None
+            os.kill(self._process.pid, signal.SIGSTOP)
+        begin(self, job)
+        if job.episode in signals:
             os.kill(self._process.pid, signals[job.episode])
             self.config = read(self.config, {"loop": {"patience_s": 0.5}})
 
