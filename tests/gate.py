@@ -62,7 +62,7 @@ STEPS = 4_440
 # The slope: first twice as steep, tried with seed 0, with and without actions_late; then halved,
 # because seed 1 had not learned, and accepted after seed 1, and actions_late with seeds 0 and 5.
 # The least score: midway between the worst of seven seeds without a defect of the former defaults,
-# 51, and the best of four with actions_late, 34 (assets/learning_check_defaults-2.csv).
+# 51, and the best of four with actions_late, 34 (assets/trials/learning_check_defaults-2.csv).
 PASS = 43.0  # mean return of ten episodes of 60 rows; a row earns at most 1
 SEEDS = range(5)
 

@@ -62,7 +62,7 @@ class ExplorationSettings:
     memory: Annotated[float, at_least(0, below=1)] = 0.8
     # How much the noise's size varies over time: a standard deviation of its logarithm. Small noise
     # around a policy that has converged explores nothing new: walker_stand did not learn to stand
-    # (assets/walker_stand_noise.csv).
+    # (assets/trials/walker_stand_noise.csv).
     swell: Annotated[float, at_least(0)] = 1.0
 
 

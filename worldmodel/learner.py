@@ -50,7 +50,7 @@ class Learner:
 
     ``averaged`` is the model to use: a moving average of the weights. Each step follows the noise
     of its own small batch, which an average over many steps reduces: ten rows ahead, the average's
-    error is a fifth lower in one trial (assets/averaging_trials.csv).
+    error is a fifth lower in one trial (assets/trials/averaging_trials.csv).
 
     An update computes two gradients that do not depend on each other: of the objective, through the
     images, and of the behaviour, from the posterior of the batch. ``executor`` computes the first

@@ -1,4 +1,4 @@
-"""Compare warp's images and times, by setting, with OpenGL's; writes assets/render_study.csv.
+"""Compare warp's images and times, by setting, with OpenGL's; writes assets/bench/render_study.csv.
 
     python -m worldmodel.bench.renderers [FILE]
 
@@ -150,4 +150,4 @@ def main(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "assets/render_study.csv"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "assets/bench/render_study.csv"))

@@ -1,4 +1,4 @@
-"""Plan with the true simulator as the model; writes returns to assets/simulator_planning.csv.
+"""Plan with the true simulator as the model; writes returns to assets/bench/simulator_planning.csv.
 
     python -m worldmodel.bench.simulator_planning [TASK ...] [--episodes N] [--seed S] [--file FILE]
 
@@ -148,7 +148,7 @@ if __name__ == "__main__":
         *,
         episodes: int = 1,
         seed: int = 0,
-        file: Path = Path("assets/simulator_planning.csv"),
+        file: Path = Path("assets/bench/simulator_planning.csv"),
         planner: Literal["cem", "icem", "mppi", "shooting"] = "mppi",
         horizon: int = SEARCH.horizon,
         iterations: int = SEARCH.iterations,

@@ -25,7 +25,7 @@ class KL:
 
     # The image's error is scaled up (models/pixels.py), so the other terms are weighted up too:
     # with 1 for both this and the reward, 800 updates left twice the reward's error, and the
-    # prediction 5 steps ahead was a tenth worse (assets/model_trials.csv: one seed).
+    # prediction 5 steps ahead was a tenth worse (assets/trials/model_trials.csv: one seed).
     dynamics: Annotated[float, at_least(0)] = 5.0  # moves the prior towards the posterior
     representation: Annotated[float, at_least(0)] = 0.3  # moves the posterior towards the prior
     free_nats: Annotated[float, at_least(0)] = 1.0

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 # The reconstruction loss, in nats, of drawing the mean image in place of the right one. It is the
 # same for every task, so that a thin pole counts as much as a large walker. At 100 the latents of
-# cartpole held nothing after 600 updates (assets/model_trials.csv). Not studied carefully.
+# cartpole held nothing after 600 updates (assets/trials/model_trials.csv). Not studied carefully.
 ENERGY = 800.0
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 # Rows at the beginning of a window do not count. The belief is empty there, so their KL is high
-# whatever they show: a third of all nats lie in the first two rows (assets/window_rows.csv).
+# whatever they show: a third of all nats lie in the first two rows (assets/trials/window_rows.csv).
 FIRST = 3
 
 

@@ -4,7 +4,8 @@ The patch and the slim encoder begin with a stride of four. On a CPU the first l
 four-layer stack, with large images of few channels, cost more than all others together. No layer
 has a norm: an image minus its mean is mostly close to zero, and dividing it by its own size hides
 what moves (on cartpole the slim encoder's reconstruction error after 600 updates was 5.4 without,
-and 7.1 to 8.3 with LayerNorm over channels at neighbouring settings: assets/model_trials.csv).
+and 7.1 to 8.3 with LayerNorm over channels at neighbouring settings:
+assets/trials/model_trials.csv).
 
 ``EncoderSettings`` is the only list of kinds.
 """
