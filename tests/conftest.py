@@ -6,7 +6,7 @@ import functools
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,25 +83,30 @@ class NewProcess(NamedTuple):
 
 STEPS_OF_A_NEW_PROCESS = {  # the lightest first
     "package": "import worldmodel",
+    "public names": "from worldmodel import *",
     "toy": "import worldmodel.envs; worldmodel.envs.make_env('toy').reset(0)",
     "report": "import worldmodel.analysis, worldmodel.report",
-    "mistyped preset": "from worldmodel.cli import main; assert main(['train', 'plannet']) == 2",
 }
 
 
-@pytest.fixture(scope="session")
-def new_process() -> NewProcess:
-    """One process for several tests of light imports: importing torch takes 2 s."""
+def modules_after(steps: Mapping[str, str]) -> NewProcess:
+    """Do the steps in one new process."""
     program = ["import json, sys", "loaded = {}"]
-    for name, step in STEPS_OF_A_NEW_PROCESS.items():
+    for name, step in steps.items():
         program += [step, f"loaded[{name!r}] = list(sys.modules)"]
     program.append("print(json.dumps(loaded))")
     ended = subprocess.run(
         [sys.executable, "-c", "\n".join(program)], capture_output=True, text=True
     )
     assert ended.returncode == 0, ended.stderr
-    loaded = json.loads(ended.stdout)
+    loaded = json.loads(ended.stdout.splitlines()[-1])
     return NewProcess({name: set(modules) for name, modules in loaded.items()}, ended.stderr)
+
+
+@pytest.fixture(scope="session")
+def new_process() -> NewProcess:
+    """One process for several tests of light imports: importing torch takes 2 s."""
+    return modules_after(STEPS_OF_A_NEW_PROCESS)
 
 
 def report_quickly(patch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import importlib.metadata
+import inspect
 import json
 import os
 import runpy
@@ -22,12 +24,12 @@ import pytest
 import torch
 import yaml
 
-from tests.conftest import TINY, NewProcess, report_quickly
+from tests.conftest import TINY, modules_after, report_quickly
 from tests.test_config import CHANGES, LEAVES, value_at
-from worldmodel import checkpoint, cli, loop, run_folder
+from worldmodel import checkpoint, cli, envs, loop, run_folder
 from worldmodel.analysis import NoTruthError, true_states
 from worldmodel.checks import ConfigError
-from worldmodel.cli import main, renderer, train
+from worldmodel.cli import main, tasks, train
 from worldmodel.cli.settings import choose_kinds, parse_train
 from worldmodel.config import Config
 from worldmodel.log import read_evaluations
@@ -162,14 +164,24 @@ def test_the_module_is_the_command(
 
 
 @pytest.mark.mujoco
-def test_tasks_are_listed_in_columns(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_table_of_tasks_lists_the_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     from worldmodel.envs import suite
 
+    every = suite.suite_tasks()
+    assert tasks.known_tasks() == ["toy", *every]
     some = ("cartpole_swingup", "humanoid_CMU_run", "reacher_easy", "walker_walk")
-    listed = {task: suite.suite_tasks()[task] for task in some}  # loading all of them takes 4 s
+    listed = {task: every[task] for task in some}  # loading all of them takes 4 s
     monkeypatch.setattr(suite, "suite_tasks", lambda: listed)
+    assert set(tasks.table().splitlines()) <= set(tasks.TABLE.read_text().splitlines())
+
+
+@pytest.mark.slow
+@pytest.mark.mujoco
+def test_the_table_of_tasks_is_what_the_suite_has() -> None:
+    assert tasks.table() == tasks.TABLE.read_text()
+
+
+def test_tasks_are_listed_in_columns(capsys: pytest.CaptureFixture[str]) -> None:
     output = run_command(capsys, "tasks")
     assert output.code == 0
     first, *rows = output.out.splitlines()
@@ -304,9 +316,40 @@ def test_a_task_in_the_place_of_a_preset(here: Path, monkeypatch: pytest.MonkeyP
     assert str(asked[0][1]) == "runs/default-walker_walk-0"
 
 
-def test_no_simulator_is_loaded_for_a_preset_that_is_nearly_right(new_process: NewProcess) -> None:
-    assert not {"mujoco", "dm_control"} & new_process.modules["mistyped preset"]
-    assert new_process.stderr == "worldmodel: no preset or task plannet; did you mean planet?\n"
+# What is answered before torch is imported, with its exit code
+ANSWERS: list[tuple[list[str], int]] = [
+    ([], 0),
+    (["--help"], 0),
+    (["--version"], 0),
+    (["trian"], 2),
+    (["tasks"], 0),
+    *(([name, "--help"], 0) for name in cli.COMMANDS if name not in ("train",)),
+    (["eval", "runs/nope"], 2),
+    (["visualize", "runs/nope"], 2),
+    (["watch", "runs/nope"], 2),
+    (["export", "runs/nope"], 2),
+    (["compare", "runs/nope"], 2),
+    (["eval", "runs/nope", "--episode", "3"], 2),
+]
+
+
+def test_answers_come_before_torch() -> None:
+    """One process: importing torch takes seconds, and a mistake is answered at once."""
+    begin = "from worldmodel.cli import main\n"
+    steps = {
+        " ".join(["worldmodel", *words]): f"{begin}assert main({words!r}) == {code}"
+        for words, code in ANSWERS
+    }
+    for words, loaded in modules_after(steps).modules.items():
+        assert "worldmodel.cli" in loaded
+        assert not loaded & {"torch", "mujoco", "dm_control", "matplotlib"}, words
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_the_first_line_of_a_command_is_that_of_its_help(name: str) -> None:
+    file, line = cli.COMMANDS[name]
+    command = importlib.import_module(f"worldmodel.cli.{file}").command
+    assert inspect.getdoc(command).splitlines()[0] == line
 
 
 # ---------------------------------------------------------------------------- mistakes
@@ -469,7 +512,9 @@ def test_no_renderer_at_all(
 
 
 @pytest.mark.mujoco
-@pytest.mark.parametrize("words", [["train", "walker_walk"], ["train", "--steps", "5"], ["tasks"]])
+@pytest.mark.parametrize(
+    "words", [["train", "walker_walk", "--steps", "5"], ["train", "--steps", "5"]]
+)
 def test_mujoco_4_is_refused_with_what_to_type(
     words: list[str],
     here: Path,
@@ -492,7 +537,7 @@ def test_mujoco_4_is_refused_with_what_to_type(
     )
     answers = ["mujoco", "4.0.0", "pip install", '"mujoco>=3.17,<4"']
     try:
-        assert_mistake(capsys, here, words, answers)
+        assert_mistake(capsys, here, ["train", *words, "--steps", "5"], answers)
     finally:
         forget()
 
@@ -802,7 +847,7 @@ def test_our_warnings_reach_the_screen_once(
         run_folder.logger.warning("kernels are compiled")
         raise RuntimeError("enough")
 
-    monkeypatch.setattr(renderer, "make_env_of_file", warn)
+    monkeypatch.setattr(envs, "make_env_of_file", warn)
     assert run_command(capsys, "eval", run).err == "kernels are compiled\nworldmodel: enough\n"
     assert run_command(capsys, "eval", run).err == "kernels are compiled\nworldmodel: enough\n"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import graphlib
+import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterable, Iterator
@@ -193,7 +194,9 @@ def test_print_lives_in_log_and_cli(file: Path) -> None:
 def test_importing_loads_no_simulator_no_plotting_no_command_line(new_process: NewProcess) -> None:
     loaded = new_process.modules["package"]
     assert "worldmodel" in loaded
-    assert not loaded & set(NOT_AT_IMPORT)
+    assert not loaded & {*NOT_AT_IMPORT, "torch", "numpy"}
+    assert "torch" in new_process.modules["public names"]
+    assert not new_process.modules["public names"] & set(NOT_AT_IMPORT)
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if room_of(f) == "analysis"], ids=str)
@@ -209,8 +212,29 @@ def test_numbers_need_no_drawing(file: Path) -> None:
 
 def test_public_names_exist_and_are_sorted() -> None:
     assert list(worldmodel.__all__) == sorted(worldmodel.__all__)
+    assert set(worldmodel.__all__) <= set(dir(worldmodel))
     for name in worldmodel.__all__:
         assert hasattr(worldmodel, name), name
+
+
+def test_type_checkers_see_each_public_name_in_the_room_that_it_comes_from() -> None:
+    shown = {
+        alias.name: node.module
+        for node in nodes_of(Path("__init__.py"))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("worldmodel.")
+        for alias in node.names
+    }
+    assert set(shown) == set(worldmodel.__all__)
+    for name, room in shown.items():
+        assert getattr(importlib.import_module(str(room)), name) is getattr(worldmodel, name)
+        assert worldmodel._ROOMS[name] == str(room).removeprefix("worldmodel.")
+
+
+def test_a_name_that_the_package_lacks_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match=r"no attribute 'laod'"):
+        _ = worldmodel.laod
+    with pytest.raises(ImportError, match=r"cannot import name 'laod'"):
+        exec("from worldmodel import laod")
 
 
 def test_no_submodule_bears_the_name_of_a_public_function() -> None:

@@ -6,10 +6,12 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from worldmodel.checks import sections
-from worldmodel.config import Config
+
+if TYPE_CHECKING:  # it imports torch, and settings are compared without it
+    from worldmodel.config import Config
 
 
 def shared(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,14 +22,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel import files
-from worldmodel.structs import Episode
 from worldmodel.video import side_by_side, write_video
+
+if TYPE_CHECKING:  # it imports torch, and the files of a run are read without it
+    from worldmodel.structs import Episode
 
 METRICS, EVALUATIONS = "metrics.jsonl", "eval.csv"
 COLUMNS = ["env_steps", "wall_clock_s", "episode", "seed", "return"]

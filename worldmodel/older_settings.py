@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from worldmodel.checks import RENAMED, hints, kinds, sections
-from worldmodel.config import Config
 
 HEADS = ("discount", "value", "policy")  # optional heads of a model
 
@@ -24,6 +23,8 @@ def with_todays_names(written: Mapping[str, Any]) -> dict[str, Any]:
     """The same settings under their present names; present names do not change."""
     if not is_older(written):
         return dict(written)
+    from worldmodel.config import Config  # imports torch, and today's names need none of this
+
     old = dict(_leaves(written))
     new = {RENAMED.get(path, path): value for path, value in old.items()}
     if "model.dynamics.hidden_size" in old:  # once one part with one size

@@ -8,23 +8,24 @@ import logging
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import yaml
 
-from worldmodel import checkpoint, files, older_settings
-from worldmodel.agent import Agent
-from worldmodel.assembly import agent_of
+from worldmodel import files, older_settings
 from worldmodel.checks import ConfigError, kinds_of_parts, read
 from worldmodel.compare_settings import differences, settings_hash, unsaid
-from worldmodel.config import Config
-from worldmodel.envs import Environment
 from worldmodel.log import EVALUATIONS, METRICS
 from worldmodel.machine import cores
-from worldmodel.models import build, refuse_infinite_weights
-from worldmodel.replay import write_episode
-from worldmodel.rollout import Evaluated
-from worldmodel.structs import Spec
+
+# These rooms import torch, which takes seconds: a missing run, or one with other settings, is
+# answered without it.
+if TYPE_CHECKING:
+    from worldmodel.agent import Agent
+    from worldmodel.config import Config
+    from worldmodel.envs import Environment
+    from worldmodel.rollout import Evaluated
+    from worldmodel.structs import Spec
 
 try:
     import fcntl
@@ -148,6 +149,8 @@ def _settings_in(about: Mapping[str, Any], run: Path, config: Config | None) -> 
     """The settings in ``about``, which is what ``read_about`` read of ``run``."""
     written = older_settings.with_todays_names(about["settings"])
     if config is None:
+        from worldmodel.config import Config
+
         try:
             return read(Config(), written)
         except ConfigError as error:
@@ -198,6 +201,11 @@ def load(run: Path | str, device: str = "cpu", *, config: Config | None = None) 
 
     ``config``: the settings that it was made with, where its parts are of your own making.
     """
+    from worldmodel import checkpoint
+    from worldmodel.assembly import agent_of
+    from worldmodel.models import build, refuse_infinite_weights
+    from worldmodel.structs import Spec
+
     run = Path(run)
     about = read_about(run)
     config = _settings_in(about, run, config)
@@ -226,6 +234,8 @@ def load(run: Path | str, device: str = "cpu", *, config: Config | None = None) 
 
 def keep_heldout(run: Path, evaluated: Evaluated) -> None:
     """Write the episodes of the last evaluation, one file each."""
+    from worldmodel.replay import write_episode
+
     folder = run / "heldout"
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.npz"):

@@ -7,26 +7,14 @@ with 1; an interrupted one exits with 130.
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
-import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from worldmodel import machine
 from worldmodel.checks import ConfigError, nearest
-from worldmodel.cli import (
-    bench,
-    compare,
-    demo,
-    doctor,
-    export,
-    play,
-    tasks,
-    train,
-    visualize,
-    watch,
-)
 from worldmodel.cli.process_setup import process_setup
 from worldmodel.cli.screen import say
 from worldmodel.columns import aligned
@@ -40,17 +28,37 @@ Each one explains itself: worldmodel train --help
 A first run, about ten minutes: worldmodel train cartpole_swingup --minutes 10
 """
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "train": train.command,
-    "eval": play.command,
-    "visualize": visualize.command,
-    "compare": compare.command,
-    "export": export.command,
-    "watch": watch.command,
-    "demo": demo.command,
-    "bench": bench.command,
-    "tasks": tasks.command,
-    "doctor": doctor.command,
+# Each command: its file in this folder, and the first line of its help. The file is imported when
+# the command is called. A test compares the line with the docstring there.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": (
+        "train",
+        "Train an agent: collect, learn, collect again. The same command again resumes.",
+    ),
+    "eval": ("play", "Play the learned planner of a run, without exploration noise."),
+    "visualize": (
+        "visualize",
+        "Show what a run's model sees, predicts and plans: a page, pictures, a video, numbers.",
+    ),
+    "compare": (
+        "compare",
+        "Show the learning curves of several runs, their spread over seeds, and published scores.",
+    ),
+    "export": (
+        "export",
+        "Write an agent as files that need no torch: ONNX graphs, and a runner for numpy.",
+    ),
+    "watch": ("watch", "Serve the report of a run on this computer, until Ctrl-C."),
+    "demo": ("demo", "Let a small trained agent of the package play: about a minute on two cores."),
+    "bench": (
+        "bench",
+        "Measure how fast this machine trains, plans and draws, next to baselines in the same run.",
+    ),
+    "tasks": ("tasks", "List every known task, with its action repeat and action size."),
+    "doctor": (
+        "doctor",
+        "Show what works on this machine, and the command that repairs what does not.",
+    ),
 }
 
 
@@ -88,7 +96,7 @@ def _dispatch(typed: list[str]) -> int:
             print(f"worldmodel {importlib.metadata.version('worldmodel')}")
             return 0
         case [name, *rest] if name in COMMANDS:
-            return COMMANDS[name](rest)
+            return _call(name, rest)
         case [name, *_]:
             what = "option" if name.startswith("-") else "command"
             raise ConfigError(f"no {what} {name}{nearest(name, list(COMMANDS))}")
@@ -96,9 +104,12 @@ def _dispatch(typed: list[str]) -> int:
 
 
 def _overview() -> str:
-    lines = [(name, _first_line(command)) for name, command in COMMANDS.items()]
+    lines = [(name, line) for name, (_, line) in COMMANDS.items()]
     return OVERVIEW.format(commands=aligned(lines, indent="  "))
 
 
-def _first_line(command: Callable[[list[str]], int]) -> str:
-    return (inspect.getdoc(command) or "").splitlines()[0]
+def _call(name: str, words: list[str]) -> int:
+    """Import a command's file and call its function ``command``."""
+    file, _ = COMMANDS[name]
+    code: int = importlib.import_module(f"worldmodel.cli.{file}").command(words)
+    return code

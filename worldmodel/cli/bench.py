@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 import tyro
 
 from worldmodel import run_folder
@@ -17,7 +16,6 @@ from worldmodel.checks import require
 from worldmodel.cli.arguments import Trust, parse
 from worldmodel.cli.renderer import environment_of
 from worldmodel.cli.requirements import require_run
-from worldmodel.presets import load_preset
 
 
 def command(typed: list[str]) -> int:
@@ -51,12 +49,16 @@ def _measure(
         bool, tyro.conf.arg(name="json", help="nothing but one line of JSON on standard output")
     ] = False,
 ) -> int:
-    from worldmodel import bench  # slow to import, and only this command needs it
-
     require(repetitions >= 1, f"repetitions: expected 1 or more, got {repetitions}")
     require(threads is None or threads >= 1, f"threads: expected 1 or more, got {threads}")
     if run is not None:
         require_run(run)
+
+    import torch  # slow to import, and mistakes are answered before
+
+    from worldmodel import bench
+    from worldmodel.presets import load_preset
+
     default, planet = load_preset("default"), load_preset("planet")
     works: dict[str, Callable[[], list[bench.Table]]] = {
         "render": lambda: bench.bench_render(tasks, repetitions),

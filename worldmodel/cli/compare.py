@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from worldmodel import compare, run_folder
+from worldmodel import run_folder
 from worldmodel.checks import require
 from worldmodel.cli.arguments import parse
 from worldmodel.cli.requirements import require_writable, version_explained
@@ -45,6 +45,11 @@ def _compare_runs(
 ) -> int:
     require(bool(runs), "compare: expected at least one RUN: a run's folder or a score file")
     require_writable(out, "out")
+    for path in runs:
+        require(path.exists(), f"compare: there is no {path}")
+
+    from worldmodel import compare  # imports torch, and mistakes are answered before
+
     curves = []
     for path in runs:
         if (path / "config.yaml").is_file():
@@ -54,7 +59,6 @@ def _compare_runs(
                 if keep is not None:
                     print(compare.keep(path, config, run_folder.read_about(path), keep, note))
         else:
-            require(path.exists(), f"compare: there is no {path}")
             curves += compare.read_scores(path)
     groups = compare.group(curves)
     print(aligned(compare.table(groups)))

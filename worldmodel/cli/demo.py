@@ -7,7 +7,6 @@ from typing import Annotated
 
 import tyro
 
-from worldmodel import demo
 from worldmodel.checks import require
 from worldmodel.cli.arguments import parse
 from worldmodel.cli.process_setup import one_thread
@@ -34,8 +33,11 @@ def _show_demo(
 ) -> int:
     require(episodes >= 1, f"episodes: expected 1 or more, got {episodes}")
     require(seed >= 0, f"seed: expected 0 or more, got {seed}")
-    demo.require_free(out)
     require_writable(out, "out")
+
+    from worldmodel import demo  # imports torch, and mistakes are answered before
+
+    demo.require_free(out)
     print(demo.introduce(), flush=True)
     with one_thread():
         shown = demo.show(out, episodes, seed, show_episode)

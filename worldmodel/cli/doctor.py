@@ -10,7 +10,6 @@ from typing import Annotated
 
 import tyro
 
-from worldmodel import doctor
 from worldmodel.cli.arguments import parse
 from worldmodel.cli.requirements import require_writable
 from worldmodel.cli.screen import say
@@ -38,6 +37,9 @@ def _examine(
 ) -> int:
     if pictures is not None:
         require_writable(pictures, "pictures")
+
+    from worldmodel import doctor  # imports torch, and mistakes are answered before
+
     watched = sys.stderr.isatty() and not as_json
     facts = doctor.gather(pictures, say if watched else lambda text: None)
     findings = doctor.judge(facts)

@@ -50,15 +50,16 @@ def _export_run(
     ] = None,
     trust: Trust = False,
 ) -> int:
-    from worldmodel import export  # only this command needs it
-
     require(0 <= prune < 1, f"prune: expected 0 or more and less than 1, got {prune}")
     require(episodes >= 0, f"episodes: expected 0 or more, got {episodes}")
+    require_run(run)
+
+    from worldmodel import export  # imports torch, and mistakes are answered before
+
     require(
         planner is None or planner in export.PLANNERS,
         f"planner: expected one of {', '.join(export.PLANNERS)}; got {planner}",
     )
-    require_run(run)
     export.require_libraries()
     out = out or run / "export"
     require_writable(out, "out")

@@ -8,11 +8,9 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import tyro
-from numpy.typing import NDArray
 
 from worldmodel import run_folder
 from worldmodel.checks import ConfigError, require
@@ -21,10 +19,13 @@ from worldmodel.cli.process_setup import one_thread
 from worldmodel.cli.renderer import Renderer, environment_of
 from worldmodel.cli.requirements import require_run, require_writable
 from worldmodel.cli.screen import score, show_episode
-from worldmodel.envs import Environment
-from worldmodel.rollout import evaluate, play_constant, play_random
-from worldmodel.structs import Episode
-from worldmodel.video import enlarge, side_by_side, write_video
+
+if TYPE_CHECKING:  # these rooms import torch, and mistakes are answered without it
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from worldmodel.envs import Environment
+    from worldmodel.structs import Episode
 
 VIDEO_ENLARGED = 4
 VIDEO_IMAGES_PER_S = 20
@@ -64,6 +65,11 @@ def _play_run(
     require_run(run)
     if video is not None:
         _require_video(video)
+
+    import numpy as np  # slow to import, as the next, and mistakes are answered before
+
+    from worldmodel.rollout import evaluate
+
     config = run_folder.read_run(run)
     agent = run_folder.load(run)
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
@@ -97,6 +103,10 @@ def _play_run(
 
 def _play_baselines(env: Environment, seeds: Sequence[int]) -> dict[str, NDArray[np.float64]]:
     """Returns of uniform random actions, and of zero actions."""
+    import numpy as np
+
+    from worldmodel.rollout import play_constant, play_random
+
     zero = np.zeros_like(env.action_low)
     played = {
         "random": [play_random(env, seed).episode for seed in seeds],
@@ -109,6 +119,8 @@ def _play_baselines(env: Environment, seeds: Sequence[int]) -> dict[str, NDArray
 
 
 def _write_video(path: Path, episode: Episode) -> None:
+    from worldmodel.video import enlarge, side_by_side, write_video
+
     write_video(path, enlarge(side_by_side([episode.image]), VIDEO_ENLARGED), VIDEO_IMAGES_PER_S)
 
 

@@ -9,8 +9,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 
-import torch
-
 from worldmodel import signals
 from worldmodel.cli.screen import say
 
@@ -48,6 +46,8 @@ def one_thread() -> Iterator[None]:
     too: the default plan took 30 ms with one and up to 3 s with two, on two cores at a load of
     three.
     """
+    import torch  # takes seconds, and mistakes are answered without it
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

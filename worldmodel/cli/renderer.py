@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from worldmodel import run_folder
 from worldmodel.checks import ConfigError
-from worldmodel.config import Config
-from worldmodel.envs import Environment, make_env_of_file
+
+if TYPE_CHECKING:  # these rooms import torch, and mistakes are answered without it
+    from worldmodel.config import Config
+    from worldmodel.envs import Environment
 
 Renderer = Literal["auto", "warp", "gl"]
 
@@ -23,9 +25,11 @@ def environment_of(
     explicitly, because another renderer draws different images. ``trust``: a module that the run's
     task names may be imported.
     """
+    from worldmodel import envs
+
     recorded = run_folder.read_about(run)["environment"].get("renderer")
     settings = dataclasses.replace(config.env, renderer=renderer or config.env.renderer)
-    env = make_env_of_file(config.task, settings, config.seed, trust=trust)
+    env = envs.make_env_of_file(config.task, settings, config.seed, trust=trust)
     found = env.describe().get("renderer")
     if renderer not in (None, "auto", found):
         env.close()

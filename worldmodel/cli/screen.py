@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # these rooms import torch, and mistakes are answered without it
+    import numpy as np
+    from numpy.typing import NDArray
 
-from worldmodel.structs import Episode
+    from worldmodel.structs import Episode
 
 
 def show_episode(number: int, episode: Episode) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import inspect
 import typing
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from worldmodel.checks import (
     refuse_other_kind,
     sections,
 )
+from worldmodel.cli.tasks import known_tasks
 from worldmodel.config import Config
 from worldmodel.presets import load_preset, presets
 
@@ -72,19 +72,9 @@ def starting_point(word: str) -> tuple[str, Config]:
     names_a_file = word.endswith((".yaml", ".yml")) or "/" in word
     if word in shipped or (names_a_file and not word.startswith("gym:")):
         return word, load_preset(word)
-    if word == "toy" or word.startswith("gym:") or word in (known := _suite_tasks(word)):
+    if word.startswith("gym:") or word in known_tasks():
         return "default", dataclasses.replace(load_preset("default"), task=word)
-    raise ConfigError(f"no preset or task {word}{nearest(word, [*shipped, 'toy', *known])}")
-
-
-def _suite_tasks(word: str) -> list[str]:
-    """The simulator's tasks; none if the word cannot be one, because it is slow to load."""
-    near_preset = "did you mean" in nearest(word, list(presets()))
-    if importlib.util.find_spec("dm_control") is None or ("_" not in word and near_preset):
-        return []
-    from worldmodel.envs.suite import suite_tasks
-
-    return list(suite_tasks())
+    raise ConfigError(f"no preset or task {word}{nearest(word, [*shipped, *known_tasks()])}")
 
 
 def settings_fields() -> list[dataclasses.Field[Any]]:

@@ -14,7 +14,7 @@ from worldmodel.cli.requirements import require_run, require_writable, version_e
 
 
 def command(typed: list[str]) -> int:
-    """Show what a run's model sees, predicts and plans: report.html, pictures, a video, numbers.
+    """Show what a run's model sees, predicts and plans: a page, pictures, a video, numbers.
 
     The page is one file with everything in it. Of a run that is still training, it shows the last
     checkpoint.

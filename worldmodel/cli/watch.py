@@ -15,7 +15,6 @@ from worldmodel.cli.arguments import RunFolder, Trust, parse
 from worldmodel.cli.process_setup import one_thread
 from worldmodel.cli.requirements import require_run
 from worldmodel.local_page import PORT
-from worldmodel.watch import Watch, in_another_process
 
 
 def command(typed: list[str]) -> int:
@@ -36,6 +35,9 @@ def _follow_run(
     trust: Trust = False,
 ) -> int:
     require_run(run)
+
+    from worldmodel.watch import Watch, in_another_process  # imports torch
+
     draw = in_another_process(partial(_draw, run, trust))
     with contextlib.suppress(KeyboardInterrupt), Watch(run, port, draw) as watch:
         if hasattr(os, "nice"):
