@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import worldmodel
 from worldmodel import doctor, machine
 from worldmodel.cli import main
 from worldmodel.doctor import describe, judge, own_process, packages, probes, survey, works
-from worldmodel.doctor.facts import Arithmetic, Drawing, Facts, Trial
-from worldmodel.doctor.findings import Finding
-from worldmodel.doctor.own_process import alone
+from worldmodel.doctor.facts import Arithmetic, Drawing, Facts, Namesake, Trial
+from worldmodel.doctor.findings import SUBJECTS, Finding
+from worldmodel.doctor.namesakes import namesakes
+from worldmodel.doctor.own_process import alone, begun
 
 REQUIREMENTS = (
     "torch>=2.10",
@@ -54,13 +59,16 @@ WHOLE = Facts(
     system="Linux x86_64",
     versions=VERSIONS,
     requirements=REQUIREMENTS,
+    namesakes=(),
+    source="-e /home/me/worldmodel",
     simulator_failure="",
     ffmpeg_failure="",
     mujoco_gl="",
     has_display=False,
     drawings=DRAWINGS,
-    arithmetic=Arithmetic(threads=2, bfloat16=("amx_bf16",), precision="bfloat16"),
+    arithmetic=Arithmetic(threads=2, bfloat16=("amx_bf16",), precision="bfloat16", replay_gb=4.0),
     trial=Trial(renderer="warp", update_ms=110.0, plan_ms=14.0, stage="closing"),
+    quick=False,
     gpus=(),
     cores=2,
     quota_cores=None,
@@ -313,6 +321,19 @@ NOTES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "--replay.memory_gb 1.5",
     ),
     "a small disk": ({"disk_gb": 3.0}, "disk", "3.0 GB are free; a run of a million", "--run "),
+    "a package of the same name": (
+        {"namesakes": (Namesake("world-models", "0.1", "/usr/lib/python"),)},
+        "worldmodel",
+        "world-models 0.1 in /usr/lib/python brings a package worldmodel too",
+        "pip uninstall -y world-models &&"
+        " pip install --force-reinstall --no-deps -e /home/me/worldmodel",
+    ),
+    "a file of the same name": (
+        {"namesakes": (Namesake("", "", "/home/me/my tests/worldmodel.py"),)},
+        "worldmodel",
+        "/home/me/my tests/worldmodel.py is not this package",
+        "mv '/home/me/my tests/worldmodel.py' '/home/me/my tests/other_worldmodel.py'",
+    ),
     "no package": ({"requirements": ()}, "packages", "not installed", "pip install -e ."),
 }
 
@@ -394,6 +415,57 @@ def test_versions_are_numbers(version: str, versions: str, answer: bool) -> None
     assert packages.fits(version, versions) is answer
 
 
+# ---------------------------------------------------------------------------- judging early
+
+
+def growing(facts: Facts) -> list[Facts]:
+    """Facts as they become known: torch, then each renderer, then the short training."""
+    known = replace(facts, arithmetic=None, trial=None, drawings=dict.fromkeys(facts.drawings))
+    steps = [known, known := replace(known, arithmetic=facts.arithmetic)]
+    for name, drawing in facts.drawings.items():
+        known = replace(known, drawings={**known.drawings, name: drawing})
+        steps.append(known)
+    return [*steps, facts]
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("name", [*PROBLEMS, *NOTES])
+def test_later_facts_add_findings_and_change_none(name: str, quick: bool) -> None:
+    changes = (PROBLEMS | NOTES)[name][0]
+    facts = replace(WHOLE, **changes, quick=quick)
+    findings = [judge(step) for step in growing(replace(facts, trial=None) if quick else facts)]
+    for before, after in itertools.pairwise(findings):
+        assert [finding for finding in before if finding not in after] == []
+    assert findings[0]
+    assert len(findings[-1]) > len(findings[0])
+
+
+def test_a_defect_waits_for_the_training_that_shows_whether_it_matters() -> None:
+    broken = replace(WHOLE, drawings={**DRAWINGS, "warp": BLIND_WARP})
+    subjects = [[finding.subject for finding in judge(step)] for step in growing(broken)]
+    assert ["warp" in each for each in subjects] == [False] * 6 + [True]
+    assert ["gl/egl" in each for each in subjects] == [False] * 3 + [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "answer"),
+    [
+        ({}, True),
+        ({"drawings": {**DRAWINGS, "warp": BLIND_WARP}}, True),
+        ({"drawings": {"warp": BLIND_WARP, **NO_OPENGL}}, False),
+        ({"arithmetic": Arithmetic(failure="it crashed (SIGILL)")}, False),
+    ],
+)
+def test_without_a_training_a_machine_works_if_torch_does_and_something_draws(
+    changes: dict[str, Any], answer: bool
+) -> None:
+    findings = judge(replace(WHOLE, trial=None, quick=True, **changes))
+    assert works(findings) is answer
+    assert "training" not in {finding.subject for finding in findings}
+    last = describe(findings, quick=True).splitlines()[-1]
+    assert ("training was not tried" in last) is answer
+
+
 # ---------------------------------------------------------------------------- saying
 
 
@@ -407,6 +479,7 @@ def test_the_text_stands_in_columns_and_remedies_in_one_piece() -> None:
     findings = judge(facts)
     lines = describe(findings, width=72).splitlines()
     column = lines[0].index("3.11.7")
+    assert max(len(finding.subject) for finding in findings) <= SUBJECTS
     for line in lines[:-2]:
         if " type: " in line:
             assert line[column - 1] == " " != line[column]
@@ -421,21 +494,36 @@ def test_the_text_stands_in_columns_and_remedies_in_one_piece() -> None:
 def answer_of(
     facts: Facts, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str
 ) -> tuple[int, str]:
-    monkeypatch.setattr(doctor, "gather", lambda pictures, announce: facts)
+    monkeypatch.setattr(doctor, "gather", lambda pictures, quick: (f for f in growing(facts)))
     code = main(["doctor", *words])
     output = capsys.readouterr()
-    assert output.err == ""
+    assert output.err.startswith("examining this machine")
     return code, output.out
 
 
 def test_the_exit_code_says_whether_the_main_job_works(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, out = answer_of(WHOLE, capsys, monkeypatch)
-    assert (code, out) == (0, describe(judge(WHOLE)) + "\n")
-    broken = replace(WHOLE, trial=FAILS)
-    code, out = answer_of(broken, capsys, monkeypatch)
-    assert (code, out) == (1, describe(judge(broken)) + "\n")
+    for facts, expected in ((WHOLE, 0), (replace(WHOLE, trial=FAILS), 1)):
+        code, out = answer_of(facts, capsys, monkeypatch)
+        assert code == expected
+        assert sorted(out.splitlines()) == sorted(describe(judge(facts)).splitlines())
+
+
+def test_each_finding_is_shown_as_soon_as_it_is_known(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    def gather(pictures: Path | None, quick: bool) -> Iterator[Facts]:
+        for facts in growing(WHOLE):
+            yield facts
+            shown.append(capsys.readouterr().out)
+
+    monkeypatch.setattr(doctor, "gather", gather)
+    assert main(["doctor"]) == 0
+    starts = [text.split()[1] for text in shown]
+    assert starts == ["python", "bfloat16", "warp", "gl/egl", "gl/osmesa", "gl/glfw", "training"]
 
 
 def test_json_is_one_object(
@@ -494,6 +582,12 @@ def test_silence_is_an_answer_and_leaves_nothing_behind() -> None:
     assert time.monotonic() - begun < 300  # it would sleep 600 s
 
 
+def test_a_process_that_nobody_waits_for_ends_with_its_context() -> None:
+    with begun(HANG, 600) as answer:
+        pass
+    assert answer()["failure"] in ("it crashed (SIGKILL)", "no answer in 600 s")
+
+
 def test_facts_sent_before_a_crash_are_kept() -> None:
     code = f"""print('greetings'); print('{{"cores": 2}}'); print(7, flush=True); {CRASH}"""
     assert alone(code, 30) == {"cores": 2, "failure": "it crashed (SIGSEGV)"}
@@ -547,6 +641,73 @@ def test_our_own_requirements_can_be_read() -> None:
     }
 
 
+def install(folder: Path, name: str, **texts: str) -> None:
+    """Make the metadata of an installed distribution."""
+    about = folder / f"{name.replace('-', '_')}-0.1.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
+    for file, text in texts.items():
+        (about / file.replace("__", ".")).write_text(text)
+
+
+def test_packages_and_files_of_the_same_name_are_noticed(tmp_path: Path) -> None:
+    own, site, user, here = (tmp_path / name for name in ("clone", "site", "user", "here"))
+    init = own / "worldmodel" / "__init__.py"
+    for folder, text in ((own, "ours"), (site, "theirs"), (user, "ours")):
+        (folder / "worldmodel").mkdir(parents=True)
+        (folder / "worldmodel" / "__init__.py").write_text(text)
+    here.mkdir()
+    (here / "worldmodel.py").write_text("")
+    install(own, "worldmodel", top_level__txt="worldmodel\n")  # as an editable clone has it
+    install(site, "worldmodel", top_level__txt="worldmodel\n")
+    install(site, "numpy", RECORD="numpy/__init__.py,,\nother/worldmodel.py,,\n")
+    folders = [str(folder) for folder in (own, site)]
+    assert [other.name for other in namesakes(init, folders)] == [""]  # the folder, not its owner
+    install(site, "world-models", RECORD="x.py,,\nworldmodel/__init__.py,,\n")
+    install(user, "Worldmodel", RECORD="worldmodel.py,,\n")
+    found = namesakes(init, [str(here), *folders, str(site), str(user)])
+    assert found == (
+        Namesake("world-models", "0.1", str(site)),
+        Namesake("Worldmodel", "0.1", str(user)),
+        Namesake("", "", str(here / "worldmodel.py")),
+    )
+
+
+def test_this_installation_has_no_namesake() -> None:
+    assert namesakes(Path(worldmodel.__file__), [*sys.path]) == ()
+
+
+def test_the_training_goes_on_while_other_probes_do_if_there_are_two_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    happened: list[str] = []
+
+    def ask(function: str, seconds: float, *arguments: str) -> dict[str, Any]:
+        happened.append(function)
+        return {}
+
+    @contextlib.contextmanager
+    def begin(code: str, seconds: float) -> Iterator[Callable[[], dict[str, Any]]]:
+        happened.append("begin")
+        yield lambda: happened.append("wait") or {}  # type: ignore[func-returns-value]
+        happened.append("end")
+
+    monkeypatch.setattr(survey, "ask", ask)
+    monkeypatch.setattr(survey, "begun", begin)
+    monkeypatch.setattr(survey, "_known_at_once", lambda quick: growing(WHOLE)[0])
+    monkeypatch.setattr(survey, "_try_drawing", lambda name, pictures: SIGHT)
+    for cores, quick, expected in (
+        (2, False, ["begin", "examine_arithmetic", "wait", "end"]),
+        (1, False, ["examine_arithmetic", "try_training"]),
+        (2, True, ["examine_arithmetic"]),
+    ):
+        monkeypatch.setattr(machine, "cores", lambda cores=cores: cores)
+        happened.clear()
+        *_, last = doctor.gather(quick=quick)
+        assert happened == expected
+        assert (last.trial is None) is quick
+
+
 @pytest.mark.mujoco
 def test_this_machine_is_examined(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -572,19 +733,22 @@ def test_this_machine_is_examined(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MUJOCO_GL", "bogus")
     monkeypatch.setattr(survey, "BACKENDS", ("egl",))
-    said: list[str] = []
-    facts = doctor.gather(tmp_path / "drawn", said.append)
+    monkeypatch.setattr(machine, "cores", lambda: 1)
+    *_, facts = doctor.gather(tmp_path / "drawn")
     findings = judge(facts)
     assert works(findings), describe(findings)
-    assert [line for line in said if "warp" in line]
+    assert facts.trial is not None
+    assert facts.arithmetic is not None
     assert facts.trial.renderer == "warp"
     assert facts.trial.update_ms > 0 < facts.trial.plan_ms
-    assert facts.drawings["warp"].frames_per_s > 1
+    warp = facts.drawings["warp"]
+    assert warp is not None
+    assert warp.frames_per_s > 1
     assert facts.arithmetic.precision in ("float32", "bfloat16")
     assert facts.arithmetic.threads >= 1
-    drawn = [name for name, drawing in facts.drawings.items() if drawing.frames_per_s]
+    drawn = doctor.findings.who_draws(facts)
     assert {path.name for path in (tmp_path / "drawn").iterdir()} == {f"{n}.png" for n in drawn}
-    with Image.open(facts.drawings["warp"].picture) as picture:
+    with Image.open(warp.picture) as picture:
         assert picture.size == (256, 256)
     by_subject = {finding.subject: finding for finding in findings}
     assert by_subject["warp"].state == "ok"

@@ -19,7 +19,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What torch reports about this machine."""
+    """What torch reports about this machine, and what the default settings need of it."""
 
     threads: int = 0
     bfloat16: tuple[str, ...] = ()  # the processor's instructions for bfloat16
@@ -27,6 +27,7 @@ class Arithmetic:
     cuda_build: str = ""  # version of CUDA; empty if torch was built without it
     cuda_devices: tuple[str, ...] = ()
     cuda_failure: str = ""
+    replay_gb: float = 0.0  # memory for the episodes of a long run
     failure: str = ""
 
 
@@ -42,20 +43,32 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Namesake:
+    """Another package, or a file, that ``import worldmodel`` may mean."""
+
+    name: str  # of its distribution; empty if it is only a file or a folder
+    version: str
+    place: str  # the folder that it is installed in, or the path of the file or folder
+
+
+@dataclass(frozen=True)
 class Facts:
-    """All facts that ``judge`` uses."""
+    """All facts that ``judge`` uses; None: not known yet."""
 
     python: str
     system: str
     versions: Mapping[str, str]  # of the installed packages
     requirements: tuple[str, ...]  # from worldmodel's own metadata
+    namesakes: tuple[Namesake, ...]
+    source: str  # what pip installs worldmodel from
     simulator_failure: str  # the reason, if mujoco cannot be imported
     ffmpeg_failure: str
     mujoco_gl: str  # the variable MUJOCO_GL
     has_display: bool
-    drawings: Mapping[str, Drawing]  # by renderer; empty without a simulator
-    arithmetic: Arithmetic
-    trial: Trial
+    drawings: Mapping[str, Drawing | None]  # by renderer; empty without a simulator
+    arithmetic: Arithmetic | None
+    trial: Trial | None
+    quick: bool  # the short training is left out
     gpus: tuple[str, ...]  # of the machine, even if torch does not see them
     cores: int  # number of cores that this process may use
     quota_cores: float | None  # the limit of a container

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from worldmodel.doctor.facts import TASK, Facts
-from worldmodel.doctor.findings import Finding, blame, count, split
+from worldmodel.doctor.facts import TASK, Arithmetic, Facts, Trial
+from worldmodel.doctor.findings import Finding, blame, count, split, who_draws
 from worldmodel.doctor.packages import judge_packages
-from worldmodel.doctor.renderers import judge_renderers, who_draws
-from worldmodel.replay.settings import ReplaySettings
+from worldmodel.doctor.renderers import judge_renderers
 
 BUSY = 0.5  # share of the cores; a load above it is noted
 DISK_GB = 6.5  # 500,000 rows of 64x64 bytes x 3: a million steps at action repeat 2
@@ -18,19 +17,23 @@ REINSTALL_TORCH = "pip install --force-reinstall 'torch>=2.10'"
 
 
 def judge(facts: Facts) -> list[Finding]:
-    """All findings about a machine, from its facts alone."""
-    return [
+    """All findings about a machine, from its facts alone.
+
+    While some facts are not known yet, these are the findings that do not depend on them: later
+    facts add findings and change none.
+    """
+    findings = [
         *judge_packages(facts),
         *judge_renderers(facts),
-        *_judge_arithmetic(facts),
-        *_judge_machine(facts),
+        *(_judge_arithmetic(facts, facts.arithmetic) if facts.arithmetic else ()),
+        *(_judge_machine(facts, facts.arithmetic) if facts.arithmetic else ()),
         *_judge_place(facts),
-        *_judge_trial(facts),
+        *(_judge_trial(facts, facts.trial) if facts.trial else ()),
     ]
+    return [finding for finding in findings if finding.state != "open"]
 
 
-def _judge_arithmetic(facts: Facts) -> Iterator[Finding]:
-    arithmetic = facts.arithmetic
+def _judge_arithmetic(facts: Facts, arithmetic: Arithmetic) -> Iterator[Finding]:
     if arithmetic.failure:
         said = f"fails: {split(arithmetic.failure)[0]}"
         yield Finding(blame(facts), "torch", said, REINSTALL_TORCH)
@@ -59,8 +62,8 @@ def _judge_arithmetic(facts: Facts) -> Iterator[Finding]:
         yield Finding("ok", "gpu", "none, and none is needed")
 
 
-def _judge_machine(facts: Facts) -> Iterator[Finding]:
-    threads = f", torch takes {count(facts.arithmetic.threads, 'thread')}"
+def _judge_machine(facts: Facts, arithmetic: Arithmetic) -> Iterator[Finding]:
+    threads = f", torch takes {count(arithmetic.threads, 'thread')}"
     if facts.quota_cores is not None and facts.quota_cores < facts.cores:
         whole = max(1, int(facts.quota_cores))
         said = (
@@ -81,7 +84,7 @@ def _judge_machine(facts: Facts) -> Iterator[Finding]:
         yield Finding("ok", "load", f"{facts.load:.1f} on {count(facts.cores, 'core')}")
     if facts.memory_gb is None:
         return
-    wanted = ReplaySettings().memory_gb
+    wanted = arithmetic.replay_gb
     if facts.memory_gb < wanted + PROCESSES_GB:
         less = max(0.1, facts.memory_gb - PROCESSES_GB)
         said = f"{facts.memory_gb:.1f} GB are free; a long run keeps {wanted:g} GB of episodes"
@@ -108,14 +111,14 @@ def _judge_place(facts: Facts) -> Iterator[Finding]:
         yield Finding("ok", "disk", free)
 
 
-def _judge_trial(facts: Facts) -> Iterator[Finding]:
-    trial = facts.trial
+def _judge_trial(facts: Facts, trial: Trial) -> Iterator[Finding]:
     if trial.failure:
         said, remedy = split(trial.failure)
         drawn = who_draws(facts)
         if not remedy and drawn and "warp" not in drawn:
             remedy = f"worldmodel train {TASK} --env.renderer gl"
-        above = [facts.simulator_failure, *(drawing.failure for drawing in facts.drawings.values())]
+        above = [facts.simulator_failure]
+        above += [drawing.failure for drawing in facts.drawings.values() if drawing]
         if trial.failure in above:
             said = "as said above"
         yield Finding("problem", "training", f"{TASK} fails while {trial.stage}: {said}", remedy)

@@ -8,13 +8,19 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
 def ask(function: str, seconds: float, *arguments: str, **surroundings: str) -> dict[str, Any]:
     """Run a function of ``probes`` in a process of its own, and return the facts that it sent."""
-    code = f"from worldmodel.doctor import probes; probes.{function}(*{arguments!r})"
-    return alone(code, seconds, **surroundings)
+    return alone(call_of(function, *arguments), seconds, **surroundings)
+
+
+def call_of(function: str, *arguments: str) -> str:
+    """The code that calls a function of ``probes``."""
+    return f"from worldmodel.doctor import probes; probes.{function}(*{arguments!r})"
 
 
 _TELL_EXCEPTIONS = """\
@@ -31,6 +37,16 @@ def alone(code: str, seconds: float, **surroundings: str) -> dict[str, Any]:
 
     ``surroundings`` are environment variables; an empty value removes the variable.
     """
+    with begun(code, seconds, **surroundings) as answer:
+        return answer()
+
+
+@contextlib.contextmanager
+def begun(code: str, seconds: float, **surroundings: str) -> Iterator[Callable[[], dict[str, Any]]]:
+    """As ``alone``, but this process goes on; calling what it gives waits for the answer.
+
+    The other process ends with the context, in any case.
+    """
     environment = {**os.environ, **surroundings}
     environment = {name: value for name, value in environment.items() if value}
     environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
@@ -44,15 +60,27 @@ def alone(code: str, seconds: float, **surroundings: str) -> dict[str, Any]:
         errors="replace",
         start_new_session=True,  # so that its children can be killed with it
     )
+    deadline = time.monotonic() + seconds
+    try:
+        yield lambda: _answer(process, deadline, seconds)
+    finally:  # after Ctrl-C too: the process must not outlive this one
+        if process.returncode is None:
+            _kill(process)
+
+
+def _kill(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """End a process with its children, and return what it had written."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.communicate()
+
+
+def _answer(process: subprocess.Popen[str], deadline: float, seconds: float) -> dict[str, Any]:
     late = False
     try:
-        output, errors = process.communicate(timeout=seconds)
-    except BaseException as error:  # Ctrl-C too: the process must not outlive this one
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        output, errors = process.communicate()
-        if not isinstance(error, subprocess.TimeoutExpired):
-            raise
+        output, errors = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        output, errors = _kill(process)
         late = True
     facts: dict[str, Any] = {}
     for line in output.splitlines():

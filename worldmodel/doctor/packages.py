@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from worldmodel.doctor.facts import Facts
 from worldmodel.doctor.findings import Finding, blame, split
@@ -39,6 +40,7 @@ WITHOUT = {  # optional package -> what does not work without it
 
 def judge_packages(facts: Facts) -> Iterator[Finding]:
     yield Finding("ok", "python", f"{facts.python}, {facts.system}")
+    yield from _judge_namesakes(facts)
     fitting = []
     for requirement in facts.requirements:
         name, versions, extra = _read_requirement(requirement)
@@ -72,6 +74,26 @@ def judge_packages(facts: Facts) -> Iterator[Finding]:
         yield Finding("note", "ffmpeg", said, remedy)
     elif "imageio-ffmpeg" in facts.versions:
         yield Finding("ok", "ffmpeg", "videos can be mp4")
+
+
+def _judge_namesakes(facts: Facts) -> Iterator[Finding]:
+    """Findings about other packages of the same name: Python imports only one of them."""
+    for other in facts.namesakes:
+        if other.name:
+            said = (
+                f"{other.name} {other.version} in {other.place} brings a package worldmodel too;"
+                " Python imports only one of them, and pip may mix their files"
+            )
+            remedy = (
+                f"pip uninstall -y {shlex.quote(other.name)} &&"
+                f" pip install --force-reinstall --no-deps {facts.source}"
+            )
+        else:
+            place = Path(other.place)
+            said = f"{place} is not this package; a program next to it imports it instead"
+            renamed = place.with_name(f"other_{place.name}")
+            remedy = f"mv {shlex.quote(str(place))} {shlex.quote(str(renamed))}"
+        yield Finding("note", "worldmodel", said, remedy)
 
 
 def _read_requirement(text: str) -> tuple[str, str, str]:

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from worldmodel.assembly import agent_of, learner_of
 from worldmodel.config import Config
+from worldmodel.doctor.drawing import IMAGE_SIZE, time_drawing
 from worldmodel.doctor.facts import TASK
 from worldmodel.doctor.own_process import tell
 from worldmodel.envs import make_env
 from worldmodel.envs.render import choose, make_renderer
-from worldmodel.files import replacing
 from worldmodel.machine import precision_of
 from worldmodel.models import build
 from worldmodel.replay import Replay
 from worldmodel.rollout import play_random
 from worldmodel.structs import Spec
 
-IMAGE_SIZE, ENLARGED = 64, 4
-TIMED_FRAMES, TIMED_S = 50, 0.5  # timing ends at the first of the two
+UPDATES = PLANS = 2  # the first of each also compiles and allocates
 
 
 def examine_arithmetic() -> None:
@@ -38,6 +34,7 @@ def examine_arithmetic() -> None:
         bfloat16=[name for name, has in capabilities.items() if "bf16" in name and has],
         precision=precision,
         cuda_build=torch.version.cuda or "",
+        replay_gb=Config().replay.memory_gb,
     )
     with warnings.catch_warnings(record=True) as complaints:  # torch gives the reason only here
         warnings.simplefilter("always")
@@ -50,28 +47,8 @@ def examine_arithmetic() -> None:
         tell(cuda_failure="" if product.sum().item() == 64**3 else "a matrix product is wrong")
 
 
-def try_drawing(name: str, picture: str) -> None:
+def try_warp(picture: str) -> None:
     """Draw the first image of an episode repeatedly, and send the images a second."""
-    render = _warp() if name == "warp" else _opengl()
-    image = render()  # [H, W, 3] the first call compiles
-    if image.min() == image.max():
-        raise RuntimeError("the image is empty")
-    seconds: list[float] = []
-    while len(seconds) < TIMED_FRAMES and sum(seconds) < TIMED_S:
-        begun = time.perf_counter()
-        render()
-        seconds.append(time.perf_counter() - begun)
-    tell(frames_per_s=float(1 / np.median(seconds)))
-    if picture:
-        from PIL import Image  # only pictures need it
-
-        larger = image.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
-        with replacing(Path(picture)) as new:
-            Image.fromarray(larger).save(new, format="png")
-        tell(picture=picture)
-
-
-def _warp() -> Callable[[], NDArray[np.uint8]]:
     from worldmodel.envs.suite import load  # the simulator is heavy
 
     choose("warp")
@@ -79,21 +56,7 @@ def _warp() -> Callable[[], NDArray[np.uint8]]:
     env.reset()
     renderer = make_renderer("warp", env.physics, 0, IMAGE_SIZE, samples=1)
     renderer.start()
-    return renderer.render
-
-
-def _opengl() -> Callable[[], NDArray[np.uint8]]:
-    """Draw with dm_control alone, which reads its backend from ``MUJOCO_GL`` at import."""
-    from dm_control import suite
-
-    env = suite.load(*TASK.split("_"), task_kwargs={"random": 0})
-    env.reset()
-
-    def render() -> NDArray[np.uint8]:
-        image: NDArray[np.uint8] = env.physics.render(IMAGE_SIZE, IMAGE_SIZE, camera_id=0)
-        return image
-
-    return render
+    tell(**time_drawing(renderer.render, picture))
 
 
 def try_training() -> None:
@@ -112,7 +75,7 @@ def try_training() -> None:
     model = build(config.model, Spec((height, height, channels), len(env.action_low)))
     learner = learner_of(config, model)
     update_s = []
-    for seed in range(3):
+    for seed in range(UPDATES):
         batch = replay.sample(np.random.default_rng(seed))
         begun = time.perf_counter()
         learner.update(batch)
@@ -120,6 +83,6 @@ def try_training() -> None:
     tell(stage="planning", update_ms=1e3 * min(update_s))
     agent = agent_of(config, model)
     belief = agent.observe(agent.initial(), agent.no_action(), episode.image[0])
-    plans = [agent.plan(belief, seed=seed) for seed in range(3)]
+    plans = [agent.plan(belief, seed=seed) for seed in range(PLANS)]
     tell(stage="closing", plan_ms=min(plan.milliseconds for plan in plans))
     env.close()
