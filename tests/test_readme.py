@@ -1,12 +1,15 @@
-"""The README: its examples run, and the files and options that it names exist."""
+"""The pages: their examples run, and the files, links and options that they name exist."""
 
 from __future__ import annotations
 
-import importlib
+import dataclasses
+import importlib.util
 import itertools
 import re
 import shlex
+import sys
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -32,7 +35,8 @@ from tests.test_house import FLOOR_OF
 from worldmodel import cli
 from worldmodel.agent import Agent
 from worldmodel.assembly import agent_of
-from worldmodel.checks import read
+from worldmodel.checks import RENAMED, hints, read, sections
+from worldmodel.compare import read_scores
 from worldmodel.config import Config
 from worldmodel.loop import online
 from worldmodel.models import build
@@ -41,16 +45,42 @@ from worldmodel.robot.controller import LEVELS
 from worldmodel.structs import Spec
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")))
+} | {"assets/README.md": (ROOT / "assets/README.md").read_text()}
+README = PAGES["README.md"]
+# The words that tell the Python blocks apart. Each block is run by a test below.
+TEN_LINES, CONTROLLER, CORRIDOR = "robot.execute(plan.first)", "Controller(", "class Corridor"
+FOLLOWER, CAMERA, DELAY = "ILQR(", "cv2.VideoCapture", "delay="
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str) -> list[tuple[str, str]]:
+    """Page and text of each block of code in this language."""
+    pattern = re.compile(rf"^```{language}\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    return [(page, block) for page, text in PAGES.items() for block in pattern.findall(text)]
+
+
+def example(mark: str) -> str:
+    """The Python block with these words."""
+    (found,) = (block for _, block in blocks("python") if mark in block)
+    return found
+
+
+def test_the_first_page_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+    assert len(README.split()) <= 1_300
+
+
+def test_every_python_block_is_one_that_a_test_runs() -> None:
+    marks = (TEN_LINES, CONTROLLER, CORRIDOR, FOLLOWER, CAMERA, DELAY)
+    for page, block in blocks("python"):
+        assert sum(mark in block for mark in marks) == 1, (page, block)
 
 
 def test_the_robots_ten_lines_run(tiny: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run them unchanged, with a camera and a robot that stops after four images."""
-    code = next(block for block in blocks("python") if "robot.execute" in block)
+    code = example(TEN_LINES)
     model = build(tiny.model, Spec((64, 64, 3), 2))
     executed: list[np.ndarray] = []
 
@@ -101,7 +131,7 @@ def run_of_an_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(online, "FINAL_EPISODES", 1)
     config = read(Config(), {**TINY, "task": "arm"})
     run = "runs/default-ball_in_cup_catch-0"
-    assert f'"{run}"' in controlling_example()
+    assert f'"{run}"' in example(CONTROLLER)
     worldmodel.train(config, run, env=ArmTask(), steps=60)
     took_ms = median_plan_ms(worldmodel.load(run))
     if took_ms > HALF_A_PERIOD_MS:
@@ -119,10 +149,6 @@ def median_plan_ms(agent: Agent) -> float:
     return float(np.median(took))
 
 
-def controlling_example() -> str:
-    return next(block for block in blocks("python") if "worldmodel.Controller(" in block)
-
-
 def drive_an_arm(script: Callable[[Trial], Iterator[None]]) -> tuple[Controller, Record]:
     """Run the example unchanged to the end of the script; the arm checks every command."""
     names: dict[str, Any] = {"__name__": "__main__"}
@@ -131,7 +157,7 @@ def drive_an_arm(script: Callable[[Trial], Iterator[None]]) -> tuple[Controller,
     names |= {"camera": trial.camera, "robot": trial, "button": trial}
     try:
         with pytest.raises(Ended):
-            exec(controlling_example(), names)
+            exec(example(CONTROLLER), names)
     finally:
         record = trial.close()
     controller = trial.controller
@@ -187,7 +213,7 @@ def test_the_arm_sees_a_command_that_breaks_a_promise() -> None:
 def test_a_task_of_ones_own_is_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Check the class unchanged, and train a tiny model for a few of its episodes."""
     monkeypatch.setattr(online, "FINAL_EPISODES", 1)
-    code = next(block for block in blocks("python") if "class Corridor" in block)
+    code = example(CORRIDOR)
     names: dict[str, object] = {"__name__": "corridor"}
     exec(code, names)
     env = names["Corridor"]()  # type: ignore[operator]
@@ -197,39 +223,179 @@ def test_a_task_of_ones_own_is_a_task(tmp_path: Path, monkeypatch: pytest.Monkey
     assert outcome.env_steps >= 100
 
 
+def test_a_camera_of_opencv_gives_images_for_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines for OpenCV as they stand, with a stand-in for it."""
+    seen = np.zeros((480, 640, 3), np.uint8)
+    seen[:, 80:560, 0] = 200  # blue comes first, and only in the middle
+
+    class Device:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def read(self) -> tuple[bool, np.ndarray]:
+            return True, seen
+
+    stand_in = types.ModuleType("cv2")
+    stand_in.__dict__.update(
+        VideoCapture=Device, COLOR_BGR2RGB=4, cvtColor=lambda image, code: image[..., ::-1]
+    )
+    monkeypatch.setitem(sys.modules, "cv2", stand_in)
+    names: dict[str, Any] = {}
+    exec(example(CAMERA), names)
+    image = names["camera"]()
+    assert image.shape == (64, 64, 3)
+    assert image.dtype == np.uint8
+    assert (image == (0, 0, 200)).all()
+
+
+def test_actions_under_way_are_those_that_no_image_shows_yet(tiny: Config) -> None:
+    """The lines for delay as they stand: an action is observed two rows after it was sent."""
+    agent = agent_of(tiny, build(tiny.model, Spec((64, 64, 3), 2)))
+    observed: list[np.ndarray] = []
+    delays: list[np.ndarray] = []
+    sent: list[np.ndarray] = []
+    observe, plan = agent.observe, agent.plan
+
+    def noted_observe(belief: Any, action: np.ndarray, image: np.ndarray) -> Any:
+        observed.append(action)
+        return observe(belief, action, image)
+
+    def noted_plan(belief: Any, **named: Any) -> Any:
+        delays.append(named["delay"])
+        found = plan(belief, **named)
+        sent.append(found.first)
+        return found
+
+    agent.observe, agent.plan = noted_observe, noted_plan  # type: ignore[method-assign, assignment]
+    images = [np.full((64, 64, 3), 40 * number, np.uint8) for number in range(5)]
+    exec(example(DELAY), {"agent": agent, "images": images})
+    still = agent.no_action()
+    np.testing.assert_array_equal(observed, [still, still, still, sent[0], sent[1]])
+    np.testing.assert_array_equal(delays[3], [sent[1], sent[2]])
+
+
+def shown_commands() -> Iterator[tuple[str, list[str]]]:
+    """Page and words of each command, in blocks and in running text."""
+    for page, block in blocks("bash"):
+        for line in block.splitlines():
+            for part in re.split(r"&&|\|", line):
+                yield page, shlex.split(part)
+    for page, text in PAGES.items():
+        for line in re.findall(r"`((?:worldmodel|python -m|python -X dev -m) [^`]+)`", text):
+            yield page, shlex.split(line.replace("...", ""))
+
+
 def test_every_command_is_understood(capsys: pytest.CaptureFixture[str]) -> None:
     """Each command exists and takes the options that are shown with it."""
-    shown = [
-        line.split("&&")[-1].strip()
-        for block in blocks("bash")
-        for line in block.splitlines()
-        if "worldmodel " in line
-    ]
-    shown += re.findall(r"`(worldmodel [^`]+)`", README)
-    assert len(shown) >= 5
-    for line in shown:
-        command, *rest = shlex.split(line)[1:]
-        assert command in cli.COMMANDS, line
-        assert cli.main([command, "--help"]) == 0
-        text = capsys.readouterr().out
+    helps: dict[str, str] = {}
+    understood = 0
+    for page, words in shown_commands():
+        if words[0] != "worldmodel" or len(words) == 1:
+            continue
+        command, *rest = words[1:]
+        if command in ("--help", "--version"):
+            continue
+        assert command in cli.COMMANDS, (page, words)
+        if command not in helps:
+            helps[command] = help_of(command, capsys)
         for option in rest:
             if option.startswith("--") and option != "--help":
-                assert option.replace("_", "-") in text.replace("_", "-"), line
+                assert option.replace("_", "-") in helps[command], (page, words)
+        understood += 1
+    assert understood >= 20
 
 
-@pytest.mark.parametrize("page", ["README.md", "assets/README.md"])
+def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """All help of a command, with - in the names of options."""
+    assert cli.main([command, "--help"]) == 0
+    return capsys.readouterr().out.replace("_", "-")
+
+
+def test_every_program_that_is_shown_exists() -> None:
+    """Programs in blocks are known ones; modules that are run with -m exist, with their options."""
+    programs = {"pip", "python", "worldmodel", "ruff", "mypy", "git", "diff", "."}
+    for page, words in shown_commands():
+        assert words[0] in programs, (page, words)
+        if "-m" not in words or words[0] != "python":
+            continue
+        module = importlib.util.find_spec(words[words.index("-m") + 1])
+        assert module is not None, (page, words)
+        if words[words.index("-m") + 1].startswith(("worldmodel.", "tests.")):
+            source = Path(str(module.origin)).read_text().replace("_", "-")
+            for option in words:
+                if option.startswith("--"):
+                    assert option.removeprefix("--") in source, (page, words)
+
+
+SECTIONS = [
+    field.name for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.default)
+]
+SETTING = re.compile(r"`(?:--)?((?:%s)\.\w[\w.]*)" % "|".join(sorted(SECTIONS)))  # noqa: UP031
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    named = [(page, name) for page, text in PAGES.items() for name in SETTING.findall(text)]
+    assert len(named) >= 20
+    for page, name in named:
+        is_file = name.endswith((".py", ".json"))
+        if is_file or name in RENAMED:  # RENAMED: former names
+            continue
+        assert is_setting(Config, name.split(".")), (page, name)
+
+
+def is_setting(kind: Any, path: list[str]) -> bool:
+    """Whether a dataclass, or any kind of a part, has a setting with this path."""
+    if not path:
+        return True
+    options = [each for each in sections(kind) or [kind] if dataclasses.is_dataclass(each)]
+    return any(
+        path[0] in hints(each) and is_setting(hints(each)[path[0]], path[1:]) for each in options
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_is_named_exists(page: str) -> None:
-    names = re.findall(r"\]\(((?!http)[^)#]+)(?:#[^)]*)?\)", (ROOT / page).read_text())
-    assert names
-    for name in names:
+    for name in re.findall(r"\]\(((?!http)[^)#]+)(?:#[^)]*)?\)", PAGES[page]):
         assert ((ROOT / page).parent / name).exists(), name
 
 
-def test_every_table_and_picture_has_its_place_on_the_page_of_assets() -> None:
-    page = (ROOT / "assets/README.md").read_text()
-    patterns = re.findall(r"[\w*-]+\.(?:csv|png)", page)
-    for path in (ROOT / "assets").glob("*.[cp][sn][vg]"):
-        assert any(path.match(pattern) for pattern in patterns), path
+def test_every_page_can_be_reached_from_the_first() -> None:
+    reached, waiting = set(), ["README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached or page not in PAGES:
+            continue
+        reached.add(page)
+        for name in re.findall(r"\]\(((?!http)[^)#]+)", PAGES[page]):
+            path = ((ROOT / page).parent / name).resolve()
+            waiting.append(str(path.relative_to(ROOT)))
+    assert reached == set(PAGES)
+
+
+def test_every_measurement_is_linked_from_a_page() -> None:
+    linked = {
+        ((ROOT / page).parent / name).resolve()
+        for page, text in PAGES.items()
+        for name in re.findall(r"\]\(((?!http)[^)#]+)", text)
+    }
+    for path in (ROOT / "assets").rglob("*"):
+        if (
+            path.is_file()
+            and path.name != "README.md"
+            and ROOT / "assets/scores" not in path.parents
+        ):
+            assert path in linked, path
+    assert {path for path in (ROOT / "assets/scores").iterdir() if path.is_dir()} <= linked
+
+
+def test_the_index_of_measurements_is_short_and_names_every_file() -> None:
+    page = PAGES["assets/README.md"]
+    assert len(page.splitlines()) <= 60
+    patterns = re.findall(r"[\w*-]+\.(?:csv|png|gif|json)", page)
+    for folder in ("", "bench", "trials", "reports"):
+        for path in (ROOT / "assets" / folder).glob("*.*"):
+            known = path.name == "README.md" or path.name == "plan_deadlines.png"
+            assert known or any(path.match(pattern) for pattern in patterns), path
 
 
 def rooms_of_the_map() -> list[list[str]]:
@@ -253,7 +419,7 @@ def test_the_map_shows_every_room_with_lower_floors_below() -> None:
 
 def test_another_planner_follows_a_goal(tiny: Config) -> None:
     """The lines for iLQR as they stand."""
-    code = next(block for block in blocks("python") if "ILQR" in block)
+    code = example(FOLLOWER)
     agent = agent_of(tiny, build(tiny.model, Spec((64, 64, 3), 2)))
     names: dict[str, Any] = {"agent": agent, "belief": agent.initial()}
     exec(code, {**names, "camera": lambda: np.zeros((64, 64, 3), np.uint8)}, names)
@@ -262,7 +428,7 @@ def test_another_planner_follows_a_goal(tiny: Config) -> None:
 
 
 def test_the_parts_that_can_be_added_have_the_places_that_are_named() -> None:
-    table = README.split("| to add |")[1].split("\n\n")[0]
+    table = PAGES["docs/parts.md"].split("| to add |")[1].split("\n\n")[0]
     rows = [row.split("|")[1:-1] for row in table.splitlines()[2:]]
     assert len(rows) == 8
     for part, file, _, union in rows:
@@ -274,11 +440,22 @@ def test_the_parts_that_can_be_added_have_the_places_that_are_named() -> None:
 
 
 def test_every_heading_that_is_linked_exists() -> None:
-    for page in ("README.md", "assets/README.md"):
-        for file, anchor in re.findall(
-            r"\]\(((?!http)[^)#]*)#([^)]+)\)", (ROOT / page).read_text()
-        ):
-            text = ((ROOT / page).parent / file if file else ROOT / page).read_text()
-            headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    for page, text in PAGES.items():
+        for file, anchor in re.findall(r"\]\(((?!http)[^)#]*)#([^)]+)\)", text):
+            linked = ((ROOT / page).parent / file).read_text() if file else text
+            headings = re.findall(r"^#+ (.+)$", linked, re.MULTILINE)
             known = {re.sub(r"[^\w\- ]", "", name.lower()).replace(" ", "-") for name in headings}
             assert anchor in known, (page, anchor)
+
+
+def test_every_table_of_scores_says_what_the_files_say() -> None:
+    """The final scores of results.md are those of the score files, to the unit."""
+    table = PAGES["docs/results.md"].split("## Final scores")[1].split("\n\n")[1]
+    task = ""
+    for row in table.splitlines()[2:]:
+        named, seed, steps, _, score = (cell.strip() for cell in row.strip("|").split("|"))
+        task = named or task
+        (curve,) = read_scores(ROOT / f"assets/scores/{task}-{seed.split()[0]}.csv")
+        returns = np.array(curve.evaluations[-1].returns)
+        assert curve.env_steps[-1] == pytest.approx(int(steps.replace(",", "")), abs=500)
+        assert score == f"{returns.mean():.0f} ± {returns.std():.0f}", (task, seed)
