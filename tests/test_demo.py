@@ -15,6 +15,7 @@ import pytest
 import worldmodel
 from tests.conftest import TINY, report_quickly
 from worldmodel import demo, loop, model_file, run_folder
+from worldmodel.analysis.starts import read_starts
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
 from worldmodel.config import Config
@@ -22,6 +23,7 @@ from worldmodel.envs import make_env
 from worldmodel.log import read_evaluations
 from worldmodel.loop import online
 from worldmodel.presets import load_preset
+from worldmodel.replay import read_episode
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,16 @@ def test_what_was_packed_is_what_the_run_learned(run: Path, weights: Path) -> No
     trained = packed.about["trained"]
     assert trained["returns"] == last.returns
     assert trained["env_steps"] == last.env_steps == 320
+
+
+def test_the_starts_of_a_dream_are_packed_too(run: Path, weights: Path) -> None:
+    heldout = [read_episode(path) for path in sorted((run / "heldout").glob("*.npz"))]
+    packed = [read_episode(path) for path in sorted((weights.parent / "heldout").glob("*.npz"))]
+    assert {len(episode) for episode in packed} == {5}
+    assert len(packed) == 6
+    assert np.array_equal(packed[0].image, heldout[0].image[:5])
+    agent = model_file.read(weights).agent
+    assert len(read_starts(agent, weights.parent).images) == 6
 
 
 def test_a_demo_leaves_a_video_a_report_and_its_scores(

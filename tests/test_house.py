@@ -40,7 +40,7 @@ FLOORS = [
         "compare_settings",
     },
     {"run_folder", "report"},
-    {"loop", "bench", "doctor", "compare", "export", "watch", "demo"},
+    {"loop", "bench", "doctor", "compare", "export", "watch", "demo", "dream"},
     {"cli", "experiments"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

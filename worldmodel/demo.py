@@ -20,6 +20,8 @@ import yaml
 from numpy.typing import NDArray
 
 from worldmodel import checkpoint, files, model_file
+from worldmodel.analysis import read_source
+from worldmodel.analysis.starts import HELDOUT, windows_of
 from worldmodel.checks import ConfigError, read
 from worldmodel.compare_settings import changes
 from worldmodel.config import Config
@@ -126,7 +128,7 @@ def show(
 
 
 def pack(run: Path, weights: Path = WEIGHTS) -> None:
-    """Write the agent of a finished run to ``weights``, for the demo to show."""
+    """Write the agent of a finished run to ``weights``, for the demo to show, and its starts."""
     if not (run / "config.yaml").is_file():
         raise ConfigError(f"run: {run} holds no config.yaml, so it is not a run")
     about = yaml.safe_load((run / "config.yaml").read_text())
@@ -156,6 +158,19 @@ def pack(run: Path, weights: Path = WEIGHTS) -> None:
             "versions": about["versions"],
         },
     )
+    pack_starts(run, weights.parent)
+
+
+def pack_starts(run: Path, folder: Path) -> None:
+    """Write the windows at which a dream of the packed agent begins, each as an episode."""
+    episodes = list(read_source(run).heldout.values())
+    (folder / HELDOUT).mkdir(exist_ok=True)
+    for old in (folder / HELDOUT).glob("*.npz"):
+        old.unlink()
+    places, rows = windows_of(episodes)
+    for number, (place, begin) in enumerate(places):
+        window = episodes[place].cut(begin, rows)
+        write_episode(folder / HELDOUT / f"{number:06d}.npz", window)
 
 
 def command(config: Config, minutes: int) -> str:

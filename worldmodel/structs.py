@@ -155,6 +155,13 @@ class Episode:
     def total_env_steps(self) -> int:
         return int(self.env_steps.sum())
 
+    def cut(self, begin: int, rows: int) -> Episode:
+        """The ``rows`` rows from row ``begin`` on."""
+        taken = slice(begin, begin + rows)
+        vectors = {name: vector[taken] for name, vector in self.vectors.items()}
+        arrays = {f.name: getattr(self, f.name)[taken] for f in fields(self) if f.name != "vectors"}
+        return replace(self, vectors=vectors, **arrays)
+
     @classmethod
     def stack(cls, rows: Sequence[Step]) -> Episode:
         return cls(

@@ -52,7 +52,7 @@ class Source:
 def read_source(run: Path) -> Source:
     """The run and its held-out episodes; ConfigError if there is none."""
     paths = [path for path in sorted((run / "heldout").glob("*.npz")) if path.stem.isdecimal()]
-    episodes, broken = _read_episodes(paths)
+    episodes, broken = read_episodes(paths)
     if not episodes:
         remedy = (
             f"; {broken[0]}: delete it and train on: the next evaluation brings others"
@@ -74,7 +74,7 @@ def mean_image(agent: Agent, episodes: Sequence[Episode], run: Path | None) -> N
     if run is not None:
         paths = sorted((run / "replay").glob("*.npz"))
         picks = np.linspace(0, len(paths) - 1, min(TRAINING_EPISODES, len(paths))).round()
-        trained, _ = _read_episodes([paths[int(pick)] for pick in picks])
+        trained, _ = read_episodes([paths[int(pick)] for pick in picks])
         if trained:
             return mean_of(list(trained.values()), frames)
     fitted = agent.model.pixels.mean.cpu().numpy()  # [H, W, C]
@@ -82,7 +82,7 @@ def mean_image(agent: Agent, episodes: Sequence[Episode], run: Path | None) -> N
     return newest(fitted, frames) if is_fitted else mean_of(episodes, frames)
 
 
-def _read_episodes(paths: Sequence[Path]) -> tuple[dict[Path, Episode], list[str]]:
+def read_episodes(paths: Sequence[Path]) -> tuple[dict[Path, Episode], list[str]]:
     """The episodes that can be read, and a sentence on each of the others."""
     episodes, broken = {}, []
     for path in paths:

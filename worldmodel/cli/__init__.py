@@ -50,6 +50,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "watch": ("watch", "Serve the report of a run on this computer, until Ctrl-C."),
     "demo": ("demo", "Let a small trained agent of the package play: about a minute on two cores."),
+    "dream": (
+        "dream",
+        "Act in the imagination of a run's model: a page on this computer, until Ctrl-C.",
+    ),
     "bench": (
         "bench",
         "Measure how fast this machine trains, plans and draws, next to baselines in the same run.",

@@ -1,16 +1,18 @@
-"""HTML pages from the templates in this folder; every value that is filled in is escaped."""
+"""HTML pages from templates; every value that is filled in is escaped."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+HERE = Path(__file__).parent
 
-def render(template: str, **values: object) -> str:
-    """The page of a template's name; a value that it misses is an error."""
+
+def render(template: str, *, templates: Path = HERE, **values: object) -> str:
+    """The page of a template's name in the folder ``templates``; a value it misses is an error."""
     import jinja2  # only pages need it
 
     pages = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(templates),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

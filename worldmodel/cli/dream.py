@@ -1,0 +1,75 @@
+"""``worldmodel dream``: a page on which a person acts in the imagination of a model."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from worldmodel import demo, model_file, run_folder
+from worldmodel.agent import Agent
+from worldmodel.analysis.starts import read_starts
+from worldmodel.cli.arguments import parse
+from worldmodel.cli.process_setup import one_thread
+from worldmodel.cli.requirements import require_run, version_explained
+from worldmodel.dream import Dream
+from worldmodel.dream.page import DreamServer
+from worldmodel.local_page import PORT
+
+
+def command(typed: list[str]) -> int:
+    """Act in the imagination of a run's model: a page on this computer, until Ctrl-C.
+
+    The model sees a few images of a held-out episode. Then it imagines what your actions do; no
+    simulator runs. Without RUN, the model is the trained one of the package.
+
+    Example:
+        worldmodel dream runs/default-cartpole_swingup-0
+    """
+    return parse("dream", command, _dream, typed)
+
+
+def _dream(
+    run: Annotated[
+        tyro.conf.Positional[Path | None],
+        tyro.conf.arg(metavar="RUN", help="its folder; default: the agent of the package"),
+    ] = None,
+    /,
+    *,
+    port: Annotated[int, tyro.conf.arg(metavar="N", help="of 127.0.0.1; 0: a free one")] = PORT,
+    browser: Annotated[bool, tyro.conf.arg(help="do not open a browser")] = True,
+) -> int:
+    agent, task = _load(run)
+    dream = Dream(agent, read_starts(agent, run or demo.WEIGHTS.parent))
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        one_thread(),
+        DreamServer(dream, task, port) as server,
+    ):
+        print(f"{server.address} dreams of {task}; Ctrl-C ends this", flush=True)
+        if browser and _has_screen():
+            webbrowser.open(server.address)
+        threading.Event().wait()
+    return 0
+
+
+def _load(run: Path | None) -> tuple[Agent, str]:
+    """The agent, and the name of its task."""
+    if run is None:
+        packed = model_file.read(demo.WEIGHTS)
+        return packed.agent, packed.config.task
+    require_run(run)
+    with version_explained(run):
+        return run_folder.load(run), run_folder.read_run(run).task
+
+
+def _has_screen() -> bool:
+    """Without one, a browser of the terminal would take the place of this command's output."""
+    is_linux = sys.platform.startswith("linux")
+    return not is_linux or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
