@@ -103,6 +103,18 @@ class Journal:
             strip = np.concatenate(list(side_by_side([episodes[0].image], STRIP_IMAGES)), axis=1)
             tensorboard.add_image("evaluation", strip, env_steps, dataformats="HWC")
 
+    def history(self) -> tuple[list[dict[str, Any]], list[Evaluation]]:
+        """What was written so far, to show it again; of a damaged file, nothing."""
+        metrics: list[dict[str, Any]] = []
+        evaluations: list[Evaluation] = []
+        try:
+            if (self._run / METRICS).exists():
+                metrics = read_metrics(self._run / METRICS)
+            evaluations = read_evaluations(self._run / EVALUATIONS)
+        except (OSError, ValueError) as error:
+            logger.warning("the screen does not show the curves of before: %s", error)
+        return metrics, evaluations
+
     def position(self) -> dict[str, int]:
         """Sync the files and return their lengths, for the checkpoint."""
         lengths = {}

@@ -24,8 +24,11 @@ from worldmodel import signals
 from worldmodel.assembly import agent_of
 from worldmodel.checks import ConfigError, require
 from worldmodel.config import UPDATES_PER_ROW, Config
+from worldmodel.loop.collected import add_collected, record, report_dropped
 from worldmodel.loop.environments import Environments
-from worldmodel.loop.reporter import SHOWN, Reporter
+from worldmodel.loop.forecast import Schedule
+from worldmodel.loop.outlook import Outlook
+from worldmodel.loop.reporter import SHOWN, OnRound, Reporter
 from worldmodel.loop.training import Training
 from worldmodel.machine import cores, keep_memory
 from worldmodel.models import WorldModel, build
@@ -35,11 +38,8 @@ from worldmodel.replay import Replay, bytes_per_row
 from worldmodel.rollout import (
     EVALUATION_SEED,
     Collector,
-    Evaluated,
     InlineCollector,
     Job,
-    JobDone,
-    Played,
     ProcessCollector,
     evaluate,
 )
@@ -47,7 +47,6 @@ from worldmodel.run_folder import (
     claim,
     create,
     default_run,
-    keep_heldout,
     refuse_other_settings,
 )
 from worldmodel.structs import Spec
@@ -56,7 +55,7 @@ FINAL_EPISODES = 10  # of the evaluation at the end
 CHECKPOINT_SECONDS = 60.0  # a round ends with a checkpoint if the last one is older than this
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Outcome:
     """The result of a call of ``train``."""
 
@@ -67,6 +66,19 @@ class Outcome:
     returns: Sequence[float]  # of the last evaluation; empty before the first
     interrupted: bool
 
+    def __repr__(self) -> str:
+        parts = [
+            f"{self.run}: {self.env_steps:,} env steps",
+            f"{self.updates:,} updates",
+            f"{self.wall_clock_s / 60:.1f} minutes",
+        ]
+        if len(self.returns):
+            mean, spread = np.mean(self.returns), np.std(self.returns)
+            parts.append(f"score {mean:.1f} ± {spread:.1f} over {len(self.returns)} episodes")
+        if self.interrupted:
+            parts.append("interrupted")
+        return f"Outcome({', '.join(parts)})"
+
 
 def train(
     config: Config,
@@ -76,6 +88,7 @@ def train(
     minutes: float | None = None,
     device: str = "cpu",
     env: Any = None,
+    on_round: OnRound | None = None,
 ) -> Outcome:
     """Begin a run, or resume it: the same call again continues it.
 
@@ -83,6 +96,10 @@ def train(
     evaluated over FINAL_EPISODES. ``env`` replaces ``config.task``: an object of your own, which
     plays in this process; or a function that makes one, which is called in a process of its own,
     and again when that process dies or hangs. On SIGINT and SIGTERM, write a checkpoint and return.
+
+    ``on_round`` is called with a ``Round`` after each round and after the final evaluation, in this
+    process, so the run waits for it. An error in it ends the call after a checkpoint was written:
+    the same call resumes the run.
     """
     run = Path(run) if run is not None else default_run("default", config)
     refuse_other_settings(run, config)
@@ -92,7 +109,7 @@ def train(
     try:
         title = f"{config.task} seed {config.seed} -> {run}"
         with Progress(title, steps, minutes, SHOWN) as progress:
-            reporter = Reporter(online.training.journal, progress)
+            reporter = Reporter(online.training.journal, progress, on_round)
             online.go_on(steps, minutes, reporter)
             return online.finish(reporter)
     finally:
@@ -157,6 +174,16 @@ def refuse_little_memory(config: Config, row_bytes: int) -> None:
     )
 
 
+def needs(config: Config, row_bytes: int, steps: int | None, run: Path) -> str:
+    """A line about the disk and the memory that the replay may need."""
+    rows = steps or 100_000
+    return (
+        f"replay needs {row_bytes * rows / 1e9:.2f} GB for {rows:,} rows at most; memory holds"
+        f" {config.replay.memory_gb:g} GB of it, the disk"
+        f" {shutil.disk_usage(run).free / 1e9:.1f} GB"
+    )
+
+
 def resume(training: Training, acting: WorldModel, seed_episodes: int) -> None:
     """Restore the newest checkpoint; drop episodes and log lines from after it."""
     replay, saved = training.replay, training.newest()
@@ -213,12 +240,10 @@ class Online:
     def go_on(self, steps: int | None, minutes: float | None, reporter: Reporter) -> None:
         """Do rounds until a limit or a signal."""
         training, replay = self.training, self.training.replay
-        need = self.row_bytes * (steps or 100_000)
-        reporter.event(
-            f"replay needs {need / 1e9:.2f} GB for {steps or 100_000:,} rows at most; memory holds"
-            f" {self.config.replay.memory_gb:g} GB of it, the disk"
-            f" {shutil.disk_usage(training.run).free / 1e9:.0f} GB"
-        )
+        reporter.event(needs(self.config, self.row_bytes, steps, training.run))
+        schedule = Schedule.of(self.config.loop, FINAL_EPISODES, steps, minutes)
+        self._outlook = Outlook(schedule, training, self.collector, reporter)
+        self._outlook.remember()
         with signals.noted() as received:
 
             def ended() -> bool:
@@ -227,9 +252,10 @@ class Online:
 
             self._seed(ended, reporter)
             while not ended() and (steps is None or replay.env_steps < steps):
-                self._round(self._affordable(steps), ended, reporter)
+                if self._round(self._affordable(steps), ended, reporter):
+                    self._report_round(reporter)
             if replay.episodes >= self.config.loop.seed_episodes:
-                self.save()
+                self.checkpoint(reporter)
                 reporter.event(f"checkpoint at {replay.env_steps:,} env steps")
         self.interrupted = bool(received)
 
@@ -239,16 +265,23 @@ class Online:
         if not self.interrupted and state.updates and state.evaluated_at != state.updates:
             fleet = self.environments.fleet()
             agent = agent_of(self.config, training.learner.averaged)
-            reporter.event(f"playing {FINAL_EPISODES} episodes to evaluate the final weights")
+            self._outlook.begin_final()
             dropped: list[str] = []
-            envs = fleet.several(FINAL_EPISODES)
-            evaluated = evaluate(agent, envs, FINAL_EPISODES, EVALUATION_SEED, dropped=dropped)
-            self._record(evaluated, reporter)
-            self._report_dropped(dropped, reporter)
+            evaluated = evaluate(
+                agent,
+                fleet.several(FINAL_EPISODES),
+                FINAL_EPISODES,
+                EVALUATION_SEED,
+                dropped=dropped,
+                on_row=self._outlook.final_row,
+            )
+            record(training, evaluated, reporter)
+            report_dropped(training, dropped, reporter)
             if self.environments.own is None:
                 fleet.close()
             training.count(evaluated_at=state.updates)
-            self.save()
+            self.checkpoint(reporter)
+            self._report_round(reporter, is_final=True)
         return Outcome(
             training.run,
             training.replay.env_steps,
@@ -262,6 +295,11 @@ class Online:
         """Write a checkpoint of everything, the acting weights included."""
         self.training.save({"acting": self.acting.state_dict()})
 
+    def checkpoint(self, reporter: Reporter) -> None:
+        """Write a checkpoint, and show when it was written."""
+        self.save()
+        reporter.checkpoint(self.training.replay.env_steps, self.training.wall_clock_s)
+
     def close(self) -> None:
         self.collector.close()
         self._claimed.close()
@@ -270,15 +308,19 @@ class Online:
         """Collect random episodes, then make the first updates on them."""
         loop, training, replay = self.config.loop, self.training, self.training.replay
         while replay.episodes < loop.seed_episodes and not ended():
-            self.collector.begin(Job(replay.episodes, random=True))
-            self._add_collected(self.collector.end(), reporter)
+            job = Job(replay.episodes, random=True)
+            self._outlook.begin_job(job, loop.seed_updates, self._updates_per_1000())
+            self.collector.begin(job, self._outlook.look)
+            add_collected(self.training, self.collector.end(), reporter)
         if replay.episodes < loop.seed_episodes or training.state.updates >= loop.seed_updates:
             return
         if training.state.updates == 0:
             training.count(seed_env_steps=replay.env_steps)
             if self.config.model.mean_image:
                 training.model.fit(replay.images(limit=2000))
-        training.learn(loop.seed_updates, ended, reporter)
+        agent = agent_of(self.config, self.acting)
+        self._outlook.begin_updates(loop.seed_updates, self._updates_per_1000(), agent)
+        training.learn(loop.seed_updates, ended, reporter, self._outlook.updated)
         if training.state.updates >= loop.seed_updates:
             self._act_with_learned()
 
@@ -290,78 +332,63 @@ class Online:
         per_episode = replay.env_steps / replay.episodes
         return min(most, math.ceil((steps - replay.env_steps) / per_episode))
 
-    def _round(self, count: int, ended: Callable[[], bool], reporter: Reporter) -> None:
+    def _round(self, count: int, ended: Callable[[], bool], reporter: Reporter) -> bool:
+        """Collect and learn; False if the end came first.
+
+        Then the same episode is played again from its beginning when the run resumes.
+        """
         loop, training = self.config.loop, self.training
         steps = training.replay.env_steps
         evaluate = steps >= training.state.next_evaluation
-        self.collector.begin(
-            Job(
-                training.replay.episodes,
-                count=count,
-                evaluation_episodes=loop.evaluate_episodes if evaluate else 0,
-            )
+        job = Job(
+            training.replay.episodes,
+            count=count,
+            evaluation_episodes=loop.evaluate_episodes if evaluate else 0,
         )
-        training.learn(self._updates_due(), ended, reporter)
+        due = self._updates_due()
+        self._outlook.begin_job(job, due, self._updates_per_1000())
+        self.collector.begin(job, self._outlook.look)
+        training.learn(due, ended, reporter, self._outlook.updated)
         if ended():
-            return  # when the run resumes, the same episode is played again from its beginning
+            return False
         done = self.collector.end()
         if done.evaluated is not None:
-            self._record(done.evaluated, reporter)
+            record(training, done.evaluated, reporter)
             every = loop.evaluate_every
             training.count(next_evaluation=steps - steps % every + every)
-        self._add_collected(done, reporter)
+        add_collected(training, done, reporter)
         self._act_with_learned()
+        training.count(rounds=training.state.rounds + 1)
         if time.monotonic() - training.saved_at > CHECKPOINT_SECONDS:
-            self.save()
-            reporter.show({"checkpoint_env_steps": training.replay.env_steps})
+            self.checkpoint(reporter)
+        return True
+
+    def _report_round(self, reporter: Reporter, is_final: bool = False) -> None:
+        """Report to the caller; if that raises, write a checkpoint before the error goes on."""
+        training = self.training
+        try:
+            reporter.round(
+                training.run,
+                {**training.where(), "episodes": training.replay.episodes},
+                training.state,
+                is_final,
+            )
+        except BaseException:
+            self.checkpoint(reporter)
+            raise
 
     def _updates_due(self) -> int:
         """The total of updates for the steps collected so far, at the set rate."""
-        loop, replay = self.config.loop, self.training.replay
-        collected = replay.env_steps - self.training.state.seed_env_steps
-        rate = loop.updates
+        collected = self.training.replay.env_steps - self.training.state.seed_env_steps
+        return self.config.loop.seed_updates + int(self._updates_per_1000() * collected / 1000)
+
+    def _updates_per_1000(self) -> float:
+        """Updates for each 1000 steps; if no rate is set, it depends on the steps of an action."""
+        replay, rate = self.training.replay, self.config.loop.updates
         if rate is None:
             actions = replay.rows - replay.episodes  # the first row of an episode follows none
-            rate = 1000 * UPDATES_PER_ROW / (replay.env_steps / actions)
-        return loop.seed_updates + int(rate * collected / 1000)
-
-    def _add_collected(self, done: JobDone, reporter: Reporter) -> None:
-        """Add collected episodes to the replay; report what was dropped or replaced."""
-        self._report_dropped(done.dropped, reporter)
-        for reason in done.replaced:
-            replaced = self.training.state.replaced + 1
-            self.training.count(replaced=replaced)
-            reporter.event(f"{reason}; a new one began the episode again ({replaced} so far)")
-        for played in done.played:
-            self._add(played, reporter)
-
-    def _add(self, played: Played, reporter: Reporter) -> None:
-        training = self.training
-        training.replay.add(played.episode)
-        numbers: dict[str, float | int] = {
-            **training.where(),
-            "episodes": training.replay.episodes,
-            "train_return": played.episode.total_reward,
-            "dropped_episodes": training.state.dropped,
-            "replaced_processes": training.state.replaced,
-            "frames_per_s": len(played.episode) / played.seconds,
-        }
-        if len(played.plan_milliseconds):
-            numbers["plan_ms"] = float(np.median(played.plan_milliseconds))
-        reporter.numbers(numbers)
-
-    def _report_dropped(self, reasons: Sequence[str], reporter: Reporter) -> None:
-        for reason in reasons:
-            dropped = self.training.state.dropped + 1
-            self.training.count(dropped=dropped)
-            reporter.event(f"episode dropped ({dropped} so far): {reason}")
-
-    def _record(self, evaluated: Evaluated, reporter: Reporter) -> None:
-        """Write the scores, and the episodes to the held-out folder: training never uses them."""
-        training = self.training
-        training.count(returns=evaluated.returns.tolist())
-        keep_heldout(training.run, evaluated)
-        reporter.evaluation(training.replay.env_steps, training.wall_clock_s, evaluated)
+            rate = 1000 * UPDATES_PER_ROW / (replay.env_steps / actions) if actions else 0.0
+        return rate
 
     def _act_with_learned(self) -> None:
         self.acting.load_state_dict(self.training.learner.averaged.state_dict())

@@ -60,12 +60,23 @@ class Training:
         """Set some counters of ``state``."""
         self.state = dataclasses.replace(self.state, **counters)
 
-    def learn(self, until: int, ended: Callable[[], bool], reporter: Reporter) -> None:
-        """Make updates until the total is ``until``, or until ``ended()``."""
+    def learn(
+        self,
+        until: int,
+        ended: Callable[[], bool],
+        reporter: Reporter,
+        updated: Callable[[float], object],
+    ) -> None:
+        """Make updates until the total is ``until``, or until ``ended()``.
+
+        Call ``updated`` after each one, with the seconds that it took.
+        """
         losses = LossMeans()
         reported = time.monotonic()
         while self.state.updates < until and not ended():
+            begun = time.monotonic()
             losses.add(self._update(reporter))
+            updated(time.monotonic() - begun)
             if time.monotonic() - reported > REPORT_SECONDS:
                 reported = time.monotonic()
                 reporter.show({**self.where(), **self._learned(losses)})

@@ -2,8 +2,9 @@
 
 ::
 
-    shown = [Group({"score": "score"}, has_curves=True), Group({"plan_ms": "ms a plan"}, "speed")]
+    shown = [Group({"plan_ms": "ms a plan"}, "speed")]
     with Progress("cartpole_swingup", steps=100_000, minutes=None, groups=shown) as progress:
+        progress.phase("collecting and learning", "update 3 of 75", left_s=1200.0)
         progress.update({"env_steps": 4000, "score": 31.5})
         progress.event("checkpoint at 4000")
         progress.done("score 801")
@@ -19,9 +20,9 @@ from typing import Any
 from worldmodel.progress.curve import Curve, sparkline
 from worldmodel.progress.lines import Lines
 from worldmodel.progress.screen import Screen
-from worldmodel.progress.state import Group, State, duration_text
+from worldmodel.progress.state import Direction, Group, Phase, State, duration_text
 
-__all__ = ["Curve", "Group", "Progress", "sparkline"]
+__all__ = ["Curve", "Direction", "Group", "Progress", "sparkline"]
 
 
 class Progress:
@@ -65,6 +66,16 @@ class Progress:
     def update(self, numbers: Mapping[str, Any]) -> None:
         """Show the latest numbers; those that are not in ``numbers`` stay."""
         self._state.update(numbers)
+        self._shown.refresh()
+
+    def remember(self, numbers: Mapping[str, Any]) -> None:
+        """Take numbers of an earlier call, in the order of their time, without showing each."""
+        self._state.remember(numbers)
+
+    def phase(self, what: str, detail: str = "", left_s: float | None = None) -> None:
+        """Say what is done now, a count of it, and the seconds that are left, if known."""
+        self._state.phase = Phase(what, detail)
+        self._state.expect(left_s)
         self._shown.refresh()
 
     def event(self, text: str) -> None:

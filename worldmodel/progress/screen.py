@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from worldmodel.machine import resident_bytes
 from worldmodel.progress.curve import POINTS, Curve, sparkline
-from worldmodel.progress.state import Group, State, number_text
+from worldmodel.progress.digits import HEIGHT, large
+from worldmodel.progress.state import Direction, Group, State, number_text, score_number
 
 if TYPE_CHECKING:  # a robot that only plans does not need rich
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -17,9 +18,16 @@ if TYPE_CHECKING:  # a robot that only plans does not need rich
     from rich.table import Table
     from rich.text import Text
 
-LABEL, NUMBER, GAP = 17, 9, 2  # columns: the longest name, the longest number, the gap between
+# Columns: the longest name, plain words, the longest number, and the gap between two of them
+LABEL, WORDS, NUMBER, GAP = 17, 21, 9, 2
 CURVE = 7  # columns of the shortest curve that is still readable
+WORDY = LABEL + WORDS + NUMBER + CURVE + 5 * GAP  # least columns of a group with plain words
 KEPT_LINES = 20  # lines that are written again after the screen was cleared
+SIGNS: dict[Direction, tuple[str, str]] = {  # drawn, and where only ASCII is known
+    "lower is better": ("↓", "v"),
+    "should grow": ("↑", "^"),
+    "no direction": ("·", "-"),
+}
 
 
 class Screen:
@@ -64,47 +72,118 @@ class Screen:
         self._console.print(line, markup=False, highlight=False)
 
     def _now(self) -> RenderableType:
-        """The present screen: progress, scores, costs, and the other curves."""
+        """The present screen: the score, the phase, times and costs, and then the losses."""
         from rich import console, text
 
         state = self._state
-        place: list[tuple[str, RenderableType]] = []
-        if steps := state.steps_text():
-            place.append(("env steps", steps))
-        if state.share is not None:
-            place.append(("", _bar(state.share)))
-        cost: list[tuple[str, RenderableType]] = []
-        others = []
-        for group in state.groups:
-            if not group.title:
-                place += self._readings(group)
-            elif group.has_curves:
-                others.append(self._side_by_side(self._readings(group)))
-            elif numbers := state.group_text(group):
-                cost.append((group.title, numbers))
-        if memory := resident_bytes():
-            cost.append(("memory", f"{memory / 1e9:.2f} GB"))
-        cost.append(("time", state.time_text()))
-        if checkpoint := state.checkpoint_text():
-            cost.append(("checkpoint", checkpoint))
         title = text.Text(state.title, style="bold", no_wrap=True, overflow="ellipsis")
-        # the other curves come last, because a low screen cuts off the end
-        return console.Group(title, _table(place), _table(cost), *others)
+        shown: list[RenderableType] = [title]
+        if "score" in state.latest:
+            shown.append(self._score())
+        lines: list[tuple[str, RenderableType]] = []
+        if "train_return" in state.latest:
+            lines.append(("training return", self._reading("train_return", is_logarithmic=False)))
+        if state.phase.what:
+            lines.append(("now", text.Text(str(state.phase), style="bold")))
+        lines.append(("time", _time(state.time_text(), state.share)))
+        if steps := state.steps_text():
+            lines.append(("env steps", steps))
+        lines += self._costs()
+        if checkpoint := state.checkpoint_text():
+            lines.append(("checkpoint", checkpoint))
+        # the losses come last, because a low screen cuts off the end
+        return console.Group(*shown, _table(lines), *self._losses())
 
-    def _readings(self, group: Group) -> list[tuple[str, RenderableType]]:
-        latest = self._state.latest
-        readings: list[tuple[str, RenderableType]] = []
-        for name, word in group.readings(latest):
-            curve = self._state.curves[name] if group.has_curves and self._draws else None
-            readings.append((word, Reading(number_text(latest[name]), curve, bool(group.title))))
-        return readings
+    def _score(self) -> RenderableType:
+        """The score in large digits; beside them how it was measured, and its curve."""
+        from rich import console, table, text
 
-    def _side_by_side(self, readings: Sequence[tuple[str, RenderableType]]) -> Table:
-        """Readings in as many columns as leave room for a curve each."""
-        smallest = LABEL + NUMBER + (CURVE if self._draws else 0) + 3 * GAP
-        columns = max(1, min(len(readings), self._console.width // smallest))
-        lines = [readings[at : at + columns] for at in range(0, len(readings), columns)]
-        return _table([tuple(part for cell in line for part in cell) for line in lines], columns)
+        state = self._state
+        digits = score_number(state.latest["score"])
+        lines = large(digits) if self._draws else [digits]
+        page = table.Table.grid(expand=True, padding=(0, GAP, 0, 0))
+        page.add_column(style="dim", justify="right", width=LABEL, no_wrap=True)
+        page.add_column(no_wrap=True, overflow="ellipsis", style="bold green")
+        page.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        words = console.Group(
+            text.Text(state.score_text(), style="bold", no_wrap=True, overflow="ellipsis"),
+            text.Text(state.evaluation_text(), style="dim", no_wrap=True, overflow="ellipsis"),
+            Line(state.curves.get("score") if self._draws else None),
+        )
+        label = "\n" * (len(lines) // 2) + "score"
+        assert len(lines) in (1, HEIGHT)
+        page.add_row(label, text.Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), words)
+        return page
+
+    def _costs(self) -> list[tuple[str, RenderableType]]:
+        """A line for each group without curves; memory is in the first of them."""
+        texts = [
+            (group.title, self._state.group_text(group))
+            for group in self._state.groups
+            if not group.has_curves
+        ]
+        known = [(title, text) for title, text in texts if text]
+        if memory := resident_bytes():
+            taken = f"{memory / 1e9:.2f} GB"
+            if known:
+                title, costs = known[0]
+                known[0] = title, f"{costs}, {taken} of memory"
+            else:
+                known = [("memory", taken)]
+        return [*known]
+
+    def _losses(self) -> list[RenderableType]:
+        """The groups with curves, in two columns if there is room for their plain words."""
+        groups = [
+            group
+            for group in self._state.groups
+            if group.has_curves and self._state.readings(group, self._state.latest)
+        ]
+        if len(groups) > 1 and self._console.width >= 2 * WORDY:
+            from rich.table import Table
+
+            page = Table.grid(expand=True, padding=(0, GAP, 0, 0))
+            page.add_column(ratio=1)
+            page.add_column(ratio=1)
+            tables = [self._group(group, has_words=True) for group in groups]
+            for at in range(0, len(tables), 2):
+                page.add_row(*tables[at : at + 2])
+            return [page]
+        return [self._group(group, self._console.width >= WORDY) for group in groups]
+
+    def _group(self, group: Group, has_words: bool) -> Table:
+        """A group: a title that says the directions, then a line for each number."""
+        from rich.table import Table
+        from rich.text import Text
+
+        names = self._state.readings(group, self._state.latest)
+        directions = dict.fromkeys(group.direction_of(name) for name, _ in names)
+        said = ", ".join(f"{self._sign(each)} {each}" for each in directions)
+        page = Table.grid(expand=True, padding=(0, GAP, 0, 0))
+        page.add_column(style="dim", justify="right", width=LABEL, no_wrap=True)
+        page.add_column(width=1, no_wrap=True)
+        if has_words:
+            page.add_column(width=WORDS, no_wrap=True, overflow="ellipsis")
+        page.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        for name, words in names:
+            cells: list[RenderableType] = [
+                name.rpartition("/")[2],
+                self._sign(group.direction_of(name)),
+            ]
+            page.add_row(*cells, *([words] if has_words else []), self._reading(name, True))
+        outer = Table.grid(expand=True)
+        outer.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        outer.add_row(Text.assemble((f"{group.title}: ", "bold"), (said, "dim")))
+        outer.add_row(page)
+        return outer
+
+    def _sign(self, direction: Direction) -> str:
+        drawn, ascii_sign = SIGNS[direction]
+        return drawn if self._draws else ascii_sign
+
+    def _reading(self, name: str, is_logarithmic: bool) -> Reading:
+        curve = self._state.curves.get(name) if self._draws else None
+        return Reading(number_text(self._state.latest[name]), curve, is_logarithmic)
 
 
 class Reading:
@@ -135,25 +214,41 @@ class Reading:
         )
 
 
-def _bar(share: float) -> Table:
+class Line:
+    """A curve alone, as wide as there is room."""
+
+    def __init__(self, curve: Curve | None) -> None:
+        self._curve = curve
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        from rich.text import Text
+
+        points = self._curve.points(max(1, options.max_width)) if self._curve else []
+        yield Text(sparkline(points), no_wrap=True, overflow="ellipsis")
+
+
+def _time(words: str, share: float | None) -> RenderableType:
+    """The times, then a bar if the share that is over is known."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
+    if share is None:
+        return words
     bar = Table.grid(expand=True, padding=(0, GAP, 0, 0))
+    bar.add_column(no_wrap=True, overflow="ellipsis")
     bar.add_column(ratio=1)
     bar.add_column(width=len("100%"), justify="right", no_wrap=True)
-    bar.add_row(ProgressBar(total=1.0, completed=share), f"{share:.0%}")
+    bar.add_row(words, ProgressBar(total=1.0, completed=share), f"{share:.0%}")
     return bar
 
 
-def _table(lines: Sequence[Sequence[RenderableType]], pairs: int = 1) -> Table:
-    """Labels and values in ``pairs`` pairs of columns, over the whole width."""
+def _table(lines: Sequence[tuple[str, RenderableType]]) -> Table:
+    """Labels and values, over the whole width."""
     from rich.table import Table
 
     table = Table.grid(expand=True, padding=(0, GAP, 0, 0))
-    for _ in range(pairs):
-        table.add_column(style="dim", justify="right", width=LABEL, no_wrap=True)
-        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    table.add_column(style="dim", justify="right", width=LABEL, no_wrap=True)
+    table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for line in lines:
         table.add_row(*line)
     return table

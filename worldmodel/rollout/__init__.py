@@ -7,6 +7,7 @@ from worldmodel.rollout.collector import (
     Job,
     JobDone,
     ProcessCollector,
+    Rows,
 )
 from worldmodel.rollout.fleet import Fleet
 from worldmodel.rollout.noise import Noise
@@ -36,6 +37,7 @@ __all__ = [
     "Noise",
     "Played",
     "ProcessCollector",
+    "Rows",
     "collect",
     "evaluate",
     "plan_seeds",

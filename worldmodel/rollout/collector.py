@@ -69,17 +69,39 @@ class JobDone:
     replaced: list[str] = field(default_factory=list)  # a reason for each replaced process
 
 
-class Collector(Protocol):
-    """Does one job at a time: ``begin`` starts it, ``end`` waits for its answer."""
+@dataclass(frozen=True)
+class Rows:
+    """Rows that the environments have given so far in one job."""
 
-    def begin(self, job: Job) -> None: ...
+    played: int = 0  # of episodes for training
+    evaluated: int = 0
+
+
+class Collector(Protocol):
+    """Does one job at a time: ``begin`` starts it, ``end`` waits for its answer.
+
+    ``rows``: the rows of the present job so far. ``watch`` is called again and again while the
+    caller waits, so that it can show them.
+    """
+
+    @property
+    def rows(self) -> Rows: ...
+
+    def begin(self, job: Job, watch: OnRow = ignore) -> None: ...
 
     def end(self) -> JobDone: ...
 
     def close(self) -> None: ...
 
 
-def do(job: Job, fleet: Fleet, agent: Agent, config: Config, on_row: OnRow = ignore) -> JobDone:
+def do(
+    job: Job,
+    fleet: Fleet,
+    agent: Agent,
+    config: Config,
+    on_row: OnRow = ignore,
+    on_evaluation_row: OnRow = ignore,
+) -> JobDone:
     """Play the episodes of a job.
 
     Bad episodes are dropped and played again from another start; too many in a row raise.
@@ -99,7 +121,9 @@ def do(job: Job, fleet: Fleet, agent: Agent, config: Config, on_row: OnRow = ign
     if job.evaluation_episodes:
         count = job.evaluation_episodes
         envs = fleet.several(count)
-        evaluated = evaluate(agent, envs, count, EVALUATION_SEED, dropped=dropped, on_row=on_row)
+        evaluated = evaluate(
+            agent, envs, count, EVALUATION_SEED, dropped=dropped, on_row=on_evaluation_row
+        )
     return JobDone(played, evaluated, dropped)
 
 
@@ -128,10 +152,21 @@ class InlineCollector:
         self.fleet = fleet
         self.agent = agent_of(config, acting)
         self.config = config
+        self.rows = Rows()
         self._done: JobDone | None = None
 
-    def begin(self, job: Job) -> None:
-        self._done = do(job, self.fleet, self.agent, self.config)
+    def begin(self, job: Job, watch: OnRow = ignore) -> None:
+        self.rows = Rows()
+
+        def count_played() -> None:
+            self.rows = replace(self.rows, played=self.rows.played + 1)
+            watch()
+
+        def count_evaluated() -> None:
+            self.rows = replace(self.rows, evaluated=self.rows.evaluated + 1)
+            watch()
+
+        self._done = do(job, self.fleet, self.agent, self.config, count_played, count_evaluated)
 
     def end(self) -> JobDone:
         assert self._done is not None
@@ -159,11 +194,17 @@ class ProcessCollector:
         self.config = config
         self._make = make or functools.partial(make_env, config.task, config.env, config.seed)
         self._job: Job | None = None
+        self._watch: OnRow = ignore
         self._replaced: list[str] = []  # during this job
         self._start()
 
-    def begin(self, job: Job) -> None:
-        self._job = job
+    @property
+    def rows(self) -> Rows:
+        return Rows(*(now - then for now, then in zip(self._rows, self._before, strict=True)))
+
+    def begin(self, job: Job, watch: OnRow = ignore) -> None:
+        self._job, self._watch = job, watch
+        self._before = [*self._rows]
         self._replaced = []
         try:
             self._connection.send(job)
@@ -194,17 +235,19 @@ class ProcessCollector:
 
     def _start(self) -> None:
         # without a lock: a process killed while it holds one would never release it
-        self._rows = processes.CONTEXT.Value("Q", 0, lock=False)
+        self._rows = processes.CONTEXT.Array("Q", 2, lock=False)  # played, evaluated
+        self._before = [*self._rows]  # when the present job began
         self._process, self._connection = processes.start(
             _work, self._rows, self.acting, self.config, self._make, name="worldmodel-collector"
         )
 
     def _answers(self) -> bool:
         """Wait for the answer, or the end of the process; False if it hangs."""
-        rows, quiet_s = self._rows.value, 0.0
+        rows, quiet_s = self.rows, 0.0
         while not self._connection.poll(LOOK_S):
-            quiet_s = quiet_s + LOOK_S if self._rows.value == rows else 0.0
-            rows = self._rows.value
+            quiet_s = quiet_s + LOOK_S if self.rows == rows else 0.0
+            rows = self.rows
+            self._watch()
             if quiet_s >= self.config.loop.patience_s:
                 return False
         return True
@@ -244,8 +287,11 @@ def _work(
     """Do jobs in the collecting process until the other side closes the connection."""
     torch.set_num_threads(1)
 
-    def count() -> None:
-        rows.value += 1  # in shared memory
+    def count_played() -> None:
+        rows[0] += 1  # in shared memory
+
+    def count_evaluated() -> None:
+        rows[1] += 1
 
     fleet = Fleet(make, IN_STEP)
     agent = agent_of(config, acting)
@@ -255,7 +301,9 @@ def _work(
         except (EOFError, OSError):
             break
         try:
-            answer: JobDone | Exception = do(job, fleet, agent, config, count)
+            answer: JobDone | Exception = do(
+                job, fleet, agent, config, count_played, count_evaluated
+            )
         except Exception as error:
             logger.debug("%s", traceback.format_exc())
             answer = RuntimeError(str(error))
