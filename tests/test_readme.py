@@ -311,6 +311,25 @@ def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out.replace("_", "-")
 
 
+@pytest.mark.slow
+def test_the_commands_that_look_at_a_run_do_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run the lines of the first page as they stand, on a small run in the place of the first."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(online, "FINAL_EPISODES", 3)
+    run = Path("runs/default-cartpole_swingup-0")
+    worldmodel.train(read(Config(), TINY), run, steps=200)
+    looked = [
+        words for page, words in shown_commands() if page == "README.md" and str(run) in words
+    ]
+    assert [words[1] for words in looked] == ["eval", "visualize"]
+    for words in looked:
+        assert cli.main(words[1:]) == 0
+    assert Path("swingup.mp4").stat().st_size > 1_000
+    assert (run / "report/report.html").stat().st_size > 10_000
+
+
 def test_every_program_that_is_shown_exists() -> None:
     """Programs in blocks are known ones; modules that are run with -m exist, with their options."""
     programs = {"pip", "python", "worldmodel", "ruff", "mypy", "git", "diff", "."}
