@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 
 from tests.conftest import Answer
-from worldmodel import cli
+from worldmodel import bench, cli
 from worldmodel.assembly import agent_of
 from worldmodel.bench.deadline import bench_deadline
-from worldmodel.bench.floor import operations, product_rates
-from worldmodel.bench.measure import Table, describe, interleave, percentiles
+from worldmodel.bench.floor import operations, precisions, product_rates
+from worldmodel.bench.measure import Effort, Table, describe, interleave, percentiles
 from worldmodel.bench.plain_planet import Planet
 from worldmodel.bench.plan import bench_plan, bench_quality
 from worldmodel.bench.replay import bench_replay
@@ -29,6 +30,7 @@ from worldmodel.planners.gradient import Gradient
 from worldmodel.structs import Latent, Spec, each, repeat
 
 B, N, L, A = 2, 9, 5, 2
+ONCE = Effort(1)
 PLAIN = {
     "model": {
         "encoder": {"kind": "planet", "width": 2},
@@ -199,17 +201,51 @@ def test_the_plain_planet_has_the_same_number_of_operations(planet: Config) -> N
 
 def test_rates_are_of_each_precision() -> None:
     rates = product_rates(repetitions=1, size=32)
-    assert set(rates) == {torch.float32, torch.bfloat16}
+    assert set(rates) == set(precisions()) >= {torch.float32}
     assert all(rate > 0 for rate in rates.values())
 
 
 def test_functions_are_timed_in_turn_without_the_first_round() -> None:
     called: list[str] = []
     times = interleave(
-        {"a": lambda: called.append("a"), "b": lambda: called.append("b")}, repetitions=2
+        {"a": lambda: called.append("a"), "b": lambda: called.append("b")}, Effort(2)
     )
     assert called == ["a", "b"] * 3
     assert [len(each) for each in times.values()] == [2, 2]
+
+
+def test_a_comparison_ends_early_if_its_rounds_take_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three rounds are measured in any case, and all of them where time is left."""
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    said: list[str] = []
+
+    def work() -> None:
+        now[0] += 2.0
+
+    def rounds(seconds: float) -> int:
+        said.clear()
+        times = interleave({"a": work, "b": work}, Effort(20, seconds, said.append))
+        assert times["a"].tolist() == [2000.0] * len(times["b"])
+        return len(times["a"])
+
+    assert [rounds(seconds) for seconds in (1, 12, 23, 24, 80, 1000)] == [3, 3, 5, 6, 20, 20]
+    rounds(24)
+    assert said == [
+        "  a: 2e+03 ms the first time",
+        "  b: 2e+03 ms the first time",
+        "  6 rounds of these, about 24 s",
+    ]
+
+
+def test_each_precision_of_this_processor_is_measured_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for feature, expected in (("amx_bf16", 2), ("avx2", 1)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda name=feature: {name: True})
+        assert len(precisions()) == expected
 
 
 def test_percentiles_are_in_order() -> None:
@@ -226,9 +262,10 @@ def test_a_table_shows_every_row_and_note() -> None:
 
 
 def test_the_bench_of_planning_runs_small(tiny: Config, planet: Config) -> None:
-    published, planners, closeness = bench_plan(tiny, planet, repetitions=1)
+    published, planners, closeness = bench_plan(tiny, planet, ONCE)
     names = [row["planner"] for row in published.rows]
-    assert names == ["plain PyTorch, float32", "worldmodel, float32", "worldmodel, bfloat16"]
+    ours = [f"worldmodel, {name}" for name in precisions().values()]
+    assert names == ["plain PyTorch, float32", *ours]
     assert published.rows[0]["times as fast"] == 1.0
     assert {str(row["planner"]).split(",")[0] for row in planners.rows} == {
         "mppi", "icem", "cem", "shooting", "gradient"
@@ -246,7 +283,7 @@ WAYS = ("in turn", "side by side")
 
 
 def test_the_bench_of_training_runs_small(tiny: Config, planet: Config) -> None:
-    compared, parts, together, growth = bench_train(tiny, planet, repetitions=1)
+    compared, parts, together, growth = bench_train(tiny, planet, ONCE)
     assert compared.rows[0]["times as fast per image"] == 1.0
     assert all(0 < float(row["floor ms"]) < float(row["ms"]) for row in compared.rows)
     assert [row["part"] for row in parts.rows][:4] == ["sample", "encode", "sequence", "decode"]
@@ -257,14 +294,14 @@ def test_the_bench_of_training_runs_small(tiny: Config, planet: Config) -> None:
 
 
 def test_the_bench_of_the_replay_runs_small(tiny: Config) -> None:
-    (table,) = bench_replay(tiny, repetitions=1, sizes=((2, 3),))
+    (table,) = bench_replay(tiny, ONCE, sizes=((2, 3),))
     assert table.rows[0]["batch"] == "2 x 3"
     assert table.rows[0]["MB"] == 2 * 3 * 16 * 16 * 3 / 1e6
 
 
 @pytest.mark.mujoco
 def test_every_deadline_is_measured_from_outside(tiny: Config) -> None:
-    table = bench_deadline(tiny, repetitions=3, deadlines_ms=(1e-6, 1e6))
+    (table,) = bench_deadline(tiny, Effort(3), deadlines_ms=(1e-6, 1e6))
     none, all_of_them = table.rows
     assert none["iterations"] == 0
     assert none["late by over 1 ms"] in (0, 1, 2, 3)
@@ -305,16 +342,37 @@ def test_quality_is_measured_of_an_agent_with_vectors(tiny: Config) -> None:
 
 
 @pytest.mark.mujoco
+def test_the_command_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    typed = ["bench", "render", "--repetitions", "1", "--tasks", "cartpole_swingup", "--json"]
+    assert cli.main(typed) == 0
+    output = capsys.readouterr()
+    first, second = output.err.splitlines()
+    assert first == "1 repetitions of each measurement of: render"
+    assert "images of cartpole_swingup" in second
+    (line,) = output.out.splitlines()
+    assert json.loads(line)["render"][0]["rows"][-1]["frames/s"] > 0
+
+
 @pytest.mark.parametrize("as_json", [True, False])
-def test_the_command_answers(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    typed = ["bench", "render", "--repetitions", "1", "--tasks", "cartpole_swingup"]
-    assert cli.main([*typed, "--json"] if as_json else typed) == 0
-    said = capsys.readouterr().out
+def test_an_interrupt_keeps_what_has_been_measured(
+    as_json: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> Iterator[Table]:
+        yield Table("the first", [{"ms": 1.0}])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "bench_plan", interrupted)
+    assert cli.main(["bench", "plan", *(["--json"] if as_json else [])]) == 130
+    output = capsys.readouterr()
+    announced = "up to 50 s on an idle machine, to measure: plan"
+    assert output.err.splitlines()[:2] == [announced, INTERRUPTED]
     if as_json:
-        answer = json.loads(said)
-        assert answer["render"][0]["rows"][-1]["frames/s"] > 0
+        assert [table["title"] for table in json.loads(output.out)["plan"]] == ["the first"]
     else:
-        assert "cartpole_swingup" in said
+        assert output.out.startswith("the first")
+
+
+INTERRUPTED = "interrupted; this is what has been measured"
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from worldmodel.assembly import agent_of
-from worldmodel.bench.measure import Cell, Table
+from worldmodel.bench.measure import Cell, Effort, Table
 from worldmodel.bench.plan import ACTION_SIZE
 from worldmodel.config import Config
 from worldmodel.models import build
@@ -19,9 +19,11 @@ DEADLINES_MS = (5.0, 10.0, 20.0, 50.0)
 
 
 def bench_deadline(
-    config: Config, repetitions: int, deadlines_ms: Sequence[float] = DEADLINES_MS
-) -> Table:
+    config: Config, effort: Effort, deadlines_ms: Sequence[float] = DEADLINES_MS
+) -> Iterator[Table]:
     """Time the whole call of ``agent.plan``, with every deadline in turn."""
+    repetitions = effort.repetitions
+    effort.say(f"plans with deadlines of {', '.join(f'{each:g}' for each in deadlines_ms)} ms")
     model = build(
         config.model, Spec((config.env.image_size, config.env.image_size, 3), ACTION_SIZE)
     )
@@ -50,7 +52,7 @@ def bench_deadline(
         for deadline, each in took.items()
     ]
     search = with_candidates(config.planner)
-    return Table(
+    yield Table(
         f"deadlines, {repetitions:,} calls each: {search.kind}, {search.candidates} candidates x"
         f" {search.iterations} x {search.horizon} rows",
         rows,

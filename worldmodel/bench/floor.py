@@ -9,11 +9,18 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from worldmodel.bench.measure import interleave
+from worldmodel.bench.measure import Effort, interleave
+from worldmodel.machine import compute_dtype
 from worldmodel.models.fast.onednn import has_onednn
 
 SIZE = 1024  # side of the matrices: 2 GFLOP a product, and they fit into the cache of a core
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+
+def precisions() -> dict[torch.dtype, str]:
+    """The precisions that this processor has instructions for; others are many times slower."""
+    has_bfloat16 = compute_dtype("auto", torch.device("cpu")) == torch.bfloat16
+    return NAMES if has_bfloat16 else {torch.float32: NAMES[torch.float32]}
 
 
 def product_rates(repetitions: int, size: int = SIZE) -> dict[torch.dtype, float]:
@@ -24,7 +31,7 @@ def product_rates(repetitions: int, size: int = SIZE) -> dict[torch.dtype, float
     as a bound.
     """
     works: dict[str, Callable[[], Tensor]] = {}
-    for dtype, name in NAMES.items():
+    for dtype, name in precisions().items():
         a, b = torch.randn(2, size, size).to(dtype)
         works[f"{name} product"] = partial(torch.matmul, a, b)
         if has_onednn(dtype):
@@ -32,11 +39,11 @@ def product_rates(repetitions: int, size: int = SIZE) -> dict[torch.dtype, float
             multiply = torch.ops.mkldnn._linear_pointwise
             works[f"{name} oneDNN"] = partial(multiply, a, laid_out, None, "none", [], "")
     with torch.no_grad():
-        times = interleave(works, repetitions)
+        times = interleave(works, Effort(repetitions))
     best = {name: float(each.min()) for name, each in times.items()}
     return {
         dtype: 2e3 * size**3 / min(ms for way, ms in best.items() if way.startswith(name))
-        for dtype, name in NAMES.items()
+        for dtype, name in precisions().items()
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,18 +24,46 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
 
+LEAST = 3  # rounds, however long they take
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much to measure: rounds of each comparison, fewer if these would take over ``seconds``.
+
+    ``say`` is called with a line about each thing when it has run for the first time.
+    """
+
+    repetitions: int
+    seconds: float = math.inf
+    say: Callable[[str], None] = lambda text: None
+
+
 def interleave(
-    works: Mapping[str, Callable[[], object]], repetitions: int
+    works: Mapping[str, Callable[[], object]], effort: Effort
 ) -> dict[str, NDArray[np.float64]]:
-    """Milliseconds [repetitions] of each function, called in turn after one round of warm-up."""
+    """Milliseconds [rounds] of each function, called in turn after one round of warm-up."""
     times: dict[str, list[float]] = {name: [] for name in works}
-    for repetition in range(repetitions + 1):
+    for name, work in works.items():
+        ms = _milliseconds(work)
+        effort.say(f"  {name}: {ms:,.3g} ms the first time")
+    begun = time.perf_counter()
+    for done in range(effort.repetitions):
+        elapsed = time.perf_counter() - begun
+        if done >= LEAST and elapsed * (done + 1) / done > effort.seconds:
+            break
+        if done == 1:
+            rounds = min(effort.repetitions, max(LEAST, effort.seconds // elapsed))
+            effort.say(f"  {rounds:.0f} rounds of these, about {elapsed * rounds:,.2g} s")
         for name, work in works.items():
-            begun = time.perf_counter()
-            work()
-            if repetition:
-                times[name].append((time.perf_counter() - begun) * 1e3)
+            times[name].append(_milliseconds(work))
     return {name: np.array(each) for name, each in times.items()}
+
+
+def _milliseconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return (time.perf_counter() - begun) * 1e3
 
 
 def percentiles(milliseconds: NDArray[np.float64]) -> dict[str, Cell]:

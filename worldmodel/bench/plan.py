@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -12,8 +12,8 @@ import torch
 from worldmodel.agent import Agent
 from worldmodel.assembly import agent_of
 from worldmodel.bench.counting_planner import counting
-from worldmodel.bench.floor import NAMES, operations, product_rates
-from worldmodel.bench.measure import Cell, Table, interleave, percentiles
+from worldmodel.bench.floor import NAMES, operations, precisions, product_rates
+from worldmodel.bench.measure import Cell, Effort, Table, interleave, percentiles
 from worldmodel.bench.plain_planet import Planet
 from worldmodel.config import Config
 from worldmodel.envs import Environment
@@ -28,34 +28,37 @@ KINDS = ("mppi", "icem", "cem", "shooting", "gradient")
 STATES, ROWS_BETWEEN = 5, 10  # states at which plans are compared in the true simulator
 
 
-def bench_plan(default: Config, published: Config, repetitions: int) -> list[Table]:
+def bench_plan(default: Config, published: Config, effort: Effort) -> Iterator[Table]:
     """Time plans of untrained models, which multiply as much as trained ones.
 
-    ``published``: the settings of PlaNet.
+    Yield each comparison when it is done. ``published``: the settings of PlaNet.
     """
+    effort.say("matrix products: the operations a second of this machine")
     rates = product_rates(repetitions=5)
+    table = _published(published, effort, rates)
     threads = f"torch has {torch.get_num_threads()} threads; the floor: " + ", ".join(
         f"{NAMES[dtype]} {rate / 1e9:.0f} GFLOP/s" for dtype, rate in rates.items()
     )
-    tables = [
-        _published(published, repetitions, rates),
-        _planners(default, repetitions, rates),
-        _closeness(published),
-    ]
-    tables[0].notes.append(threads)
-    return tables
+    table.notes.append(threads)
+    yield table
+    yield _planners(default, effort, rates)
+    effort.say("elites of each precision, for the same candidates")
+    yield _closeness(published)
 
 
-def _published(config: Config, repetitions: int, rates: dict[torch.dtype, float]) -> Table:
+def _published(config: Config, effort: Effort, rates: dict[torch.dtype, float]) -> Table:
     """Time PlaNet's search: plain PyTorch and each precision of this package, in turn."""
+    effort.say("PlaNet's search, in plain PyTorch and here:")
     model, search = _model(config), with_candidates(config.planner)
     planet = Planet(config.model, ACTION_SIZE)
-    agents = {dtype: agent_of(_precise(config, name), model) for dtype, name in NAMES.items()}
+    agents = {
+        dtype: agent_of(_precise(config, name), model) for dtype, name in precisions().items()
+    }
     belief = model.dynamics.initial()
     works: dict[str, Callable[[], object]] = {"plain": lambda: planet.plan(search)}
     for dtype, agent in agents.items():
         works[NAMES[dtype]] = partial(agent.plan, belief)
-    times = interleave(works, repetitions)
+    times = interleave(works, effort)
     flops = operations(lambda: planet.plan(search))
     baseline = float(np.median(times["plain"]))
     rows = []
@@ -69,24 +72,25 @@ def _published(config: Config, repetitions: int, rates: dict[torch.dtype, float]
     return Table(f"PlaNet's search: {_budget(search)}, {flops / 1e9:.1f} GFLOP", rows)
 
 
-def _planners(config: Config, repetitions: int, rates: dict[torch.dtype, float]) -> Table:
+def _planners(config: Config, effort: Effort, rates: dict[torch.dtype, float]) -> Table:
+    effort.say("each planner with the default model:")
     model = _model(config)
     agents = {
         (kind, dtype): agent_of(_precise(_search(config, kind), name), model)
         for kind in KINDS
-        for dtype, name in NAMES.items()
+        for dtype, name in precisions().items()
         if kind != "gradient" or dtype == torch.float32  # its gradients need float32
     }
     belief = model.dynamics.initial()
     times = interleave(
-        {f"{kind} {dtype}": partial(a.plan, belief) for (kind, dtype), a in agents.items()},
-        repetitions,
+        {f"{kind}, {NAMES[dtype]}": partial(a.plan, belief) for (kind, dtype), a in agents.items()},
+        effort,
     )
     rows = []
     for (kind, dtype), agent in agents.items():
         flops = operations(partial(agent.plan, belief))
-        each = times[f"{kind} {dtype}"]
         name = f"{kind}, {NAMES[dtype]}"
+        each = times[name]
         rows.append(_row(name, _latent_steps(agent), each, flops, rates[dtype]))
     return Table(f"the default model: {_budget(config.planner)}", rows)
 
@@ -102,7 +106,7 @@ def _closeness(config: Config) -> Table:
         features = [model.imagine(begin, actions, noise).features for noise in noises]
         returns = [model.reward(each).sum(-1)[0] for each in features]
         rows: list[dict[str, Cell]] = []
-        for dtype, name in NAMES.items():
+        for dtype, name in precisions().items():
             fast = Imagination(model, dtype)
             imagined = fast.imagine(model.dynamics.initial(1), actions, noises[0]).features
             approximate = fast.reward(imagined).sum(-1)[0]
@@ -206,6 +210,7 @@ def _row(name: str, steps: int, each: np.ndarray, flops: int, rate: float) -> di
     median = float(np.median(each))
     return {
         "planner": name,
+        "rounds": len(each),
         **percentiles(each),
         "latent steps/s": steps / median * 1e3,
         "floor ms": floor_ms,

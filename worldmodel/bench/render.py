@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from worldmodel.bench.measure import Cell, Table, interleave, percentiles
+from worldmodel.bench.measure import Cell, Effort, Table, interleave, percentiles
 from worldmodel.checks import ConfigError
 from worldmodel.envs import make_env
 from worldmodel.envs.render import Renderer, choose, make_renderer
@@ -14,14 +16,16 @@ SAMPLES = (1, 2, 4)
 
 
 def bench_render(
-    tasks: tuple[str, ...], repetitions: int, image_size: int = EnvSettings.image_size
-) -> list[Table]:
-    return [_task(task, repetitions, image_size) for task in tasks]
+    tasks: tuple[str, ...], effort: Effort, image_size: int = EnvSettings.image_size
+) -> Iterator[Table]:
+    for task in tasks:
+        yield _task(task, effort, image_size)
 
 
-def _task(task: str, repetitions: int, image_size: int) -> Table:
+def _task(task: str, effort: Effort, image_size: int) -> Table:
     from worldmodel.envs.suite import load  # the simulator is heavy
 
+    effort.say(f"images of {task}; warp may compile before the first")
     make_env(task).close()  # raises the error for an unknown task
     env = load(task, np.random.RandomState(0))
     env.reset()
@@ -32,10 +36,10 @@ def _task(task: str, repetitions: int, image_size: int) -> Table:
     random = np.random.default_rng(0)
 
     times: dict[str, list[float]] = {name: [] for name in renderers}
-    for repetition in range(repetitions + 1):
+    for repetition in range(effort.repetitions + 1):
         env.step(random.uniform(action.minimum, action.maximum))
         works = {name: renderer.render for name, renderer in renderers.items()}
-        drawn = interleave(works, repetitions=1)
+        drawn = interleave(works, Effort(1))
         for name, each in drawn.items():
             times[name] += list(each) if repetition else []
     gl_ms = float(np.median(times["gl"])) if "gl" in times else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from worldmodel.assembly import learner_of
-from worldmodel.bench.floor import NAMES, SIZE, operations, product_rates
-from worldmodel.bench.measure import Cell, Table, interleave
+from worldmodel.bench.floor import NAMES, SIZE, operations, precisions, product_rates
+from worldmodel.bench.measure import Cell, Effort, Table, interleave
 from worldmodel.bench.plain_planet import Planet
 from worldmodel.config import Config
 from worldmodel.learner import Learner, clip_gradients, gradient_norm
@@ -27,25 +27,35 @@ from worldmodel.structs import Batch, Episode, Spec
 
 ACTION_SIZE = 6
 EPISODE_ROWS = 125
+BATCH_DIVISOR = 5  # of PlaNet's batch, so that its update takes seconds and not a minute
+GROWN = (1, 2)  # times the default's batch and length
 
 
-def bench_train(default: Config, published: Config, repetitions: int) -> list[Table]:
+def bench_train(default: Config, published: Config, effort: Effort) -> Iterator[Table]:
+    """Yield each comparison when it is done.
+
+    ``published``: the settings of PlaNet. Its updates are measured with a fifth of its batch, as
+    times per image hardly depend on it.
+    """
+    effort.say("matrix products: the operations a second of this machine")
     rates = product_rates(repetitions=5)
-    tables = [
-        _compared(default, published, repetitions, rates),
-        _parts(default, repetitions),
-        _side_by_side(default, repetitions),
-        _growth(default, repetitions),
-    ]
+    batch = max(1, published.replay.batch // BATCH_DIVISOR)
+    smaller = dataclasses.replace(published.replay, batch=batch)
+    published = dataclasses.replace(published, replay=smaller)
+    compared = _compared(default, published, effort, rates)
     floor = ", ".join(f"{NAMES[dtype]} {rate / 1e9:.0f} GFLOP/s" for dtype, rate in rates.items())
-    tables[0].notes.append(f"torch has {torch.get_num_threads()} threads; the floor: {floor}")
-    return tables
+    compared.notes.append(f"torch has {torch.get_num_threads()} threads; the floor: {floor}")
+    yield compared
+    yield _parts(default, effort)
+    yield _side_by_side(default, effort)
+    yield _growth(default, effort)
 
 
 def _compared(
-    default: Config, published: Config, repetitions: int, rates: dict[torch.dtype, float]
+    default: Config, published: Config, effort: Effort, rates: dict[torch.dtype, float]
 ) -> Table:
     """Time whole updates in turn: PlaNet in plain PyTorch, PlaNet here, and the default."""
+    effort.say("one gradient step of PlaNet and of the default:")
     planet = Planet(published.model, ACTION_SIZE)
     batch = make_batch(published)
     images = batch.image.permute(1, 0, 4, 2, 3).contiguous()
@@ -54,10 +64,10 @@ def _compared(
         "PlaNet, plain PyTorch, float32": lambda: planet.update(images, actions, rewards)
     }
     for what, config in (("PlaNet", published), ("the default", default)):
-        for name in NAMES.values():
+        for name in precisions().values():
             learner, rows = make_learner(config, name), make_batch(config)
             works[f"{what}, {name}"] = partial(learner.update, rows)
-    times = interleave(works, repetitions)
+    times = interleave(works, effort)
     table: list[dict[str, Cell]] = []
     baseline = None  # ms an image of the first row
     for what, took in times.items():
@@ -70,6 +80,7 @@ def _compared(
         table.append(
             {
                 "update": what,
+                "rounds": len(took),
                 "images": count,
                 "ms": ms,
                 "images/s": count / ms * 1e3,
@@ -81,17 +92,18 @@ def _compared(
     return Table("one gradient step", table)
 
 
-def _parts(config: Config, repetitions: int) -> Table:
+def _parts(config: Config, effort: Effort) -> Table:
     """Time each part of the default's update. Parts run alone, so their times need not add up."""
+    effort.say("the parts of the default's update:")
     rows: list[dict[str, Cell]] = []
     with tempfile.TemporaryDirectory() as folder:
         replay = make_replay(config, Path(folder))
         random = np.random.default_rng(0)
-        columns = {name: _works(config, name) for name in NAMES.values()}
+        columns = {name: _works(config, name) for name in precisions().values()}
         flat: dict[str, Callable[[], object]] = {"sample": lambda: replay.sample(random)}
         for name, works in columns.items():
             flat |= {f"{part} {name}": work for part, work in works.items()}
-        times = {what: float(np.median(ms)) for what, ms in interleave(flat, repetitions).items()}
+        times = {what: float(np.median(ms)) for what, ms in interleave(flat, effort).items()}
     rows.append({"part": "sample", **{f"{name} ms": times["sample"] for name in columns}})
     for part in next(iter(columns.values())):
         rows.append({"part": part, **{f"{name} ms": times[f"{part} {name}"] for name in columns}})
@@ -146,19 +158,20 @@ def _works(config: Config, precision: str) -> dict[str, Callable[[], object]]:
     return works | {"optimizer": optimize, "whole": lambda: learner.update(batch)}
 
 
-def _side_by_side(config: Config, repetitions: int) -> Table:
+def _side_by_side(config: Config, effort: Effort) -> Table:
     """Time the two gradients of an update in turn and in parallel, and two matrix products.
 
     The products show what is possible on these cores: two in parallel take half the time on two
     cores, and the same time on two threads of one core.
     """
+    effort.say("two things at once:")
     ways: dict[str, Executor] = {"in turn": InlineExecutor(), "side by side": second_thread()}
     works: dict[str, Callable[[], object]] = {}
     for way, executor in ways.items():
         learner = make_learner(config, config.learner.precision, executor)
         works[f"gradients {way}"] = partial(learner.update, make_batch(config))
         works[f"products {way}"] = partial(_two_products, executor, *torch.randn(2, SIZE, SIZE))
-    took = {what: float(np.median(ms)) for what, ms in interleave(works, repetitions).items()}
+    took = {what: float(np.median(ms)) for what, ms in interleave(works, effort).items()}
     rows: list[dict[str, Cell]] = [
         {
             "two": two,
@@ -180,10 +193,11 @@ def _two_products(executor: Executor, a: Tensor, b: Tensor) -> None:
     other.result()
 
 
-def _growth(config: Config, repetitions: int) -> Table:
+def _growth(config: Config, effort: Effort) -> Table:
     """Time updates of larger batches and longer windows: does time grow in proportion?"""
+    effort.say("larger batches and longer windows:")
     scaled = {}
-    for times in (1, 2, 4):
+    for times in GROWN:
         for axis in ("batch", "length"):
             replay = dataclasses.replace(
                 config.replay, **{axis: times * getattr(config.replay, axis)}
@@ -193,7 +207,7 @@ def _growth(config: Config, repetitions: int) -> Table:
     for (axis, times), larger in scaled.items():
         learner, batch = make_learner(larger, larger.learner.precision), make_batch(larger)
         works[f"{axis} {times}"] = partial(learner.update, batch)
-    took = {what: float(np.median(ms)) for what, ms in interleave(works, repetitions).items()}
+    took = {what: float(np.median(ms)) for what, ms in interleave(works, effort).items()}
     rows: list[dict[str, Cell]] = []
     for axis, times in scaled:
         ms = took[f"{axis} {times}"]
