@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import itertools
+import json
 import re
 import shlex
 import sys
@@ -39,6 +40,7 @@ from worldmodel.checks import RENAMED, hints, read, sections
 from worldmodel.compare import read_scores
 from worldmodel.config import Config
 from worldmodel.loop import online
+from worldmodel.loop.reporter import SHOWN
 from worldmodel.models import build
 from worldmodel.robot import Controller
 from worldmodel.robot.controller import LEVELS
@@ -211,16 +213,42 @@ def test_the_arm_sees_a_command_that_breaks_a_promise() -> None:
 
 
 def test_a_task_of_ones_own_is_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Check the class unchanged, and train a tiny model for a few of its episodes."""
+    """Check the class unchanged, train a tiny model for a few episodes, and read its numbers."""
     monkeypatch.setattr(online, "FINAL_EPISODES", 1)
-    code = example(CORRIDOR)
     names: dict[str, object] = {"__name__": "corridor"}
-    exec(code, names)
+    exec(example(CORRIDOR), names)
     env = names["Corridor"]()  # type: ignore[operator]
     worldmodel.envs.check_env(env)
     config = read(Config(), {**TINY, "task": "corridor", "env": {"image_size": 64}})
     outcome = worldmodel.train(config, tmp_path / "run", env=env, steps=100)
     assert outcome.env_steps >= 100
+    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    written = set().union(*(json.loads(line) for line in lines))
+    assert "loss/image" in written
+    assert written <= words_of_numbers().keys()
+
+
+def words_of_numbers() -> dict[str, str]:
+    """The glossary: each number in metrics.jsonl, and its word on the screen."""
+    table = PAGES["docs/glossary.md"].split("## Numbers of a run")[1].split("\n\n")[2]
+    rows = [[cell.strip(" `") for cell in row.split("|")[1:3]] for row in table.splitlines()[2:]]
+    return dict(rows)
+
+
+def test_the_glossary_has_the_words_of_the_screen() -> None:
+    shown = {name: word for group in SHOWN for name, word in group.words.items() if word}
+    assert shown.items() <= words_of_numbers().items()
+
+
+def test_each_entry_of_the_diary_has_the_same_parts_and_is_in_the_index() -> None:
+    head, *entries = PAGES["docs/diary.md"].split("---\n\n")[1].split("\n## ")
+    entries = [head.removeprefix("## "), *entries]
+    index = re.findall(r"^\| \[(.+?)\]\(#", PAGES["docs/diary.md"], re.MULTILINE)
+    assert index == [entry.splitlines()[0] for entry in entries]
+    for entry in entries:
+        parts = [entry.find(f"**{part}.**") for part in ("Question", "Tried", "Verdict", "Files")]
+        assert -1 not in parts, entry.splitlines()[0]
+        assert parts == sorted(parts), entry.splitlines()[0]
 
 
 def test_a_camera_of_opencv_gives_images_for_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
