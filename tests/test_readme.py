@@ -339,6 +339,11 @@ def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out.replace("_", "-")
 
 
+def test_every_command_is_in_the_list_of_commands() -> None:
+    table = PAGES["docs/README.md"].split("## Commands")[1]
+    assert set(re.findall(r"^\| `worldmodel (\w+)", table, re.MULTILINE)) == set(cli.COMMANDS)
+
+
 @pytest.mark.slow
 def test_the_commands_that_look_at_a_run_do_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
