@@ -35,7 +35,6 @@ from worldmodel.analysis import (
     true_states,
 )
 from worldmodel.analysis.errors import mean_of, psnr
-from worldmodel.analysis.predictions import newest
 from worldmodel.analysis.source import mean_image
 from worldmodel.analysis.truth import angles, name_state
 from worldmodel.checks import read
@@ -86,7 +85,7 @@ def test_many_windows_equal_single_windows(monkeypatch):
 def test_a_model_that_knows_the_world_beats_both_baselines():
     random = np.random.default_rng(0)
     episodes = [adding(random.integers(0, 5, 60), start=start) for start in (0, 7)]
-    at_ten = measure(agent_of(Adder()), episodes, mean_of(episodes, frames=1)).at(10)
+    at_ten = measure(agent_of(Adder()), episodes, mean_of(episodes, Adder().spec)).at(10)
     assert at_ten.ahead.tolist() == [10]
     assert at_ten.model[0] == 0 < min(at_ten.hold_last[0], at_ten.mean_image[0])
 
@@ -136,8 +135,8 @@ def test_windows_are_spread_from_the_first_row_to_the_last():
 
 def test_the_newest_of_stacked_images_is_shown():
     stacked = np.arange(6, dtype=np.uint8).reshape(1, 1, 6)
-    assert newest(stacked, frames=2).tolist() == [[[3, 4, 5]]]
-    assert newest(stacked, frames=6).tolist() == [[[5, 5, 5]]]  # grey ones
+    assert Spec((1, 1, 6), 1, frames=2).shown(stacked).tolist() == [[[3, 4, 5]]]
+    assert Spec((1, 1, 6), 1, frames=6).shown(stacked).tolist() == [[[5, 5, 5]]]  # grey ones
 
     episode = adding([51] * 5, channels=6)
     episode.image[..., :3] = 77  # older images are neither measured nor shown

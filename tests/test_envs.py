@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import worldmodel
 from worldmodel.checks import ConfigError
 from worldmodel.envs import adopt, check_env, gl, make_env, render, suite, tasks, warp
 from worldmodel.envs.settings import EnvSettings
@@ -197,27 +196,6 @@ def test_the_check_names_every_mistake_once():
     said = str(caught.value)
     assert said.count("discount") == 1
     assert said.count("reward") == 1
-
-
-@pytest.mark.parametrize(
-    ("shape", "line"),
-    [
-        ((60, 80, 3), "worldmodel.envs.resize(image[0:60, 10:70], 64)"),
-        ((480, 320, 1), "worldmodel.envs.resize(image[80:400, 0:320], 64)"),
-        ((60, 60, 3), "worldmodel.envs.resize(image, 64)"),
-        ((8, 8, 3), "worldmodel.envs.resize(image, 64)"),
-        ((0, 0, 3), ""),
-    ],
-    ids=str,
-)
-def test_an_image_that_no_encoder_takes_is_refused_with_the_line_that_makes_one(shape, line):
-    image = np.arange(np.prod(shape)).reshape(shape).astype(np.uint8)
-    with pytest.raises(ValueError, match="expected a square whose side is a multiple of 16") as no:
-        check_env(always(image=image))
-    assert str(list(shape)) in str(no.value)
-    assert f"type: image = {line}" in str(no.value)
-    if line:
-        check_env(always(image=eval(line, {"worldmodel": worldmodel, "image": image})))
 
 
 # --- the toy -----------------------------------------------------------------------------------
@@ -506,7 +484,7 @@ def draw(env, **positions):
     with physics.reset_context():
         for joint, value in positions.items():
             physics.named.data.qpos[joint] = value
-    return env._env._renderer.render()
+    return env._env._render()["image"]
 
 
 def cart_column(image):
@@ -551,7 +529,7 @@ def test_a_string_is_drawn_from_the_cup_to_the_ball():
     env.reset(0)
     physics = env._env._physics
     physics.model.tendon_rgba[0] = (0, 1, 0, 1)
-    env._env._renderer.start()
+    env._env._renderers["image"].start()
     image = draw(env, ball_x=0.0, ball_z=-0.25, cup_x=0.0, cup_z=0.0).astype(int)
     green = image[..., 1] - image[..., 0] - image[..., 2] > 30
     rows, columns = np.nonzero(green)
@@ -565,10 +543,10 @@ def test_a_goal_that_is_a_site_is_drawn():
     env = make_env("finger_turn_easy", WARP)
     env.reset(0)
     physics = env._env._physics
-    image = env._env._renderer.render()
+    image = env._env._render()["image"]
     physics.named.model.site_rgba["target", 3] = 0
-    env._env._renderer.start()
-    assert (env._env._renderer.render() != image).any(-1).sum() >= 4
+    env._env._renderers["image"].start()
+    assert (env._env._render()["image"] != image).any(-1).sum() >= 4
 
 
 @needs_mujoco

@@ -18,7 +18,6 @@ from worldmodel import cli
 from worldmodel.checks import ConfigError
 from worldmodel.config import Config
 from worldmodel.envs import adopt, check_env, make_env
-from worldmodel.envs.images import resize
 from worldmodel.envs.settings import EnvSettings
 from worldmodel.loop import online
 from worldmodel.run_folder import default_run
@@ -183,31 +182,6 @@ def test_without_gymnasium_the_error_has_the_line_to_type(monkeypatch: pytest.Mo
 def test_a_run_of_a_gymnasium_task_has_one_folder() -> None:
     config = Config(task="gym:ALE/Pong-v5")
     assert default_run("default", config) == Path("runs/default-gym_ALE_Pong-v5-0")
-
-
-@pytest.mark.parametrize(("height", "width", "size"), [(500, 500, 64), (7, 13, 16), (32, 16, 16)])
-def test_a_resized_image_keeps_its_mean_and_its_place(height: int, width: int, size: int) -> None:
-    flat = np.full((height, width, 2), (201, 3), np.uint8)
-    assert (resize(flat, size) == (201, 3)).all()
-    image = np.zeros((height, width, 1), np.uint8)
-    image[: height // 2, width // 2 :] = 200
-    small = resize(image, size)
-    assert abs(float(small.mean()) - float(image.mean())) < 1
-    assert small[0, -1, 0] == 200
-    assert small[-1, -1, 0] == small[0, 0, 0] == 0
-
-
-def test_a_camera_may_write_into_its_image_again() -> None:
-    image = np.zeros((16, 16, 3), np.uint8)
-    kept = resize(image, 16)
-    image[:] = 9
-    assert kept.max() == 0
-
-
-def test_each_new_pixel_is_the_mean_of_the_old_ones() -> None:
-    image = np.random.default_rng(0).integers(0, 256, (6, 4, 3), np.uint8)
-    expected = image.reshape(2, 3, 2, 2, 3).mean((1, 3))
-    np.testing.assert_allclose(resize(image, 2), expected, atol=0.51)
 
 
 @pytest.mark.parametrize("name", ["Pendulum-v1", "CartPole-v1"])

@@ -19,7 +19,7 @@ from worldmodel import config, presets
 
 HOUSE = Path(worldmodel.__file__).parent
 FLOORS = [
-    {"files", "quantise"},
+    {"files", "quantise", "images"},
     {"structs", "checks", "video", "columns", "machine", "timing", "processes", "signals"},
     {"models", "planners", "envs", "replay"},
     {"inputs", "scores"},

@@ -184,7 +184,7 @@ def test_tensorboard_gets_a_copy_of_the_numbers_if_it_is_installed(tmp_path, mon
     assert written == [(folder, 5), ("loss", 0.5, 5), ("loss", 0.25, 6)]
     del written[:]
     journal.evaluation(7, 1.0, returns=[1.0, 2.0], seeds=[0, 1])
-    journal.show(7, [episode(30), episode(4)])
+    journal.show(7, [episode(30).image, episode(4).image])
     strip = (8, 10 * 6, 3)  # ten images of the first episode
     assert written == [("score", 1.5, 7), ("evaluation", strip, 7, "HWC")]
 
@@ -192,7 +192,7 @@ def test_tensorboard_gets_a_copy_of_the_numbers_if_it_is_installed(tmp_path, mon
 def test_the_last_evaluation_is_a_small_video_in_the_run_folder(tmp_path):
     journal = Journal(tmp_path)
     for lengths in ((3, 5), (1000, 400)):  # the last one stays
-        journal.show(1, [episode(length) for length in lengths])
+        journal.show(1, [episode(length).image for length in lengths])
     images = imageio.mimread(tmp_path / THUMBNAIL)
     assert len(images) == THUMBNAIL_IMAGES
     assert images[0].shape[:2] == (8, 6 + 2 + 6)
@@ -201,7 +201,7 @@ def test_the_last_evaluation_is_a_small_video_in_the_run_folder(tmp_path):
 
 def test_a_video_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
     journal = Journal(tmp_path)
-    journal.show(1, [episode(3)])
+    journal.show(1, [episode(3).image])
     before = (tmp_path / THUMBNAIL).read_bytes()
 
     def write_half(path, images, **how):
@@ -210,7 +210,7 @@ def test_a_video_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypa
 
     monkeypatch.setattr(imageio, "mimwrite", write_half)
     with pytest.raises(OSError, match="disk full"):
-        journal.show(2, [episode(4)])
+        journal.show(2, [episode(4).image])
     assert (tmp_path / THUMBNAIL).read_bytes() == before
 
 
@@ -224,5 +224,5 @@ def test_shorter_videos_next_to_a_longer_one_stay_at_their_end():
 
 def test_without_imageio_a_run_has_no_video(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    Journal(tmp_path).show(1, [episode(3)])
+    Journal(tmp_path).show(1, [episode(3).image])
     assert not (tmp_path / THUMBNAIL).exists()

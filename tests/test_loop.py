@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
 from worldmodel.config import UPDATES_PER_ROW, Config
-from worldmodel.envs import make_env
+from worldmodel.envs import EnvSettings, make_env
 from worldmodel.log import Journal, read_evaluations, read_metrics
 from worldmodel.loop import Outcome, online
 from worldmodel.loop.environments import Environments
@@ -317,19 +318,20 @@ class Camera(Painter):
         return np.full(self.shape, self.time, np.uint8)
 
 
-class SquareCamera(Camera):
-    shape = (48, 48, 3)
+class FloatCamera(Camera):
+    def paint(self, action: NDArray[np.float32]) -> Any:
+        return super().paint(action) / 255
 
 
-def make_camera() -> Camera:
-    return Camera()
+def make_float_camera() -> FloatCamera:
+    return FloatCamera()
 
 
-@pytest.mark.parametrize("env", [Camera(), make_camera], ids=["an object", "a function"])
-def test_images_that_are_not_square_are_refused_before_anything_is_written(
+@pytest.mark.parametrize("env", [FloatCamera(), make_float_camera], ids=["an object", "a function"])
+def test_images_that_cannot_be_fitted_are_refused_before_anything_is_written(
     tiny: Config, tmp_path: Path, env: object
 ) -> None:
-    with pytest.raises(ValueError, match=r"a square .* got \[60, 80, 3\]; type: image = "):
+    with pytest.raises(ValueError, match=r"image: .* got float64 \[60, 80, 3\]; type: image = "):
         worldmodel.train(tiny, tmp_path / "run", env=env, steps=100)
     assert not (tmp_path / "run").exists()
 
@@ -346,8 +348,9 @@ def test_images_that_this_encoder_does_not_take_are_refused_before_anything_is_w
     tiny: Config, tmp_path: Path
 ) -> None:
     planet = read(tiny, {"env": {"image_size": 64}, "model": {"encoder": {"kind": "planet"}}})
-    with pytest.raises(ConfigError, match=r"image: the planet encoder takes 64, got 48; type: im"):
-        worldmodel.train(planet, tmp_path / "run", env=SquareCamera(), steps=100)
+    env = make_env("toy", EnvSettings(image_size=48))
+    with pytest.raises(ConfigError, match=r"image: the planet encoder takes 64, got 48; the envir"):
+        worldmodel.train(planet, tmp_path / "run", env=env, steps=100)
     assert not (tmp_path / "run").exists()
 
 

@@ -207,7 +207,7 @@ def test_nothing_is_drawn(cartpole, monkeypatch):
     def drawn():
         raise AssertionError("somebody drew an image")
 
-    monkeypatch.setattr(suite_of(cartpole)._renderer, "render", drawn)
+    monkeypatch.setattr(suite_of(cartpole)._renderers["image"], "render", drawn)
     Simulator(cartpole)(draw_actions(cartpole, candidates=2, length=2))
     other = fork(cartpole)
     other.step(np.zeros(1))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from worldmodel.config import Config as Config
     from worldmodel.envs import as_gym as as_gym
     from worldmodel.envs import make_env as make_env
+    from worldmodel.images import fit_image as fit_image
     from worldmodel.loop import train as train
     from worldmodel.planners import Limits as Limits
     from worldmodel.robot import Controller as Controller
@@ -49,6 +50,7 @@ _ROOMS = {  # the room of each public name; a test compares it with the imports 
     "Step": "structs",
     "as_gym": "envs",
     "evaluate": "rollout",
+    "fit_image": "images",
     "load": "run_folder",
     "make_env": "envs",
     "train": "loop",

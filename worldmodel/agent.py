@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldmodel.inputs import Observation, as_numbers, as_observed, as_under_way
+from worldmodel.inputs import Observation, as_numbers, as_observed, as_under_way, leading
 from worldmodel.machine import compute_dtype
 from worldmodel.models import WorldModel, refuse_infinite_weights
 from worldmodel.models.imagination import Imagination
@@ -117,7 +117,9 @@ class Agent:
     ) -> Latent:
         """The belief after ``action`` [A] was *done* and ``image`` [H, W, C] was observed.
 
-        A model that learned from vectors too takes ``{"image": image, "joints": [V], ...}``.
+        An image of another shape is fitted as in training, or refused if it has another aspect.
+        A model that learned from vectors too takes ``{"image": image, "joints": [V], ...}``, and
+        one of several cameras their images by name: ``{"front": image, "wrist": image, ...}``.
         The new belief is the posterior's mean; with the setting ``planning.sampled`` it is drawn by
         ``seed``: a batch takes one seed for each robot, or counts up from the one given.
         """
@@ -280,8 +282,7 @@ class Agent:
 
     def at_rest(self, image: Observation) -> Latent:
         """The belief after this image was observed for some rows and no action was done."""
-        alone = image.get("image", np.zeros(0)) if isinstance(image, Mapping) else image
-        batch = tuple(alone.shape[:-3])
+        batch = leading(image, self.model.spec)
         belief = self.initial(*batch)
         for _ in range(ROWS_AT_REST):
             belief = self.observe(belief, self.no_action(*batch), image)

@@ -259,6 +259,18 @@ def _of_kind(hint: Any, current: Any, kind: Any, where: str) -> Any:
     raise ConfigError(f"{where}.kind: expected one of {', '.join(known)}; got {kind!r}")
 
 
+def read_numbers(value: Any, where: str) -> tuple[int, ...]:
+    """Whole numbers: a list of YAML, or text such as ``0,1``."""
+    given = value.split(",") if isinstance(value, str) else value
+    given = list(given) if isinstance(given, list | tuple) else [given]
+    words = [str(number).strip() for number in given if not isinstance(number, bool)]
+    if words == [""]:
+        return ()
+    if len(words) < len(given) or not all(word.isdecimal() for word in words):
+        raise ConfigError(f"{where}: expected whole numbers such as 0,1; got {value!r}")
+    return tuple(int(word) for word in words)
+
+
 def _convert(value: Any, hint: Any, where: str) -> Any:
     """Convert a value to its declared type: YAML reads 1e-3 as text, and 1 if 1.0 is meant."""
     if value is None and is_optional(hint):
@@ -279,6 +291,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     elif kind is int and isinstance(value, (int, float)) and not isinstance(value, bool):
         if float(value).is_integer():
             return int(value)
+    elif kind == tuple[int, ...]:
+        return read_numbers(value, where)
     elif (kind is str and isinstance(value, str)) or (kind is bool and isinstance(value, bool)):
         return value
     raise ConfigError(

@@ -112,7 +112,7 @@ def show(
     out.mkdir(parents=True, exist_ok=True)
     files.write(out / MARK, weights.with_suffix(".json").read_bytes())
     video = out / f"demo{best_format()}"
-    images = side_by_side([episode.image for episode in played.episodes])
+    images = side_by_side(played.videos)
     write_video(video, enlarge(images, VIDEO_SIZE), VIDEO_PER_S)
     _keep(out, played.episodes, played.returns, played.seeds, about)
     summary = visualize_run(agent, out, out / "report", config=packed.config)

@@ -10,10 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worldmodel.images import ALONE
 from worldmodel.structs import Spec
 
 Observation = NDArray[np.uint8] | Tensor | Mapping[str, NDArray[Any] | Tensor]
-"""An image, or ``{"image": image, "joints": [V], ...}`` for a model that takes vectors too."""
+"""An image, or ``{"image": image, "joints": [V], ...}`` for a model that takes vectors too.
+
+A model of several cameras takes their images by name: ``{"front": image, "wrist": image, ...}``.
+"""
 
 
 def check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -40,20 +44,60 @@ def as_observed(
     observation: Observation, spec: Spec, batch: tuple[int, ...], device: torch.device
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The image [..., H, W, C] and the vectors, by name [..., V]; raise if one does not fit."""
-    vectors: dict[str, Tensor] = {}
-    image: Any = observation
-    if isinstance(observation, Mapping):
-        if observation.keys() != {"image", *spec.vectors}:
-            expected, got = ", ".join(["image", *spec.vectors]), ", ".join(observation)
-            raise ValueError(f"image: expected {expected}; got {got}")
-        for name, size in spec.vectors.items():
-            vectors[name] = as_numbers(name, observation[name], (*batch, size), device)
-        image = observation["image"]
+    images, given = _parts(observation, spec)
+    vectors = {
+        name: as_numbers(name, vector, (*batch, spec.vectors[name]), device)
+        for name, vector in given.items()
+    }
+    image = _fitted(images, spec, batch)
     if isinstance(image, np.ndarray):
         image = np.ascontiguousarray(image)  # a camera's flipped view has negative strides
-    image = torch.as_tensor(image, device=device)
-    check_tensor("image", image, (*batch, *spec.image), torch.uint8)
-    return image, vectors
+    return torch.as_tensor(image, device=device), vectors
+
+
+def leading(observation: Observation, spec: Spec) -> tuple[int, ...]:
+    """The leading axes of a batch's observation; none of one robot's."""
+    images, _ = _parts(observation, spec)
+    one = next(iter(images.values())) if isinstance(images, Mapping) else images
+    return tuple(getattr(one, "shape", ())[:-3])
+
+
+def _parts(observation: Observation, spec: Spec) -> tuple[Any, dict[str, Any]]:
+    """The image, or the images by the names of their cameras, and the vectors."""
+    if not isinstance(observation, Mapping):
+        return observation, {}
+    images = {name: part for name, part in observation.items() if name not in spec.vectors}
+    vectors = {name: observation[name] for name in spec.vectors if name in observation}
+    is_of_cameras = spec.fitting.of_cameras(images)
+    if len(vectors) < len(spec.vectors) or not (is_of_cameras or images.keys() == {ALONE}):
+        expected = ", ".join([*spec.fitting.shapes, *spec.vectors])
+        raise ValueError(f"image: expected {expected}; got {', '.join(map(str, observation))}")
+    return (images if is_of_cameras else images[ALONE]), vectors
+
+
+def _fitted(images: Any, spec: Spec, batch: tuple[int, ...]) -> NDArray[np.uint8] | Tensor:
+    """[..., H, W, C] an image of the model's shape as it is; any other is fitted."""
+    if isinstance(images, Mapping) and len(images) == 1:
+        images = next(iter(images.values()))
+    is_bytes = getattr(images, "dtype", None) in (np.uint8, torch.uint8)
+    if is_bytes and tuple(images.shape) == (*batch, *spec.image):
+        whole: NDArray[np.uint8] | Tensor = images
+        return whole
+    if not batch:
+        return spec.fitting(images)
+    each = images if isinstance(images, Mapping) else {ALONE: images}
+    for name, part in each.items():
+        got = tuple(getattr(part, "shape", ()))
+        if len(got) < 3 or got[:-3] != batch:
+            expected = [*batch, *spec.fitting.shapes.get(name, spec.image)]
+            kind = getattr(part, "dtype", type(part).__name__)
+            raise ValueError(
+                f"{name}: expected uint8 {expected},"
+                f" got {str(kind).removeprefix('torch.')} {list(got)}"
+            )
+    rows = [{name: part[row] for name, part in each.items()} for row in range(batch[0])]
+    given = [row if isinstance(images, Mapping) else row[ALONE] for row in rows]
+    return np.stack([np.asarray(_fitted(one, spec, batch[1:])) for one in given])
 
 
 def as_under_way(

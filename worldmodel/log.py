@@ -22,16 +22,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel import files
-from worldmodel.video import side_by_side, write_video
-
-if TYPE_CHECKING:  # it imports torch, and the files of a run are read without it
-    from worldmodel.structs import Episode
+from worldmodel.video import Images, side_by_side, write_video
 
 METRICS, EVALUATIONS = "metrics.jsonl", "eval.csv"
 COLUMNS = ["env_steps", "wall_clock_s", "episode", "seed", "return"]
@@ -93,14 +90,14 @@ class Journal:
         if tensorboard is not None and len(returns):
             tensorboard.add_scalar("score", float(np.mean(returns)), env_steps)
 
-    def show(self, env_steps: int, episodes: Sequence[Episode]) -> None:
-        """Write the last evaluation as a small video, its episodes side by side."""
+    def show(self, env_steps: int, videos: Sequence[Images]) -> None:
+        """Write the last evaluation [T, H, W, 3] as a small video, its episodes side by side."""
         if importlib.util.find_spec("imageio") is not None:  # optional, as on a robot
-            images = side_by_side([e.image for e in episodes], THUMBNAIL_IMAGES)
+            images = side_by_side(videos, THUMBNAIL_IMAGES)
             write_video(self._run / THUMBNAIL, images, THUMBNAIL_PER_S)
         tensorboard = self._open_tensorboard(env_steps)
         if tensorboard is not None:
-            strip = np.concatenate(list(side_by_side([episodes[0].image], STRIP_IMAGES)), axis=1)
+            strip = np.concatenate(list(side_by_side(videos[:1], STRIP_IMAGES)), axis=1)
             tensorboard.add_image("evaluation", strip, env_steps, dataformats="HWC")
 
     def history(self) -> tuple[list[dict[str, Any]], list[Evaluation]]:

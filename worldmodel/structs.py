@@ -22,6 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worldmodel.images import Fit, ImageFit, Number, Shape, by_camera, shown
+
 Score = Callable[[Tensor], Tensor]
 """The function that a planner maximises: actions [B, N, L, A] -> returns [B, N]."""
 
@@ -30,7 +32,9 @@ Score = Callable[[Tensor], Tensor]
 class Step:
     """One row of experience, as ``reset`` and ``step`` of an environment return it."""
 
-    image: NDArray[np.uint8]  # [H, W, C]
+    # [H, W, C]; an environment of your own may give images by the names of their cameras, and
+    # ``adopt`` fits and joins them
+    image: Any
     reward: float = 0.0
     discount: float = 1.0  # 0 where the task itself ended; a time limit leaves it at 1
     is_last: bool = False
@@ -38,6 +42,8 @@ class Step:
     env_steps: int = 1  # simulator steps of this row; 0 in the first row
     # vectors by name, [V] each; the same names and sizes in every row
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    # by the cameras' names: the shapes of their images before they were fitted and joined
+    cameras: Mapping[str, Shape] = field(default_factory=dict)
 
     @property
     def observation(self) -> NDArray[np.uint8] | dict[str, NDArray[Any]]:
@@ -53,13 +59,9 @@ def wrong_row(row: Step, first: Step | None = None) -> list[str]:
 
     ``first``: the first row of the same episode, whose shapes the row must have too.
     """
-    wrong = []
-    image, reward = row.image, row.reward
-    if not isinstance(image, np.ndarray):
-        wrong.append(f"image: expected a numpy array, got {type(image).__name__}")
-    elif image.dtype != np.uint8 or image.ndim != 3 or (first and image.shape != first.image.shape):
-        expected = list(first.image.shape) if first else "[H, W, C]"
-        wrong.append(f"image: expected uint8 {expected}, got {image.dtype} {list(image.shape)}")
+    wrong, reward = [], row.reward
+    if complaint := wrong_image(row.image, first and first.image):
+        wrong.append(complaint)
     if np.ndim(reward) > 0:
         wrong.append(f"reward: expected one number, got shape {np.shape(reward)}")
     elif not np.isfinite(reward):
@@ -80,6 +82,24 @@ def wrong_row(row: Step, first: Step | None = None) -> list[str]:
     return wrong
 
 
+def wrong_image(given: Any, first: Any = None) -> str:
+    """Why an image, or images by camera, cannot be fitted; empty if they can.
+
+    ``first``: those of the first row of the episode, whose shapes they must have too.
+    """
+    try:
+        got = {name: image.shape for name, image in by_camera(given).items()}
+    except ValueError as error:
+        return str(error)
+    shapes = got if first is None else {n: image.shape for n, image in by_camera(first).items()}
+    if got.keys() != shapes.keys():
+        return f"image: expected {', '.join(shapes)} as in the first row; got {', '.join(got)}"
+    for name, shape in shapes.items():
+        if got[name] != shape:
+            return f"{name}: expected uint8 {list(shape)}, got uint8 {list(got[name])}"
+    return ""
+
+
 @dataclass(frozen=True)
 class Spec:
     """The shapes of an environment's observations and actions, from which a model is built."""
@@ -89,9 +109,12 @@ class Spec:
     has_choices: bool = False  # an action is one of action_size choices, one-hot
     vectors: Mapping[str, int] = field(default_factory=dict)  # sizes, by name
     frames: int = 1  # images that are stacked in the channels, the newest last
+    fit: Fit = "stretch"  # how images of other shapes are fitted
+    # by name: the shapes of the cameras' images before they were fitted; older runs hold none
+    cameras: Mapping[str, Shape] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, env: Acting, first: Step, frames: int = 1) -> Spec:
+    def of(cls, env: Acting, first: Step, frames: int = 1, fit: Fit = "stretch") -> Spec:
         """The spec of an environment whose reset returned ``first``."""
         height, width, channels = first.image.shape
         return cls(
@@ -100,26 +123,41 @@ class Spec:
             has_choices=env.action_count is not None,
             vectors={name: len(vector) for name, vector in first.vectors.items()},
             frames=frames,
+            fit=fit,
+            cameras=first.cameras,
         )
+
+    @property
+    def fitting(self) -> ImageFit:
+        """How images of cameras become the image that a model takes."""
+        return ImageFit(self.image, self.fit, self.cameras, self.frames)
+
+    def shown(self, images: NDArray[Number]) -> NDArray[Number]:
+        """[..., H, W, C] -> [..., H, W', 3]: the newest images, the cameras side by side."""
+        return shown(images, self.frames, self.cameras)
 
     def to_dict(self) -> dict[str, Any]:
         """The value of the field ``spec`` in YAML and JSON files."""
-        return {**asdict(self), "image": list(self.image), "vectors": dict(self.vectors)}
+        cameras = {name: list(shape) for name, shape in self.cameras.items()}
+        written = {**asdict(self), "image": list(self.image), "vectors": dict(self.vectors)}
+        return {**written, "cameras": cameras}
 
     @classmethod
     def described(cls, about: Mapping[str, Any]) -> Spec:
         """Read from a run's config.yaml or a model file's JSON; older ones have no ``spec``."""
         written = about.get("spec", about)
-        height, width, channels = (int(size) for size in written["image"])
         has_choices = written.get("has_choices", written.get("action_count") is not None)
         vectors = written.get("vectors") or {}
         frames = written.get("frames") or about["settings"]["env"].get("frames", 1)
+        fitting = ImageFit.described({**written, "frames": frames})
         return cls(
-            image=(height, width, channels),
+            image=fitting.image,
             action_size=int(written["action_size"]),
             has_choices=bool(has_choices),
             vectors={str(name): int(size) for name, size in vectors.items()},
-            frames=int(frames),
+            frames=fitting.frames,
+            fit=fitting.fit,
+            cameras=fitting.cameras,
         )
 
 

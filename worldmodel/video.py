@@ -25,10 +25,9 @@ def best_format() -> str:
 
 
 def side_by_side(videos: Sequence[Images], most_images: int | None = None) -> Images:
-    """Join videos [T, H, W, C] to one [T, H, W', 3]; shorter ones repeat their last image.
+    """Join videos [T, H, W, 3] to one [T, H, W', 3]; shorter ones repeat their last image.
 
-    ``most_images``: a longer video is reduced to this many images, evenly spaced. If several images
-    are stacked in the channels, the newest is shown.
+    ``most_images``: a longer video is reduced to this many images, evenly spaced.
     """
     longest = max(map(len, videos))
     chosen = np.arange(longest)
@@ -36,7 +35,7 @@ def side_by_side(videos: Sequence[Images], most_images: int | None = None) -> Im
         chosen = np.linspace(0, longest - 1, most_images).round().astype(int)
     columns: list[Images] = []
     for video in videos:
-        images = video[np.minimum(chosen, len(video) - 1)][..., -3:]
+        images = video[np.minimum(chosen, len(video) - 1)]
         columns += [images, np.zeros((len(chosen), images.shape[1], GAP, 3), np.uint8)]
     return np.concatenate(columns[:-1], axis=2)
 

@@ -14,12 +14,11 @@ from worldmodel.analysis.predictions import (
     CONTEXT,
     FUTURES,
     expect,
-    newest,
     predict_reward,
     spread,
 )
 from worldmodel.replay import cut
-from worldmodel.structs import Batch, Episode, Latent
+from worldmodel.structs import Batch, Episode, Latent, Spec
 
 WINDOWS = 100  # over all episodes; windows of 50 rows take about twenty seconds on one core
 CHUNK = 16  # windows imagined at once
@@ -133,9 +132,9 @@ def fit_reward(agent: Agent, windows: Batch, beliefs: Latent) -> RewardFit:
     return RewardFit(windows.reward.numpy()[:, 1:][counts], predicted[counts])
 
 
-def mean_of(episodes: Sequence[Episode], frames: int) -> Curve:
+def mean_of(episodes: Sequence[Episode], spec: Spec) -> Curve:
     """[H, W, 3] in [0, 1]: the mean of all images of the episodes."""
-    sums = np.stack([newest(e.image, frames).sum(0, dtype=np.float64) for e in episodes])
+    sums = np.stack([spec.shown(e.image).sum(0, dtype=np.float64) for e in episodes])
     mean: Curve = sums.sum(0) / (255 * sum(len(episode) for episode in episodes))
     return mean
 
@@ -144,7 +143,7 @@ def _squared_errors(
     agent: Agent, windows: Batch, mean_image: NDArray[np.floating], context: int
 ) -> dict[str, NDArray[np.float64]]:
     """Squared errors of each imagined row: [B, L]"""
-    images = newest(windows.image.numpy(), agent.model.spec.frames) / np.float32(255)
+    images = agent.model.spec.shown(windows.image.numpy()) / np.float32(255)
     truth, seen = images[:, context:], images[:, context - 1 : context]  # [B, L or 1, H, W, 3]
     model, model_reward = expect(agent, windows, context, FUTURES)
     guesses: dict[str, NDArray[np.floating]] = {

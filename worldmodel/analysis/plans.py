@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.agent import Agent
-from worldmodel.analysis.predictions import decode, newest
+from worldmodel.analysis.predictions import decode
 from worldmodel.planners import Planner
 from worldmodel.replay import cut
 from worldmodel.rollout import plan_seeds
@@ -166,15 +166,15 @@ def look_into(agent: Agent, episode: Episode, beliefs: Latent, row: int) -> Mome
     futures = torch.cat([plan.actions[None], first, last])  # [7, L, A]
     images = _imagine(agent, belief, futures)  # [7, L, H, W, 3]
     count = len(first)
-    frames = agent.model.spec.frames
+    spec = agent.model.spec
     after = slice(row + 1, row + 1 + agent.planner.horizon)
     return Moment(
         row=row,
         actions=[_numbers(part).astype(np.float32) for part in actions],
         returns=[_numbers(part).astype(np.float32) for part in returns],
         elites=elites,
-        seen=newest(episode.image[row], frames),
-        truth=newest(episode.image[after], frames),
+        seen=spec.shown(episode.image[row]),
+        truth=spec.shown(episode.image[after]),
         done=episode.action[after],
         plan=images[0],
         plan_actions=_numbers(plan.actions).astype(np.float32),
@@ -192,7 +192,7 @@ def look_into(agent: Agent, episode: Episode, beliefs: Latent, row: int) -> Mome
 def _imagine(agent: Agent, belief: Latent, actions: Tensor) -> NDArray[np.uint8]:
     """[N, L, A] -> [N, L, H, W, 3]"""
     imagined = agent.model.imagine(repeat(belief, len(actions)), actions, None)
-    return newest(decode(agent, imagined), agent.model.spec.frames)
+    return agent.model.spec.shown(decode(agent, imagined))
 
 
 @torch.inference_mode()

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -31,7 +30,6 @@ FUTURES = 32  # sampled for each window whose error is measured
 AHEAD = 45  # rows that it imagines after the context; together they are PlaNet's windows of 50
 DECODED = 512  # images decoded at once; at 128x128 this needs about a gigabyte
 
-Number = TypeVar("Number", bound=np.generic)
 TruthAndModel = tuple[NDArray[np.float32], NDArray[np.float32]]
 """True numbers [B, T, V], and the model's."""
 
@@ -113,8 +111,8 @@ def predict(agent: Agent, windows: Batch, context: int = CONTEXT) -> Prediction:
     features = torch.cat([beliefs.features, imagined.features], 1)  # [B, T, F]
     drawn = np.concatenate([decode(agent, beliefs), decode(agent, imagined)], 1)  # [B, T, H, W, C]
     return Prediction(
-        truth=newest(windows.image.numpy(), agent.model.spec.frames),
-        model=newest(drawn, agent.model.spec.frames),
+        truth=agent.model.spec.shown(windows.image.numpy()),
+        model=agent.model.spec.shown(drawn),
         reward=windows.reward.numpy(),
         model_reward=predict_reward(agent, features),
         valid=windows.valid.numpy(),
@@ -145,7 +143,7 @@ def expect(
         shape = (*actions.shape[:2], agent.model.dynamics.noise_size)
         noise = torch.randn(shape, generator=generator).to(agent.device)
         imagined = agent.model.imagine(last, actions, noise)
-        drawn = newest(decode(agent, imagined), agent.model.spec.frames).astype(np.int32)
+        drawn = agent.model.spec.shown(decode(agent, imagined)).astype(np.int32)
         levels = drawn if levels is None else levels + drawn
         reward += predict_reward(agent, imagined.features) / futures
     assert levels is not None
@@ -166,10 +164,3 @@ def predict_reward(agent: Agent, features: Tensor) -> NDArray[np.float32]:
     """[..., F] -> [...]"""
     reward: NDArray[np.float32] = agent.model.reward(features).float().cpu().numpy()
     return reward
-
-
-def newest(images: NDArray[Number], frames: int) -> NDArray[Number]:
-    """[..., H, W, frames * c] -> [..., H, W, 3]: the last image of a stack, grey as colour."""
-    channels = images.shape[-1] // frames
-    last = images[..., -channels:]
-    return last[..., :3] if channels >= 3 else np.repeat(last[..., :1], 3, -1)

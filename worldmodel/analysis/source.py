@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from worldmodel.agent import Agent
 from worldmodel.analysis.errors import mean_of
-from worldmodel.analysis.predictions import newest
 from worldmodel.checks import ConfigError
 from worldmodel.log import EVALUATIONS, METRICS, Evaluation, read_evaluations, read_metrics
 from worldmodel.replay import BrokenEpisodeError, read_episode
@@ -70,16 +69,16 @@ def mean_image(agent: Agent, episodes: Sequence[Episode], run: Path | None) -> N
     Without training images: the mean that the model was fitted with; without it, that of
     ``episodes``.
     """
-    frames = agent.model.spec.frames
+    spec = agent.model.spec
     if run is not None:
         paths = sorted((run / "replay").glob("*.npz"))
         picks = np.linspace(0, len(paths) - 1, min(TRAINING_EPISODES, len(paths))).round()
         trained, _ = read_episodes([paths[int(pick)] for pick in picks])
         if trained:
-            return mean_of(list(trained.values()), frames)
+            return mean_of(list(trained.values()), spec)
     fitted = agent.model.pixels.mean.cpu().numpy()  # [H, W, C]
     is_fitted = bool((fitted != 0.5).any())  # it starts as one half everywhere
-    return newest(fitted, frames) if is_fitted else mean_of(episodes, frames)
+    return spec.shown(fitted) if is_fitted else mean_of(episodes, spec)
 
 
 def read_episodes(paths: Sequence[Path]) -> tuple[dict[Path, Episode], list[str]]:

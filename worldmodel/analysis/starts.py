@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.agent import Agent
-from worldmodel.analysis.predictions import CONTEXT, check_fit, newest, observe, spread
+from worldmodel.analysis.predictions import CONTEXT, check_fit, observe, spread
 from worldmodel.analysis.source import read_episodes
 from worldmodel.checks import ConfigError
 from worldmodel.replay import cut
@@ -56,7 +56,7 @@ def starts_of(agent: Agent, episodes: Sequence[Episode], *, are_heldout: bool = 
         raise ConfigError(f"run: its episodes do not fit its model: {error}") from error
     places, rows = windows_of(episodes)
     windows = cut(episodes, places, rows)
-    images = newest(windows.image[:, -1].numpy(), agent.model.spec.frames)
+    images = agent.model.spec.shown(windows.image[:, -1].numpy())
     beliefs = at(observe(agent, windows, rows), (slice(None), -1))
     return Starts(images, beliefs, rows, are_heldout)
 

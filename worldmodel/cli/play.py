@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # these rooms import torch, and mistakes are answered without
     from numpy.typing import NDArray
 
     from worldmodel.envs import Environment
-    from worldmodel.structs import Episode
+    from worldmodel.video import Images
 
 VIDEO_ENLARGED = 4
 VIDEO_IMAGES_PER_S = 20
@@ -94,7 +94,7 @@ def _play_run(
         finally:
             env.close()
         if video is not None:
-            _write_video(video, evaluated.episodes[0])
+            _write_video(video, evaluated.videos[0])
             print(f"{video}: episode 0")
     if as_json:
         print(json.dumps(answer))
@@ -118,10 +118,10 @@ def _play_baselines(env: Environment, seeds: Sequence[int]) -> dict[str, NDArray
     }
 
 
-def _write_video(path: Path, episode: Episode) -> None:
-    from worldmodel.video import enlarge, side_by_side, write_video
+def _write_video(path: Path, images: Images) -> None:
+    from worldmodel.video import enlarge, write_video
 
-    write_video(path, enlarge(side_by_side([episode.image]), VIDEO_ENLARGED), VIDEO_IMAGES_PER_S)
+    write_video(path, enlarge(images, VIDEO_ENLARGED), VIDEO_IMAGES_PER_S)
 
 
 def _require_video(path: Path) -> None:

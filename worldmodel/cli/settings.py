@@ -20,6 +20,7 @@ from worldmodel.checks import (
     kinds,
     nearest,
     read,
+    read_numbers,
     refuse_other_kind,
     sections,
 )
@@ -196,12 +197,12 @@ def parse_train(command: Callable[[list[str]], int], base: Any, typed: list[str]
         description=description,
         args=typed,
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
-        registry=_true_and_false(),
+        registry=_spelled_as_in_yaml(),
     )
 
 
-def _true_and_false() -> tyro.constructors.ConstructorRegistry:
-    """Read booleans as YAML spells them."""
+def _spelled_as_in_yaml() -> tyro.constructors.ConstructorRegistry:
+    """Read booleans as YAML spells them, and several numbers as ``0,1``."""
     spelled = {"true": True, "True": True, "false": False, "False": False}
     registry = tyro.constructors.ConstructorRegistry()
 
@@ -218,6 +219,20 @@ def _true_and_false() -> tyro.constructors.ConstructorRegistry:
             is_instance=lambda value: isinstance(value, bool),
             str_from_instance=lambda value: [str(value).lower()],
             choices=tuple(spelled),
+        )
+
+    @registry.primitive_rule
+    def numbers(
+        asked: tyro.constructors.PrimitiveTypeInfo,
+    ) -> tyro.constructors.PrimitiveConstructorSpec[tuple[int, ...]] | None:
+        if asked.type != tuple[int, ...]:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="N[,N...]",
+            instance_from_str=lambda words: read_numbers(words[0], "numbers"),
+            is_instance=lambda value: isinstance(value, tuple),
+            str_from_instance=lambda value: [",".join(map(str, value))],
         )
 
     return registry

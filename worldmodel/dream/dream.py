@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 
 from worldmodel.agent import Agent
-from worldmodel.analysis.predictions import newest
 from worldmodel.analysis.starts import Starts
 from worldmodel.checks import ConfigError
 from worldmodel.inputs import as_numbers
@@ -85,7 +84,7 @@ class Dream:
             name: float(head(features)) if self.learned[name] else None
             for name, head in self._heads.items()
         }
-        return Row(belief, action, newest(image, self.spec.frames), plan=plan, **means)
+        return Row(belief, action, self.spec.shown(image), plan=plan, **means)
 
     def _rest(self) -> NDArray[np.float32]:
         return np.zeros(self.spec.action_size, np.float32)

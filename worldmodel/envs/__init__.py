@@ -10,13 +10,13 @@ from worldmodel.checks import ConfigError, nearest
 from worldmodel.envs.adopted import adopt
 from worldmodel.envs.check import check_env
 from worldmodel.envs.contract import Environment
-from worldmodel.envs.images import resize
 from worldmodel.envs.settings import EnvSettings
 
 if TYPE_CHECKING:
     from worldmodel.envs.to_gym import ToGym
 
 __all__ = [
+    "EnvSettings",
     "Environment",
     "TaskInfo",
     "adopt",
@@ -25,7 +25,6 @@ __all__ = [
     "make_env",
     "make_env_of_file",
     "module_of",
-    "resize",
     "tasks",
 ]
 
@@ -79,14 +78,19 @@ def module_of(task: str) -> str:
 
 
 def _make(task: str, config: EnvSettings, seed: int) -> Environment:
+    if config.cameras and (task == "toy" or task.startswith("gym:")):
+        raise ConfigError(
+            f"env.cameras: only tasks of dm_control have cameras to choose from, got {task}; leave"
+            " env.cameras out"
+        )
     if task == "toy":
         from worldmodel.envs.toy import Toy
 
-        return adopt(Toy(config, seed))
+        return adopt(Toy(config, seed), config)
     if task.startswith("gym:"):
         from worldmodel.envs.from_gym import make_gym
 
-        return adopt(make_gym(task, config, seed))
+        return adopt(make_gym(task, config, seed), config)
     if importlib.util.find_spec("dm_control") is None:
         raise ConfigError(
             f"task: {task} needs dm_control, which is not installed (toy needs nothing);"
@@ -97,7 +101,7 @@ def _make(task: str, config: EnvSettings, seed: int) -> Environment:
     known = suite_tasks()
     if task not in known:
         raise ConfigError(f"task: no task {task}{nearest(task, ['toy', *known])}")
-    return adopt(Suite(task, config, seed))
+    return adopt(Suite(task, config, seed), config)
 
 
 def as_gym(env: Any) -> ToGym:

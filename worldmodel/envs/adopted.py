@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from worldmodel.envs.actions import actions_of, wrong_actions
 from worldmodel.envs.contract import Environment
+from worldmodel.envs.images import CameraImages
 from worldmodel.envs.settings import EnvSettings
 from worldmodel.structs import Step
 
@@ -25,17 +26,19 @@ class Adopted:
     The agent's action is made legal (clipped to [-1, 1], or one-hot at its largest entry) and
     translated for the environment. The row holds the legal action that was done: the one that the
     environment reports (``Step.action``, in its own units), if it reports one. Row 0 holds zeros,
-    because nothing was done yet.
+    because nothing was done yet. ``settings`` say to which shape images are fitted, and how many
+    are stacked; without them an image keeps its shape.
     """
 
     is_adopted = True
 
-    def __init__(self, env: Any) -> None:
+    def __init__(self, env: Any, settings: EnvSettings | None = None) -> None:
         wrong = wrong_face(env)
         if wrong:
             raise ValueError("; ".join(wrong))
         self._env = env
         self._takes_seed = _takes_seed(env.reset)
+        self._images = CameraImages(settings)
         self.actions = actions_of(env)
         self.action_count = self.actions.count
         self.action_low = self.actions.agent_low
@@ -43,12 +46,14 @@ class Adopted:
 
     def reset(self, seed: int | None = None) -> Step:
         row: Step = self._env.reset(seed=seed) if self._takes_seed else self._env.reset()
-        return replace(_filled(row, np.zeros_like(self.action_low)), env_steps=0)
+        image = self._images.start(row.image)
+        return replace(self._filled(row, image, np.zeros_like(self.action_low)), env_steps=0)
 
     def step(self, action: NDArray[np.float32]) -> Step:
         asked = self.actions.legal(_asked(action, self.action_low.shape))
         row: Step = self._env.step(self.actions.scale(asked))
-        return _filled(row, asked if row.action is None else self.actions.read_back(row.action))
+        done = asked if row.action is None else self.actions.read_back(row.action)
+        return self._filled(row, self._images.push(row.image), done)
 
     def close(self) -> None:
         if hasattr(self._env, "close"):
@@ -66,17 +71,29 @@ class Adopted:
         true: dict[str, NDArray[np.float32]] = self._env.state()
         return true
 
+    def _filled(self, row: Step, image: NDArray[np.uint8], action: NDArray[np.float32]) -> Step:
+        return replace(
+            row,
+            image=image,
+            reward=float(row.reward),
+            discount=float(row.discount),
+            action=action,
+            vectors={name: np.asarray(vector, np.float32) for name, vector in row.vectors.items()},
+            cameras=self._images.cameras,
+        )
 
-def adopt(env: Any, config: EnvSettings = _DEFAULTS) -> Environment:
+
+def adopt(env: Any, config: EnvSettings | None = None) -> Environment:
     """Return ``env`` as an ``Environment``: see ``Adopted``.
 
-    One that is adopted already is returned as it is. A ``gymnasium.Env`` is wrapped first, and
-    ``config`` sets the size of its images.
+    One that is adopted already is returned as it is. A ``gymnasium.Env`` is wrapped first; without
+    ``config`` it has the default settings.
     """
     if getattr(env, "is_adopted", False):
         adopted: Environment = env
         return adopted
-    return Adopted(opened(env, config))
+    inner = opened(env, config or _DEFAULTS)
+    return Adopted(inner, config if inner is env else config or _DEFAULTS)
 
 
 def opened(env: Any, config: EnvSettings = _DEFAULTS) -> Any:
@@ -97,16 +114,6 @@ def wrong_face(env: Any) -> list[str]:
         if not callable(getattr(env, name, None))
     ]
     return wrong + wrong_actions(env)
-
-
-def _filled(row: Step, action: NDArray[np.float32]) -> Step:
-    return replace(
-        row,
-        reward=float(row.reward),
-        discount=float(row.discount),
-        action=action,
-        vectors={name: np.asarray(vector, np.float32) for name, vector in row.vectors.items()},
-    )
 
 
 def _asked(action: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:

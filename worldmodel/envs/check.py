@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from worldmodel.envs.actions import Actions, Bounded, actions_of
 from worldmodel.envs.adopted import opened, wrong_face
-from worldmodel.envs.images import wrong_size
 from worldmodel.structs import Step, wrong_row
 
 
@@ -52,14 +52,15 @@ def _wrong_row(where: str, row: Any, actions: Actions, first: Step | None = None
     if not isinstance(row, Step):
         return [f"{where}: expected a worldmodel.structs.Step, got {type(row).__name__}"]
     wrong = [f"{where}: {complaint}" for complaint in wrong_row(row, first)]
-    if not wrong and first is None and (complaint := wrong_size(row.image.shape)):
-        wrong.append(f"{where}: {complaint}")
     if not isinstance(row.is_last, (bool, np.bool_)):
         wrong.append(f"{where}: is_last: expected a bool, got {type(row.is_last).__name__}")
     if row.env_steps < (0 if where == "reset" else 1):
         wrong.append(f"{where}: env_steps: expected 1 or more, got {row.env_steps}")
     if "image" in row.vectors:
         wrong.append(f"{where}: vectors: image is the image's own name; choose another")
+    if isinstance(row.image, Mapping):
+        for name in sorted(row.image.keys() & row.vectors.keys()):
+            wrong.append(f"{where}: vectors: {name} is a camera's name; choose another")
     if row.action is not None and (complaint := actions.wrong(row.action)):
         wrong.append(f"{where}: {complaint}")
     return wrong

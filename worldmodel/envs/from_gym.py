@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.checks import ConfigError, nearest
-from worldmodel.envs.images import ImageStack, resize
 from worldmodel.envs.settings import EnvSettings
+from worldmodel.images import ALONE
 from worldmodel.structs import Step
 
 INSTALL = 'pip install "gymnasium[classic-control]>=1.0"'
@@ -30,8 +30,8 @@ ReadVectors = Callable[[Any], dict[str, NDArray[np.float32]]]
 class FromGym:
     """Wraps a ``gymnasium.Env``; images are its observations or, if it has none, its rendering.
 
-    An observation that is a dict may hold several images, which are joined along the channel axis
-    in the dict's order, and numbers, which become the row's vectors.
+    An observation that is a dict may hold several images, each of a camera by its name, and
+    numbers, which become the row's vectors.
     ``terminated`` is the end of the task: discount 0. ``truncated``, as by gymnasium's TimeLimit,
     is only the end of the episode: the discount stays 1, because a value still lies ahead.
     One step repeats the action; its reward is the sum. Actions keep the bounds of the action
@@ -43,9 +43,7 @@ class FromGym:
 
         self._env = env
         self._task = task or _name(env)
-        self._size = config.image_size
         self._repeat = config.action_repeat or ACTION_REPEAT
-        self._images = ImageStack(config.frames)
         self._seeds = np.random.default_rng(seed)
         self._read_images, self._read_vectors = _readers(env, self._task)
         space = env.action_space
@@ -67,8 +65,8 @@ class FromGym:
         begin = int(self._seeds.integers(2**31)) if seed is None else int(seed)
         self._observed, _ = self._env.reset(seed=begin)
         self._is_over = False
-        image = self._images.start(self._image())
-        return Step(image=image, env_steps=0, vectors=self._read_vectors(self._observed))
+        vectors = self._read_vectors(self._observed)
+        return Step(image=self._images(), env_steps=0, vectors=vectors)
 
     def step(self, action: Any) -> Step:
         if self._is_over:
@@ -81,7 +79,7 @@ class FromGym:
             reward += float(earned)
             self._is_over = bool(terminated or truncated)
         return Step(
-            image=self._images.push(self._image()),
+            image=self._images(),
             reward=reward,
             discount=0.0 if terminated else 1.0,
             is_last=self._is_over,
@@ -102,10 +100,9 @@ class FromGym:
             return {"observation": np.ravel(self._observed).astype(np.float32)}
         return {}
 
-    def _image(self) -> NDArray[np.uint8]:
-        """[size, size, C]"""
-        images = [resize(read(self._observed), self._size) for read in self._read_images]
-        return images[0] if len(images) == 1 else np.concatenate(images, -1)
+    def _images(self) -> dict[str, NDArray[np.uint8]]:
+        """[H, W, C] of each camera, by its name."""
+        return {name: read(self._observed) for name, read in self._read_images.items()}
 
 
 def make_gym(task: str, config: EnvSettings, seed: int) -> FromGym:
@@ -195,27 +192,27 @@ def _inside_of(space: Any, action: NDArray[np.float32]) -> NDArray[np.floating]:
 
 
 def _image_readers(space: Any) -> dict[str, ReadImage]:
-    """Readers of the images in an observation, by name; an observation that is an image has ''."""
+    """Readers of the images in an observation, by name; ALONE if the observation is an image."""
     import gymnasium
 
     if isinstance(space, gymnasium.spaces.Dict):
         readers = {name: _image_reader(part) for name, part in space.spaces.items()}
         return {name: _of_entry(name, read) for name, read in readers.items() if read is not None}
     read = _image_reader(space)
-    return {} if read is None else {"": read}
+    return {} if read is None else {ALONE: read}
 
 
 def _of_entry(name: str, read: ReadImage) -> ReadImage:
     return lambda observed: read(observed[name])
 
 
-def _readers(env: Any, task: str) -> tuple[list[ReadImage], ReadVectors]:
+def _readers(env: Any, task: str) -> tuple[dict[str, ReadImage], ReadVectors]:
     """How to read the images and the vectors of an observation."""
     import gymnasium
 
     space = env.observation_space
     named = _image_readers(space)
-    images = list(named.values()) or [_rendering(env, task)]
+    images = named or {ALONE: _rendering(env, task)}
     if not isinstance(space, gymnasium.spaces.Dict):
         return images, lambda observed: {}
     names = [name for name in space.spaces if name not in named]

@@ -1,69 +1,61 @@
-"""Images of a camera: the size that networks take, resizing, and stacking the last few."""
+"""Images of an environment: each row's are fitted, joined, and stacked with the last few."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE_UNIT = 16  # encoder and decoder halve an image four times
-USUAL_SIDE = 64  # every encoder takes this side
+from worldmodel.envs.settings import EnvSettings
+from worldmodel.images import Shape, by_camera, fitted, join
 
 
-def wrong_size(shape: Sequence[int]) -> str:
-    """A complaint, with the line to type, about the shape [H, W, C]; empty if networks take it."""
-    height, width, channels = shape
-    if height == width and height > 0 and height % SIDE_UNIT == 0:
-        return ""
-    least = min(height, width)
-    top, left = (height - least) // 2, (width - least) // 2
-    part = f"image[{top}:{top + least}, {left}:{left + least}]" if height != width else "image"
-    return (
-        f"image: expected a square whose side is a multiple of {SIDE_UNIT}, got"
-        f" {[height, width, channels]}; type: image = worldmodel.envs.resize({part}, {USUAL_SIDE})"
-    )
+class CameraImages:
+    """Makes the image of a row from those of its cameras; it remembers the last few.
 
-
-def resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """[H, W, C] -> [size, size, C]: each new pixel is the mean of the area that it covers.
-
-    The result is always a copy, because a camera may write into its own array again.
+    Without ``settings`` an image keeps its shape, and there is no stack.
     """
-    height, width, channels = image.shape
-    if height == width == size:
-        return image.copy()
-    rows = _shares(height, size) @ image.reshape(height, -1).astype(np.float32)  # [size, W * C]
-    mean = _shares(width, size) @ rows.reshape(size, width, channels)  # [size, size, C]
-    return (mean + 0.5).astype(np.uint8)
 
+    def __init__(self, settings: EnvSettings | None) -> None:
+        self._settings = settings
+        self._frames = 1 if settings is None else settings.frames
+        self._stack: list[NDArray[np.uint8]] = []  # oldest first
+        self.cameras: dict[str, Shape] = {}  # shapes as they came, by name
 
-@functools.cache
-def _shares(pixels: int, size: int) -> NDArray[np.float32]:
-    """[size, pixels] the weight of each old pixel in each new one; each line sums to one."""
-    edges = np.arange(size + 1) * pixels / size
-    begin, end = edges[:-1, None], edges[1:, None]
-    old = np.arange(pixels)
-    overlap = np.minimum(end, old + 1) - np.maximum(begin, old)
-    return (overlap.clip(0) * size / pixels).astype(np.float32)
-
-
-class ImageStack:
-    """The last ``frames`` images, oldest first; the first image of an episode fills it."""
-
-    def __init__(self, frames: int) -> None:
-        self._frames = frames
-        self._images: list[NDArray[np.uint8]] = []
-
-    def start(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        self._images = [image] * self._frames
+    def start(self, given: Any) -> NDArray[np.uint8]:
+        """[H, W, frames * C]: the first image of an episode fills the stack."""
+        self._stack = [self._joined(given)] * self._frames
         return self._stacked()
 
-    def push(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        self._images = [*self._images[1:], image]
+    def push(self, given: Any) -> NDArray[np.uint8]:
+        """[H, W, frames * C]: the newest image is the last."""
+        self._stack = [*self._stack[1:], self._joined(given)]
         return self._stacked()
 
     def _stacked(self) -> NDArray[np.uint8]:
-        """[H, W, frames * 3]"""
-        return self._images[0] if self._frames == 1 else np.concatenate(self._images, -1)
+        return self._stack[0] if self._frames == 1 else np.concatenate(self._stack, -1)
+
+    def _joined(self, given: Any) -> NDArray[np.uint8]:
+        """[H, W, C] the images of one moment, fitted; raise if a camera's shape changed."""
+        images = by_camera(given)
+        shapes: dict[str, Shape] = {name: image.shape for name, image in images.items()}
+        self.cameras = self.cameras or shapes
+        if shapes != self.cameras:
+            raise ValueError(
+                f"image: expected {_said(self.cameras)} as before, got {_said(shapes)}"
+            )
+        if self._settings is None:
+            if len({shape[:2] for shape in shapes.values()}) > 1:
+                raise ValueError(
+                    f"image: cameras of different shapes, {_said(shapes)}, need settings; type:"
+                    " env = worldmodel.envs.adopt(env, worldmodel.envs.EnvSettings())"
+                )
+            return join([image.copy() for image in images.values()])
+        size, fit = self._settings.image_size, self._settings.fit
+        return join([fitted(image, size, fit) for image in images.values()])
+
+
+def _said(shapes: Mapping[str, Shape]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())

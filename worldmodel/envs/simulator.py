@@ -23,7 +23,7 @@ from worldmodel.envs.actions import Bounded
 from worldmodel.envs.adopted import Adopted
 from worldmodel.envs.altered import Altered
 from worldmodel.envs.contract import Environment
-from worldmodel.envs.images import ImageStack
+from worldmodel.envs.images import CameraImages
 from worldmodel.envs.suite import _NO_OPENGL, TIME_LIMIT, Suite
 
 
@@ -130,10 +130,10 @@ def _copied(env: Environment, *, share_model: bool) -> Adopted:
     copied._env._physics = physics
     copied._env._task = copy.deepcopy(origin._env.task)
     copied._random = copied._env.task.random
-    copied._renderer = _Blind()
-    copied._images = ImageStack(frames=1)
+    copied._renderers = {"none": _Blind()}
     adopted = copy.copy(adopted)
     adopted._env = copied
+    adopted._images = CameraImages(None)
     return adopted
 
 

@@ -1,4 +1,4 @@
-"""Tasks of dm_control's suite, with images of one camera."""
+"""Tasks of dm_control's suite, with images of one camera or several."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.checks import ConfigError
-from worldmodel.envs.images import ImageStack
-from worldmodel.envs.render import choose, make_renderer
+from worldmodel.envs.render import Renderer, choose, make_renderer
 from worldmodel.envs.settings import EnvSettings
+from worldmodel.images import ALONE
 from worldmodel.structs import Step
 
 # from PlaNet, Table 1 of the appendix; its successors take 2 everywhere
@@ -105,20 +105,17 @@ class Suite:
         self._physics = self._env.physics
         model = self._physics.model
         renderer = choose(config.renderer, has_skin=model.nskin > 0)
-        cameras = [model.camera(index).name for index in range(model.ncam)]
-        if config.camera >= len(cameras):
-            listed = ", ".join(f"{index} {name}" for index, name in enumerate(cameras))
-            raise ConfigError(f"env.camera: {task} has no camera {config.camera}; it has: {listed}")
+        cameras = _cameras(task, model, config)
         if renderer == "warp":
             self._physics._contexts = _NO_OPENGL
-        self._renderer = make_renderer(
-            renderer, self._physics, config.camera, config.image_size, config.samples
-        )
+        self._renderers: dict[str, Renderer] = {
+            name: make_renderer(renderer, self._physics, camera, config.image_size, config.samples)
+            for name, camera in cameras.items()
+        }
         spec = self._env.action_spec()
         self.action_low = _limited(spec.minimum, -1)
         self.action_high = _limited(spec.maximum, 1)
         self._repeat = config.action_repeat or action_repeat(task)
-        self._images = ImageStack(config.frames)
         self._steps = 0
         self._over = True
         self._observed: dict[str, Any] = {}
@@ -130,8 +127,9 @@ class Suite:
         self._steps = 0
         self._over = False
         self._observed = start.observation
-        self._renderer.start()
-        return Step(image=self._images.start(self._renderer.render()), env_steps=0)
+        for renderer in self._renderers.values():
+            renderer.start()
+        return Step(image=self._render(), env_steps=0)
 
     def step(self, action: NDArray[np.float32]) -> Step:
         if self._over:
@@ -153,7 +151,7 @@ class Suite:
         self._over = is_last
         self._observed = moment.observation
         return Step(
-            image=self._images.push(self._renderer.render()),
+            image=self._render(),
             reward=reward,
             discount=float(moment.discount),
             is_last=is_last,
@@ -161,12 +159,14 @@ class Suite:
         )
 
     def close(self) -> None:
-        self._renderer.close()
+        for renderer in self._renderers.values():
+            renderer.close()
 
     def describe(self) -> dict[str, str]:
         packages = ["mujoco", "dm-control"]
-        described = {"task": self._task, "renderer": self._renderer.name}
-        if self._renderer.name == "warp":
+        renderer = next(iter(self._renderers.values())).name  # all are of one kind
+        described = {"task": self._task, "renderer": renderer}
+        if renderer == "warp":
             packages += ["mujoco-warp", "warp-lang"]
         else:
             described["opengl"] = os.environ["MUJOCO_GL"]
@@ -177,6 +177,10 @@ class Suite:
             name: np.ravel(np.asarray(value, np.float32)) for name, value in self._observed.items()
         }
 
+    def _render(self) -> dict[str, NDArray[np.uint8]]:
+        """[H, W, 3] of each camera, by its name."""
+        return {name: renderer.render() for name, renderer in self._renderers.items()}
+
     @contextlib.contextmanager
     def _physics_errors(self) -> Iterator[None]:
         from dm_control.rl.control import PhysicsError
@@ -186,6 +190,19 @@ class Suite:
         except PhysicsError as error:
             self._over = True
             raise RuntimeError(f"{self._task}: the physics diverged: {error}") from error
+
+
+def _cameras(task: str, model: Any, config: EnvSettings) -> dict[str, int]:
+    """The numbers of the chosen cameras, by their names in the model or, without one, as text."""
+    known = [model.camera(index).name or str(index) for index in range(model.ncam)]
+    setting = "env.cameras" if config.cameras else "env.camera"
+    for number in config.cameras or (config.camera,):
+        if number >= len(known):
+            listed = ", ".join(f"{index} {name}" for index, name in enumerate(known))
+            raise ConfigError(f"{setting}: {task} has no camera {number}; it has: {listed}")
+    if not config.cameras:
+        return {ALONE: config.camera}
+    return {known[number]: number for number in config.cameras}
 
 
 def _limited(bound: NDArray[np.float64], otherwise: float) -> NDArray[np.float32]:

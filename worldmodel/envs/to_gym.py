@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.envs.contract import Environment
+from worldmodel.images import shown
 from worldmodel.structs import Step
 
 SEEDS = 2**31
@@ -29,8 +30,8 @@ class ToGym(gymnasium.Env):  # type: ignore[misc]  # its types are not read: it 
     def __init__(self, env: Environment) -> None:
         self._env = env
         first = env.reset(0)
-        self._image = first.image
-        image = gymnasium.spaces.Box(0, 255, self._image.shape, np.uint8)
+        self._row = first
+        image = gymnasium.spaces.Box(0, 255, first.image.shape, np.uint8)
         vectors = {
             name: gymnasium.spaces.Box(-np.inf, np.inf, vector.shape, np.float32)
             for name, vector in first.vectors.items()
@@ -61,15 +62,17 @@ class ToGym(gymnasium.Env):  # type: ignore[misc]  # its types are not read: it 
         return observation, row.reward, terminated, row.is_last and not terminated, _info(row)
 
     def render(self) -> NDArray[np.uint8]:
-        """[H, W, 3] the newest of stacked images"""
-        return self._image[..., -3:].copy()
+        """[H, W', 3] the newest of stacked images, the cameras side by side"""
+        image, cameras = self._row.image, self._row.cameras
+        of_a_moment = sum(shape[-1] for shape in cameras.values()) or image.shape[-1]
+        return shown(image, image.shape[-1] // of_a_moment, cameras).copy()
 
     def close(self) -> None:
         self._env.close()
 
     def _observation(self, row: Step) -> Any:
         """A copy, because callers of gymnasium may change what they get."""
-        self._image = row.image
+        self._row = row
         return copy.deepcopy(row.observation)
 
 

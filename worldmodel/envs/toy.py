@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.envs.images import ImageStack
 from worldmodel.envs.settings import EnvSettings
 from worldmodel.structs import Step
 
@@ -41,7 +40,6 @@ class Toy:
         self.action_high = np.ones(ACTION_SIZE, np.float32)
         self._repeat = config.action_repeat or ACTION_REPEAT
         self._size = config.image_size
-        self._images = ImageStack(config.frames)
         self._seeds = np.random.default_rng(seed)
         self._position = self._velocity = self._goal = np.zeros(2)
         self._steps_left = 0
@@ -61,7 +59,7 @@ class Toy:
         self._steps_left = EPISODE_STEPS
         flat = np.broadcast_to(_GROUND, (self._size, self._size, 3))
         self._ground = _blend(flat, _GOAL, self._disk(self._goal, _GOAL_RADIUS))
-        return Step(image=self._images.start(self._draw()), env_steps=0)
+        return Step(image=self._draw(), env_steps=0)
 
     def step(self, action: NDArray[np.float32]) -> Step:
         if self._steps_left == 0:
@@ -81,7 +79,7 @@ class Toy:
             reward += float(np.exp(-(apart @ apart) / (2 * _REACH**2)))
         self._steps_left -= taken
         return Step(
-            image=self._images.push(self._draw()),
+            image=self._draw(),
             reward=reward / self._repeat,
             is_last=self._steps_left == 0,
             env_steps=taken,

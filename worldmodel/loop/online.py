@@ -131,9 +131,13 @@ def open_run(
     )
     env = environments.make()
     torch.manual_seed(config.seed)
-    spec = Spec.of(env, env.reset(0), config.env.frames)
+    spec = Spec.of(env, env.reset(0), config.env.frames, config.env.fit)
     complaint = config.wrong_image_size(spec.image[0])
-    require(not complaint, f"image: {complaint}; type: image = worldmodel.envs.resize(image, 64)")
+    require(
+        not complaint,
+        f"image: {complaint}; the environment was made with other settings than this run's: make it"
+        " with worldmodel.make_env(config.task, config.env)",
+    )
     model = build(config.model, spec).to(device)
     acting = copy.deepcopy(model).to("cpu").requires_grad_(False)
     agent_of(config, acting)  # raises if the planner does not fit
@@ -241,6 +245,8 @@ class Online:
         """Do rounds until a limit or a signal."""
         training, replay = self.training, self.training.replay
         reporter.event(needs(self.config, self.row_bytes, steps, training.run))
+        for line in training.model.spec.fitting.in_words():
+            reporter.event(line)
         schedule = Schedule.of(self.config.loop, FINAL_EPISODES, steps, minutes)
         self._outlook = Outlook(schedule, training, self.collector, reporter)
         self._outlook.remember()

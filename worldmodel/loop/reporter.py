@@ -121,7 +121,7 @@ class Reporter:
         """Write the returns to ``eval.csv`` and a video; show the score on the screen."""
         returns = evaluated.returns.tolist()
         self._journal.evaluation(env_steps, wall_clock_s, returns, evaluated.seeds)
-        self._journal.show(env_steps, evaluated.episodes)
+        self._journal.show(env_steps, evaluated.videos)
         self._returns = tuple(returns)
         score = float(np.mean(returns))
         self._progress.update(_score(env_steps, returns))

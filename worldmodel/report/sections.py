@@ -28,7 +28,6 @@ from worldmodel.analysis import (
     look_into,
     map_latents,
     name_parts,
-    newest,
     predict,
     probe,
     psnr,
@@ -138,9 +137,9 @@ def show_vectors(folder: Folder, prediction: Prediction, task: str) -> list[Sect
 def show_reconstruction(folder: Folder, agent: Agent, episode: Episode, beliefs: Latent) -> Section:
     moments = np.linspace(0, len(episode) - 1, STRIP_MOMENTS).round().astype(int).tolist()
     moments = sorted(set(moments))
-    frames = agent.model.spec.frames
-    truth = newest(episode.image[moments], frames)
-    model = newest(decode(agent, at(beliefs, (0, moments))), frames)
+    spec = agent.model.spec
+    truth = spec.shown(episode.image[moments])
+    model = spec.shown(decode(agent, at(beliefs, (0, moments))))
     strip = folder.picture(
         "reconstruction.png", lambda palette: draw_reconstructions(truth, model, moments, palette)
     )

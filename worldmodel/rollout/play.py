@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.agent import Agent
-from worldmodel.envs import Environment, adopt
+from worldmodel.envs import Environment, EnvSettings, adopt
+from worldmodel.images import has_aspect
 from worldmodel.rollout.noise import Noise, wandering
 from worldmodel.structs import Episode, Spec, Step, wrong_row
 
@@ -172,6 +173,13 @@ def _check_fit(row: Step, spec: Spec) -> None:
     got = {"image": row.image.shape, **{name: v.shape for name, v in row.vectors.items()}}
     if got != expected:
         raise BadEpisodeError(f"first row: expected {expected} as the agent takes, got {got}")
+    shapes = spec.fitting.shapes
+    for name, shape in row.cameras.items():
+        if name in shapes and not has_aspect(shape, shapes[name]):
+            raise BadEpisodeError(
+                f"first row: {name}: expected images {list(shapes[name])} as the agent learned"
+                f" from, or others of this aspect; got {list(shape)}, which show another picture"
+            )
 
 
 def _append(rows: list[Step], row: Step) -> None:
@@ -211,6 +219,12 @@ class Evaluated:
     episodes: Sequence[Episode]
     seeds: Sequence[int]
     plan_milliseconds: NDArray[np.float64]  # of every plan of every episode
+    spec: Spec
+
+    @property
+    def videos(self) -> list[NDArray[np.uint8]]:
+        """[T, H, W', 3] of each episode: its newest images, the cameras side by side."""
+        return [self.spec.shown(episode.image) for episode in self.episodes]
 
     @property
     def returns(self) -> NDArray[np.float64]:
@@ -236,7 +250,9 @@ def evaluate(
     played in step: a plan for five at once takes about as long as three plans for one. A bad
     episode raises; with a list ``dropped``, which takes the reasons, it is played again first.
     """
-    envs = [adopt(each) for each in (env if isinstance(env, Sequence) else [env])]
+    spec = agent.model.spec
+    settings = EnvSettings(image_size=spec.image[0], fit=spec.fit, frames=spec.frames)
+    envs = [adopt(each, settings) for each in (env if isinstance(env, Sequence) else [env])]
     seeds = [seed + number for number in range(episodes)]
     starts = [[start] * ATTEMPTS for start in seeds]
     played = []
@@ -245,7 +261,7 @@ def evaluate(
         if watch is not None:
             watch(number, done.episode)
     milliseconds = np.concatenate([done.plan_milliseconds for done in played])
-    return Evaluated([done.episode for done in played], seeds, milliseconds)
+    return Evaluated([done.episode for done in played], seeds, milliseconds, spec)
 
 
 def collect(
