@@ -13,6 +13,7 @@ from tests.adder import (
     STAIRS,
     WIDTH,
     Adder,
+    Adding,
     Knowing,
     Rememberer,
     adding,
@@ -24,23 +25,29 @@ from tests.conftest import Answer
 from worldmodel import assembly
 from worldmodel.analysis import (
     NoTruthError,
+    PlanReturns,
     RewardFit,
     compare_returns,
+    follow,
     look_into,
     map_latents,
     measure,
     predict,
     probe,
+    sample_futures,
     spread,
     true_states,
+    try_alternatives,
 )
 from worldmodel.analysis.errors import mean_of, psnr
+from worldmodel.analysis.predictions import LEADS, events, image_change
 from worldmodel.analysis.source import mean_image
 from worldmodel.analysis.truth import angles, name_state
 from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.envs import make_env
 from worldmodel.models import build
+from worldmodel.models.latents import Point, Remembered
 from worldmodel.replay import cut, write_episode
 from worldmodel.rollout import evaluate, play_constant
 from worldmodel.structs import Episode, Spec, at
@@ -125,6 +132,35 @@ def test_the_context_is_reconstructed_and_the_rest_imagined():
     np.testing.assert_array_equal(prediction.truth, STAIRS.image[None, 1:])
     np.testing.assert_array_equal(prediction.model, STAIRS.image[None, 1:])
     np.testing.assert_array_equal(prediction.model_reward, STAIRS.reward[None, 1:])
+
+
+def test_some_windows_begin_shortly_before_the_largest_change_of_the_image():
+    episode = adding([0] * 30 + [90] + [1] + [0] * 30)
+    assert image_change(episode, Adder().spec).argmax() == 31
+    begins = events([episode], rows=15, most=3, context=2, spec=Adder().spec)
+    assert begins == [(0, 31 - 2 - lead) for lead in LEADS]
+    still = adding([0] * 30)
+    assert events([still], rows=15, most=3, context=2, spec=Adder().spec) == []
+
+
+def test_errors_with_windows_before_events_know_of_the_event():
+    """Evenly spread windows of this episode never imagine the only row in which it changes."""
+    episode = adding([0] * 30 + [90] + [0] * 69)
+    agent = agent_of(Adder())
+    plain = measure(agent, [episode], GREY, context=2, ahead=3, windows=2)
+    assert plain.hold_last.max() == 0
+    informed = measure(agent, [episode], GREY, context=2, ahead=3, windows=2, before_events=True)
+    assert informed.hold_last.max() > 0
+
+
+def test_errors_of_an_episode_are_means_over_its_own_windows():
+    episodes = [STAIRS, adding([0, 0, 0])]
+    errors = measure(agent_of(Adder()), episodes, GREY, context=2)
+    np.testing.assert_allclose(
+        errors.hold_last_by_episode, [[0.04, 0.16, 0.36, 0.64], [0, 0, np.nan, np.nan]], rtol=1e-5
+    )
+    assert errors.at(3).hold_last_by_episode.shape == (2, 1)
+    np.testing.assert_allclose(errors.at(3).hold_last, 0.36, rtol=1e-5)
 
 
 def test_windows_are_spread_from_the_first_row_to_the_last():
@@ -276,7 +312,165 @@ def test_a_moment_records_the_search():
     np.testing.assert_array_equal(moment.done, episode.action[3:9])
     level = 2 + moment.plan_actions[:, 0].cumsum()
     np.testing.assert_array_equal(moment.plan[:, 0, 0, 0], level.round().clip(0, 255))
-    assert moment.last_returns.min() > moment.first_returns.max()
+    assert moment.last_returns.min() > np.median(moment.returns[0])
+    best, middle, worst = moment.first_returns
+    assert (best, worst) == (moment.returns[0].max(), moment.returns[0].min())
+    assert worst < middle < best
+    assert (moment.elite_actions[0] == moment.last_actions[0]).all()
+    future = 2 + moment.plan_actions[:, 0].cumsum()  # its levels are the rewards
+    assert moment.plan_return == pytest.approx((0.99 ** np.arange(6) * future).sum(), rel=1e-5)
+
+
+def test_the_decisions_shown_are_those_whose_candidates_differ_most():
+    numbers = np.zeros(6)
+    returns = PlanReturns(
+        promised=numbers,
+        imagined=numbers,
+        obtained=numbers,
+        row=np.array([0, 1, 2, 9, 0, 1]),
+        episode=np.array([0, 0, 0, 0, 1, 1]),
+        horizon=3,
+        spread=np.array([5.0, 9.0, 8.0, 1.0, 2.0, 7.0]),
+        apart=numbers,
+    )
+    assert returns.decisive(1) == [(0, 1)]
+    assert returns.decisive(2) == [(0, 1), (1, 1)]  # rows 0 and 2 are too near to row 1
+    assert returns.decisive(9) == [(0, 1), (0, 9), (1, 1)]
+
+
+def test_the_spread_of_a_decision_is_that_of_its_candidates_before_the_search():
+    agent = agent_of(Adder())
+    episode = adding([1.0] * 9)
+    beliefs = beliefs_of(agent, [episode])
+    returns = compare_returns(agent, [episode], [0], beliefs)
+    assert returns.row.tolist() == [0, 1, 2, 3]
+    assert returns.episode.tolist() == [0, 0, 0, 0]
+    assert (returns.spread > 0.1).all()
+    deaf = agent_of(Adder())
+    deaf.model.reward = Answer(lambda features: torch.ones_like(features[..., 0]))
+    same = compare_returns(deaf, [episode], [0], beliefs)
+    np.testing.assert_allclose(same.spread, 0, atol=1e-5)
+
+
+# ------------------------------------------------------------------------ futures of one belief
+
+
+class Wandering(Adding):
+    """The level also moves by chance: ten times the noise of each row."""
+
+    def imagine(self, context, noise):
+        if noise is None:
+            return context
+        return Remembered(context.deter, Point(context.stoch.z + 10 * noise))
+
+
+def test_futures_of_a_world_without_chance_are_the_truth():
+    agent = agent_of(Adder())
+    episode = adding([3, 9, 1, 7, 5, 2])
+    futures = sample_futures(agent, episode, at(beliefs_of(agent, [episode]), 0), 2, length=9)
+    assert futures.images.shape[1] == 4  # to the end of the episode
+    for images in futures.images:
+        np.testing.assert_array_equal(images, futures.truth)
+    assert futures.spread.max() == 0
+    np.testing.assert_array_equal(futures.seen, episode.image[2])
+    np.testing.assert_array_equal(futures.reward[5], episode.reward[3:])
+
+
+def test_futures_of_a_world_with_chance_spread_with_time():
+    agent = agent_of(Adder())
+    agent.model.dynamics = Wandering()
+    episode = adding([0] * 20, start=128)
+    beliefs = at(beliefs_of(agent, [episode]), 0)
+    spread = sample_futures(agent, episode, beliefs, 3, length=9).spread.mean((1, 2, 3)) * 255
+    assert spread[0] == pytest.approx(10, rel=0.5)
+    assert spread[8] == pytest.approx(10 * 3, rel=0.5)  # nine rows: three times as wide
+    again = sample_futures(agent, episode, beliefs, 3, length=9).spread.mean((1, 2, 3)) * 255
+    np.testing.assert_array_equal(spread, again)
+
+
+def test_other_actions_have_the_futures_that_they_bring():
+    agent = agent_of(Adder())
+    episode = adding([1.0] * 6, start=40)
+    beliefs = at(beliefs_of(agent, [episode]), 0)
+    tried = try_alternatives(agent, episode, beliefs, 2, length=5)
+    assert list(tried.names) == ["the planner", "full -", "full +", "no action"]
+    down, up, still = tried.images[1:, :, 0, 0, 0].astype(int)
+    assert up.tolist() == [43, 44, 45, 46, 47]
+    assert down.tolist() == [41, 40, 39, 38, 37]
+    assert still.tolist() == [42] * 5
+    assert tried.reward[2].tolist() == [43, 44, 45, 46, 47]
+    level = 42 + tried.actions[0, :, 0].cumsum()
+    np.testing.assert_array_equal(tried.images[0, :, 0, 0, 0], level.round())
+    assert (tried.actions[0] > 0).all()  # the reward is the level: every plan begins upwards
+    without = try_alternatives(agent, episode, beliefs, 2, length=5, with_plan=False)
+    assert list(without.names) == ["full -", "full +", "no action"]
+
+
+class Weighted(Adding):
+    """Action n + 1 moves the level by its own weight."""
+
+    weights = torch.tensor([[1.0], [5.0], [0.0], [3.0]])
+
+    def remember(self, latent, action):
+        return Remembered(latent.deter, Point(latent.stoch.z + action @ self.weights))
+
+
+def test_of_many_actions_those_are_shown_that_change_the_image_most():
+    agent = agent_of(Adder())
+    agent.model.dynamics = Weighted()
+    agent.model.spec = Spec((HEIGHT, WIDTH, 3), 4)
+    episode = dataclasses.replace(adding([0] * 5, start=100), action=np.zeros((6, 4), np.float32))
+    beliefs = at(beliefs_of(agent, [episode]), 0)
+    tried = try_alternatives(agent, episode, beliefs, 2, length=3, with_plan=False)
+    actions = ["action 2 full -", "action 2 full +", "action 4 full -", "action 4 full +"]
+    assert list(tried.names) == [*actions, "no action"]
+
+
+def test_the_course_of_a_model_that_knows_the_world():
+    agent = agent_of(Praising())
+    episode = adding([3, 9, 1, 7, 5, 2])
+    course = follow(agent, episode, at(beliefs_of(agent, [episode]), 0), context=2, rows=5)
+    np.testing.assert_array_equal(course.reward, episode.reward[:5])
+    np.testing.assert_array_equal(course.reward_imagined, episode.reward[:5] + 1)
+    np.testing.assert_array_equal(course.value, 10 * episode.reward[:5])
+    np.testing.assert_array_equal(course.value_imagined, course.value)
+    assert np.isnan(course.surprise).all()  # its latent has no distribution
+
+
+def test_only_the_imagined_course_ignores_later_images():
+    agent = agent_of(Praising())
+    episode = adding([1] * 6)
+    image = episode.image.copy()
+    image[4] += 50
+    changed = dataclasses.replace(episode, image=image)
+    before, after = (
+        follow(agent, one, at(beliefs_of(agent, [one]), 0), context=2, rows=7)
+        for one in (episode, changed)
+    )
+    np.testing.assert_array_equal(before.value_imagined, after.value_imagined)
+    assert np.flatnonzero(before.value != after.value).tolist() == [4]
+
+
+def test_surprise_is_the_divergence_of_the_belief_from_what_was_expected(model, tiny):
+    agent = assembly.agent_of(tiny, model)
+    random = np.random.default_rng(0)
+    episode = Episode(
+        random.integers(0, 256, (5, 16, 16, 3), np.uint8),
+        random.uniform(-1, 1, (5, 2)).astype(np.float32),
+        np.zeros(5, np.float32),
+        np.ones(5, np.float32),
+        np.ones(5, np.int64),
+    )
+    beliefs = at(beliefs_of(agent, [episode]), 0)
+    surprise = follow(agent, episode, beliefs, context=2, rows=5).surprise
+    assert np.isnan(surprise[0])
+    belief = at(beliefs, 2)
+    action = torch.from_numpy(episode.action[3])
+    with torch.inference_mode():
+        prior = agent.model.imagine(belief, action[None], None)
+    expected = at(beliefs, 3).distribution.divergence(at(prior, 0).distribution)
+    assert surprise[3] == pytest.approx(float(expected), rel=1e-4)
+    assert surprise[3] > 0
 
 
 # --------------------------------------------------------------------- latents: maps and probes

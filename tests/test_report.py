@@ -13,7 +13,6 @@ import matplotlib.colors
 import matplotlib.text
 import numpy as np
 import pytest
-from mpl_toolkits.mplot3d import proj3d
 
 from tests.adder import (
     GREY,
@@ -34,6 +33,7 @@ from worldmodel.analysis import (
     map_latents,
     measure,
     predict,
+    try_alternatives,
 )
 from worldmodel.checks import ConfigError, read
 from worldmodel.envs import make_env
@@ -42,19 +42,24 @@ from worldmodel.models import build
 from worldmodel.replay import cut, write_episode
 from worldmodel.report import (
     darken,
-    draw_open_loop,
-    draw_video,
+    draw_alternatives,
+    draw_film,
+    draw_strip,
     plot_curves,
+    plot_decision,
     plot_errors,
     plot_map,
     plot_vectors,
+    strip_open_loop,
     visualize,
     visualize_run,
     write_page,
 )
-from worldmodel.report.figures import how_far_apart
-from worldmodel.report.page import Fact, Section, Table
-from worldmodel.report.strips import Row, draw_strip, paint_error, say_action
+from worldmodel.report.figures import panel_boxes, panels
+from worldmodel.report.page import Fact, Section, Table, Verdict
+from worldmodel.report.palette import DARK
+from worldmodel.report.sections import judge
+from worldmodel.report.strips import Row, Strip, few, paint_error, say_action
 from worldmodel.rollout import evaluate, play_constant
 from worldmodel.structs import Spec, at
 
@@ -72,7 +77,7 @@ def test_larger_errors_are_drawn_brighter():
 def test_pictures_show_the_exact_pixels():
     episode = adding([20] * 12)
     prediction = predict(agent_of(Adder()), cut([episode], [(0, 0)], rows=13))
-    for picture in (draw_open_loop(prediction), draw_video(prediction)[9]):
+    for picture in (draw_strip(strip_open_loop(prediction)), draw_film(prediction)[9]):
         flat = picture.reshape(-1, 3)
         assert (flat == 180).all(-1).sum() >= 2 * 100 * 150  # row 9, true and imagined
 
@@ -80,21 +85,57 @@ def test_pictures_show_the_exact_pixels():
 def test_no_label_is_cut_off():
     image = np.zeros((1, 4, 4, 3), np.uint8)
     row = Row("", image, np.ones(1, np.bool_), np.zeros(1, np.bool_))
-    narrow = draw_strip("", [""], [row])
+    narrow = draw_strip(Strip("", [""], [row], [0]))
     for longer in ("before: -0.000123456789", "of two\nlines, of which this is longer"):
-        wide = draw_strip("", [""], [dataclasses.replace(row, label=longer)])
+        wide = draw_strip(Strip("", [""], [dataclasses.replace(row, label=longer)], [0]))
         assert wide.shape[1] > narrow.shape[1]
         assert (wide[:, :6] == 255).all()  # nothing is drawn at the edge
-    foot = draw_strip("", [""], [row], foot="as long a foot as there may be " * 3)
+    foot = draw_strip(Strip("", [""], [row], [0], foot="as long a foot as there may be " * 3))
     assert (foot[:, -6:] == 255).all()
 
 
 def test_a_video_has_a_frame_of_the_same_even_size_for_each_row():
     episodes = [adding([1] * 20), adding([1] * 6)]
-    frames = draw_video(predict(agent_of(Adder()), cut(episodes, [(0, 0), (1, 0)], rows=21)))
+    frames = draw_film(predict(agent_of(Adder()), cut(episodes, [(0, 0), (1, 0)], rows=21)))
     assert len(frames) == 21
     assert len({frame.shape for frame in frames}) == 1
     assert all(side % 2 == 0 for side in frames[0].shape[:2])
+
+
+def colours_at_the_top(frame):
+    return {tuple(pixel) for pixel in frame[:45].reshape(-1, 3).tolist()}
+
+
+def test_the_caption_of_a_film_is_on_top_and_has_a_colour_for_seen_and_for_imagined():
+    prediction = predict(agent_of(Adder()), cut([adding([1] * 20)], [(0, 0)], rows=21))
+    frames = draw_film(prediction, DARK)
+    colours = [colours_at_the_top(frame) for frame in frames]
+    seen, imagined = (tuple(bytes.fromhex(colour[1:])) for colour in (DARK.model, DARK.hold_last))
+    assert [seen in each for each in colours] == [True] * 5 + [False] * 16
+    assert [imagined in each for each in colours] == [False] * 5 + [True] * 16
+    assert (frames[0][-50:] == frames[0][-1, -1]).all()  # room for the player's controls
+
+
+def test_a_film_of_other_actions_begins_with_the_last_image_seen():
+    agent = agent_of(Adder())
+    episode = adding([1.0] * 6, start=40)
+    beliefs = at(beliefs_of(agent, [episode]), 0)
+    tried = try_alternatives(agent, episode, beliefs, 2, length=5)
+    frames = draw_alternatives(tried)
+    assert len(frames) == 6
+    assert len({frame.shape for frame in frames}) == 1
+    for frame, levels in ((frames[0], {42}), (frames[2], {40, 42, 44})):
+        for level in levels:
+            assert (frame == level).all(-1).sum() >= 100 * 150, level
+
+
+def test_a_phone_shows_five_columns():
+    long = strip_open_loop(predict(agent_of(Adder()), cut([adding([1] * 60)], [(0, 0)], rows=50)))
+    assert [long.columns[place] for place in long.phone] == ["seen 5", "+1", "+5", "+15", "+45"]
+    short = strip_open_loop(predict(agent_of(Adder()), cut([adding([1] * 20)], [(0, 0)], rows=12)))
+    assert len(short.phone) == 5
+    assert few(8) == [0, 2, 4, 5, 7]
+    assert few(3) == [0, 1, 2]
 
 
 def make_run(run):
@@ -131,16 +172,19 @@ def seen(tmp_path_factory):
         return run, visualize_run(agent_of(Adder()), run)
 
 
-STRIPS = {"reconstruction.png", "open_loop.png", "plans_0.png", "plans_1.png", "plans_2.png"}
-FIGURES = {f"{name}.png" for name in ("errors", "reward", "returns", "search", "curves")}
-FIGURES |= {"map_2d.png", "map_3d.png"}
+STRIPS = {"reconstruction.png", "open_loop.png", "alternatives.png", "futures.png"}
+STRIPS |= {f"plans_{number}.png" for number in range(3)}
+PANELS = {"course": 2, "errors": 3, "reward": 1, "returns": 3, "curves": 2, "map": 2}
+PANELS |= {f"search_{number}": 2 for number in range(3)}
+FIGURES = {f"{name}.png" for name in PANELS}
+FILMS = {"open_loop.mp4", "alternatives.mp4"}
 TEXTS = {"errors.csv", "plans.csv", "report.html"}
 
 
 def test_everything_is_written_and_can_be_read(seen):
     run, summary = seen
     out = run / "report"
-    assert {path.name for path in out.iterdir()} == STRIPS | FIGURES | TEXTS | {"open_loop.mp4"}
+    assert {path.name for path in out.iterdir()} == STRIPS | FIGURES | TEXTS | FILMS
     assert {path.name for path in summary.files} == {path.name for path in out.iterdir()}
     (note,) = summary.notes  # the episodes are the adder's, not the toy's
     assert "no true states" in note
@@ -185,7 +229,7 @@ def test_without_ffmpeg_the_video_is_a_gif_and_a_note_names_the_remedy(run, monk
 def test_without_matplotlib_strips_video_and_numbers_are_still_there(run):
     summary = visualize_run(agent_of(Adder()), run)
     names = {path.name for path in (run / "report").iterdir()}
-    assert names == STRIPS | TEXTS | {"open_loop.mp4"}
+    assert names == STRIPS | TEXTS | FILMS
     (note, _) = summary.notes
     assert "pip install matplotlib" in note
 
@@ -277,11 +321,23 @@ def test_a_model_of_choices_is_reported(tmp_path, tiny):
         assert (actions.sum(-1) == 1).all()
 
 
-def test_the_spread_of_choices_is_the_share_of_other_choices():
-    choices = np.eye(3, dtype=np.float32)[[[1, 2], [1, 0]]]  # two elites, two rows ahead
-    assert how_far_apart(choices, has_choices=True).tolist() == [0, 0.5]
-    numbers = np.array([[[1.0], [2.0]], [[1.0], [4.0]]], np.float32)
-    assert how_far_apart(numbers, has_choices=False).tolist() == [0, 1]
+def test_a_decision_shows_the_plan_the_band_of_elites_and_what_was_done():
+    agent = agent_of(Adder())
+    episode = adding([0.5] * 12)
+    moment = look_into(agent, episode, at(beliefs_of(agent, [episode]), 0), 2)
+    returns, action = plot_decision(moment).axes
+    plan, done = action.lines
+    np.testing.assert_array_equal(plan.get_ydata(), moment.plan_actions[:, 0])
+    np.testing.assert_array_equal(done.get_ydata(), [0.5] * 6)
+    (band,) = action.collections
+    height = band.get_paths()[0].vertices[:, 1]
+    assert height.min() == moment.elite_actions.min()
+    assert height.max() == moment.elite_actions.max()
+    (zero,) = returns.lines  # returns are compared with the plan's
+    assert set(zero.get_ydata()) == {0}
+    best = max(moment.returns[-1].max(), moment.returns[0].max()) - moment.plan_return
+    drawn = np.concatenate([dots.get_offsets()[:, 1] for dots in returns.collections])
+    assert drawn.max() == pytest.approx(best, abs=1e-5)
 
 
 def test_a_run_without_held_out_episodes_is_named(tmp_path):
@@ -318,19 +374,13 @@ def test_importing_loads_no_plotting_and_no_video(new_process):
 
 
 def test_a_ring_is_drawn_as_a_ring():
-    """From a low viewpoint it would be a line, and with unequal scales an ellipse."""
+    """With unequal scales it would be an ellipse."""
     features, angle = rings(np.random.default_rng(0), rows=100)
     mapped = map_latents(features)
     colours = {"angle of pole": np.concatenate(angle)}
-    (flat, _), (solid, bar) = (
-        plot_map(mapped, colours, solid=is_solid).axes for is_solid in (False, True)
-    )
+    flat, bar = plot_map(mapped, colours).axes
     assert flat.get_aspect() == 1
-    solid.apply_aspect()
-    seen = np.stack(proj3d.proj_transform(*mapped.points.T, solid.get_proj())[:2], 1)
-    sizes = np.linalg.svd(seen - seen.mean(0), compute_uv=False)
-    assert sizes[1] > 0.6 * sizes[0]
-    colour = solid.collections[0].to_rgba([-np.pi, np.pi, 0.0])
+    colour = flat.collections[0].to_rgba([-np.pi, np.pi, 0.0])
     assert (
         np.abs(colour[0] - colour[1]).max() < 0.12
     )  # the first and the last colour are nearly the same
@@ -387,20 +437,61 @@ def test_the_page_loads_nothing_from_elsewhere(seen):
     assert {f"#{name}" for name in reader.named} == set(outside)  # links to sections of the page
     assert "url(" not in page
     assert "@import" not in page
-    for kind, least in (("image/png", 2 * len(STRIPS | FIGURES) + 1), ("video/mp4", 1)):
-        assert page.count(f"data:{kind};base64,") == least
-    assert reader.tags.count("source") == len(
-        STRIPS | FIGURES
-    )  # each has a picture for a dark page
+    panels = sum(PANELS.values())
+    assert reader.tags.count("source") == panels  # each has a picture for a dark page
+    tiles = page.count('<img src="data:image/png')
+    assert tiles > 100
+    for kind, count in (("image/png", 2 * panels + tiles + len(FILMS)), ("video/mp4", len(FILMS))):
+        assert page.count(f"data:{kind};base64,") == count
     assert "default-src 'none'" in page
 
 
 def test_what_is_written_on_the_page_is_text():
     parts = [Table(["<i>"], [["<s>"]])]
-    page = write_page("<kbd>", "&", [Fact("<u>", "<p>")], [Section("<q>", "<a>", parts)], ["<em>"])
-    for tag in ("<kbd>", "<u>", "<q>", "<em>", "<i>", "<s>"):
+    fact = Fact("<u>", "<p>", verdict=Verdict("<ins>", "good"))
+    section = Section("<q>", "<del>", "<sub>", parts, "<sup>")
+    page = write_page("<kbd>", "&", [fact], [section], ["<em>"])
+    for tag in ("<kbd>", "<u>", "<ins>", "<q>", "<del>", "<sub>", "<sup>", "<em>", "<i>", "<s>"):
         assert tag not in page
         assert tag.replace("<", "&lt;").replace(">", "&gt;") in page
+
+
+def test_a_verdict_is_a_word_a_sign_and_a_colour():
+    good = judge(1.0, {"hold-last": 2.0, "the mean": 3.0})
+    mixed = judge(0.055, {"hold-last": 0.8, "the mean": 0.00077})
+    bad = judge(5.0, {"hold-last": 2.0, "the mean": 3.0})
+    assert (good.words, good.level) == ("better than both guesses", "good")
+    assert mixed.words == "worse than the mean, better than hold-last"
+    assert (bad.words, bad.level) == ("worse than both guesses", "bad")
+    assert judge(2.0, {"hold-last": 2.0}).words == "no better than hold-last"
+    assert len({verdict.sign for verdict in (good, mixed, bad)}) == 3
+    page = write_page("", "", [Fact("error", "5", verdict=bad)], [])
+    assert '<span class="verdict bad">✗ worse than both guesses</span>' in page
+
+
+def test_sections_without_content_are_left_out(run):
+    """One evaluation and one row of metrics are no curve."""
+    for name in ("eval.csv", "metrics.jsonl"):
+        (run / name).unlink()
+    journal = Journal(run)
+    journal.evaluation(100, 10.0, [1.0, 2.0], [0, 1])
+    journal.metrics({"env_steps": 100, "loss/image": 1.0})
+    visualize_run(agent_of(Adder()), run)
+    assert "How it learned" not in (run / "report" / "report.html").read_text()
+    journal.evaluation(200, 20.0, [3.0, 4.0], [0, 1])
+    visualize_run(agent_of(Adder()), run)
+    page = (run / "report" / "report.html").read_text()
+    assert "How it learned" in page
+    assert "The score went from 2 after 100 steps to 4 after 200." in page
+
+
+def test_each_panel_of_a_figure_has_a_box_of_its_own():
+    figure, (*_, last) = panels([[0, 0], [0, 0], [1, 2]], width=4, height=3)
+    assert panel_boxes(figure) == [
+        pytest.approx(box) for box in [(0, 0, 1, 2 / 3), (0, 2 / 3, 0.5, 1), (0.5, 2 / 3, 1, 1)]
+    ]
+    last.remove()
+    assert len(panel_boxes(figure)) == 2
 
 
 def test_every_word_of_a_dark_chart_can_be_read():
@@ -416,17 +507,27 @@ def test_every_word_of_a_dark_chart_can_be_read():
     assert all(max(matplotlib.colors.to_rgb(colour)) > 0.6 for colour in colours)
 
 
-SMALLEST_WORDS = 11 * 110 / 72  # pixels: 11 points in a figure of 110 dots per inch
+SMALLEST_WORDS = 10 * 110 / 72  # pixels: 10 points in a figure of 110 dots per inch
 READABLE = 6  # pixels on the screen
 SEEN = """async () => ({
-  pictures: [...document.images].map(i => [i.complete, i.naturalWidth, i.width / i.naturalWidth]),
-  light: [...document.images].map(i => i.currentSrc === i.src),
+  pictures: [...document.images].map(i => [i.complete, i.naturalWidth]),
+  charts: [...document.querySelectorAll('picture img')].map(i => [
+    i.width / i.naturalWidth, i.currentSrc === i.src]),
   videos: await Promise.all([...document.querySelectorAll('video')].map(async video => {
     const poster = new Image(); poster.src = video.poster; await poster.decode();
-    return [video.videoWidth, poster.naturalWidth]; })),
+    return [video.videoWidth, poster.naturalWidth, video.clientHeight / innerHeight]; })),
   paper: getComputedStyle(document.body).backgroundColor,
-  across: document.documentElement.scrollWidth,
-  cut_off: [...document.querySelectorAll('p, h1, h2, dd, nav a, video')]
+  across: document.scrollingElement.scrollWidth,
+  columns: [...document.querySelectorAll('.tiles')].map(tiles =>
+    [...tiles.children].filter(c => c.offsetTop === tiles.children[0].offsetTop).length - 1),
+  cut_off: [...document.querySelectorAll('figure, figure *')]
+    .filter(part => part.tagName !== 'INPUT' && part.getClientRects().length)
+    .filter(part => {
+      const box = part.getBoundingClientRect();
+      const column = part.closest('section').getBoundingClientRect();
+      return box.right > column.right || box.left < column.left; })
+    .map(part => part.outerHTML.slice(0, 200)),
+  words_cut_off: [...document.querySelectorAll('p, h1, h2, dd, nav a, td')]
     .filter(part => part.getBoundingClientRect().right > innerWidth).map(part => part.outerHTML),
 })"""
 
@@ -449,8 +550,9 @@ def browser():
 
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("width", [390, 768, 1280])
 def test_a_browser_shows_the_page_without_messages_or_requests(seen, browser, scheme, width):
+    """Every figure lies within its column, and nothing scrolls sideways."""
     run, _ = seen
     messages, asked = [], []
     page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 800})
@@ -465,12 +567,31 @@ def test_a_browser_shows_the_page_without_messages_or_requests(seen, browser, sc
     assert messages == []
     assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
     assert sum(url.startswith("file:") for url in asked) == 1
-    assert len(page_state["pictures"]) == len(STRIPS | FIGURES)
-    assert all(complete and size > 0 for complete, size, _ in page_state["pictures"])
-    assert min(scale for *_, scale in page_state["pictures"]) * SMALLEST_WORDS > READABLE
-    assert set(page_state["light"]) == {scheme == "light"}
-    ((video, poster),) = page_state["videos"]
-    assert video == poster > 0  # the poster is shown before the video is played
+    assert len(page_state["charts"]) == sum(PANELS.values())
+    assert all(complete and size > 0 for complete, size in page_state["pictures"])
+    assert min(scale for scale, _ in page_state["charts"]) * SMALLEST_WORDS > READABLE
+    assert {is_light for _, is_light in page_state["charts"]} == {scheme == "light"}
+    for video, poster, share in page_state["videos"]:
+        assert video == poster > 0  # the poster is shown before the video is played
+        assert share <= 0.7
     assert page_state["paper"] == {"light": "rgb(246, 246, 244)", "dark": "rgb(15, 17, 21)"}[scheme]
-    assert page_state["across"] <= width  # nothing makes the page itself scroll sideways
+    assert page_state["across"] <= width
     assert page_state["cut_off"] == []
+    assert page_state["words_cut_off"] == []
+    assert (max(page_state["columns"]) <= 5) == (width == 390)
+
+
+@pytest.mark.browser
+def test_a_click_enlarges_a_figure_and_another_click_ends_it(seen, browser):
+    run, _ = seen
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto((run / "report" / "report.html").as_uri())
+    for name in (".tiles", ".chart img"):
+        part = page.locator(name).first
+        before = part.bounding_box()["width"]
+        part.click()
+        assert part.bounding_box()["width"] > 1.2 * before
+        assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
+        part.click()
+        assert part.bounding_box()["width"] == before
+    page.close()

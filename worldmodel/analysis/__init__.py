@@ -19,6 +19,14 @@ from worldmodel.analysis.errors import (
     psnr,
     r_squared,
 )
+from worldmodel.analysis.futures import (
+    Alternatives,
+    Course,
+    Futures,
+    follow,
+    sample_futures,
+    try_alternatives,
+)
 from worldmodel.analysis.latents import FEWEST_EPISODES, Map, Probe, map_latents, probe
 from worldmodel.analysis.plans import Moment, PlanReturns, compare_returns, look_into
 from worldmodel.analysis.predictions import (
@@ -40,6 +48,9 @@ __all__ = [
     "CONTEXT",
     "FEWEST_EPISODES",
     "WINDOWS",
+    "Alternatives",
+    "Course",
+    "Futures",
     "HorizonErrors",
     "Map",
     "Moment",
@@ -56,6 +67,7 @@ __all__ = [
     "compare_returns",
     "decode",
     "fit_reward",
+    "follow",
     "long_enough",
     "look_into",
     "map_latents",
@@ -69,6 +81,8 @@ __all__ = [
     "psnr",
     "r_squared",
     "read_source",
+    "sample_futures",
     "spread",
     "true_states",
+    "try_alternatives",
 ]

@@ -13,6 +13,7 @@ from worldmodel.analysis.predictions import (
     AHEAD,
     CONTEXT,
     FUTURES,
+    events,
     expect,
     predict_reward,
     spread,
@@ -43,11 +44,15 @@ class HorizonErrors:
     reward_model: Curve  # [L] of rewards, as the next two are
     reward_hold_last: Curve
     reward_mean: Curve
+    # [E, L] of images, each episode's own mean; NaN where it has no window with this row
+    model_by_episode: Curve
+    hold_last_by_episode: Curve
+    mean_image_by_episode: Curve
 
     def at(self, ahead: int) -> HorizonErrors:
-        """The errors ``ahead`` rows ahead, or at the furthest distance measured: every field [1]"""
+        """The errors ``ahead`` rows ahead, or at the furthest distance measured: L is 1."""
         index = min(ahead, len(self.ahead)) - 1
-        return replace(self, **{f.name: getattr(self, f.name)[[index]] for f in fields(self)})
+        return replace(self, **{f.name: getattr(self, f.name)[..., [index]] for f in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -97,29 +102,49 @@ def measure(
     context: int = CONTEXT,
     ahead: int = AHEAD,
     windows: int = WINDOWS,
+    before_events: bool = False,
 ) -> HorizonErrors:
     """Open-loop errors over all episodes; ``mean_image`` [H, W, 3] in [0, 1].
 
-    The model's guess is the mean of FUTURES futures that it imagines.
+    The model's guess is the mean of FUTURES futures that it imagines. ``before_events``: half of
+    the windows begin shortly before the largest changes of the image. Without it, the windows of a
+    long episode may all lie where nothing happens, and then say nothing about foresight.
     """
     episodes = long_enough(episodes, context)
     rows = min(context + ahead, max(len(episode) for episode in episodes))
-    begins = spread(episodes, rows, windows)
+    begins = spread(episodes, rows, windows // 2 if before_events else windows)
+    if before_events:
+        begins += events(episodes, rows, windows - windows // 2, context, agent.model.spec)
+        begins = list(dict.fromkeys(begins))  # a short episode has the same windows twice
     squared: dict[str, list[NDArray[np.float64]]] = {}  # name: chunks of [B, L]
     for first in range(0, len(begins), CHUNK):
         batch = cut(episodes, begins[first : first + CHUNK], rows)
         for name, part in _squared_errors(agent, batch, mean_image, context).items():
             squared.setdefault(name, []).append(part)
     every = {name: np.concatenate(parts) for name, parts in squared.items()}
-    valid = every.pop("valid")  # [B, L]
+    valid = every.pop("valid").astype(np.bool_)  # [B, L]
     reached = valid.sum(0)  # [L]
     reward = every.pop("reward")
     every["reward_mean"] = (reward - (reward * valid).sum() / valid.sum()) ** 2
+    of_episode = np.array([number for number, _ in begins]) == np.arange(len(episodes))[:, None]
     return HorizonErrors(
         ahead=np.arange(1, rows - context + 1),
         windows=reached.astype(np.int64),
         **{name: (part * valid).sum(0) / reached for name, part in every.items()},
+        **{
+            f"{name}_by_episode": _means_of_episodes(every[name], valid, of_episode)
+            for name in ("model", "hold_last", "mean_image")
+        },
     )
+
+
+def _means_of_episodes(
+    squared: Curve, valid: NDArray[np.bool_], of_episode: NDArray[np.bool_]
+) -> Curve:
+    """[B, L], [B, L], [E, B] -> [E, L]"""
+    counts = of_episode.astype(np.float64) @ valid
+    sums: Curve = of_episode.astype(np.float64) @ (squared * valid)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
 def fit_reward(agent: Agent, windows: Batch, beliefs: Latent) -> RewardFit:

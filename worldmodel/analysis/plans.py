@@ -30,7 +30,8 @@ from worldmodel.structs import Episode, Latent, Plan, Score, Search, at, repeat
 
 EPISODES_PLANNED = 4  # as one batch
 ROWS_PLANNED = 250  # the first rows of each episode: 15 s if a plan takes 60 ms
-FUTURES_SHOWN = 3  # candidates that are drawn from before the search, and as many from after it
+SHOWN_BEFORE = (0.0, 0.5, 1.0)  # ranks of the candidates drawn: the best, the middle, the worst
+SHOWN_AFTER = (0.0, 1.0)  # of the elites of the last iteration
 
 Returns = NDArray[np.float64]
 
@@ -43,9 +44,26 @@ class PlanReturns:
     imagined: Returns  # [M]
     obtained: Returns  # [M]
     row: NDArray[np.int64]  # [M]
+    episode: NDArray[np.int64]  # [M]
     horizon: int
+    # [M] standard deviation of the candidates' returns before the search: how much the choice of
+    # actions matters here, as the model sees it
+    spread: Returns
     # [M] distance of the plan's first action from the executed one; 0: the plan is the same again
     apart: Returns
+
+    def decisive(self, most: int) -> list[tuple[int, int]]:
+        """The decisions whose candidates differ most: (episode, row), by episode and row.
+
+        Two of the same episode are a whole look-ahead apart at least.
+        """
+        chosen: list[tuple[int, int]] = []
+        for index in np.argsort(-self.spread, kind="stable"):
+            episode, row = int(self.episode[index]), int(self.row[index])
+            near = (e == episode and abs(r - row) < self.horizon for e, r in chosen)
+            if len(chosen) < most and not any(near):
+                chosen.append((episode, row))
+        return sorted(chosen)
 
     @property
     def model_error(self) -> float:
@@ -75,12 +93,14 @@ class Moment:
     done: NDArray[np.float32]  # [L, A]
     plan: NDArray[np.uint8]  # [L, H, W, 3] the chosen actions, imagined
     plan_actions: NDArray[np.float32]  # [L, A]
-    first: NDArray[np.uint8]  # [3, L, H, W, 3] candidates from before any search
+    plan_return: float  # imagined, of these actions
+    elite_actions: NDArray[np.float32]  # [K, L, A] of the last iteration, the best first
+    first: NDArray[np.uint8]  # [3, L, H, W, 3] before any search: the best, the middle, the worst
     first_actions: NDArray[np.float32]  # [3, L, A]
     first_returns: NDArray[np.float32]  # [3]
-    last: NDArray[np.uint8]  # [3, L, H, W, 3] the best of the last iteration
-    last_actions: NDArray[np.float32]  # [3, L, A]
-    last_returns: NDArray[np.float32]  # [3]
+    last: NDArray[np.uint8]  # [2, L, H, W, 3] the best and the worst elite of the last iteration
+    last_actions: NDArray[np.float32]  # [2, L, A]
+    last_returns: NDArray[np.float32]  # [2]
     has_choices: bool  # an action is one of A choices, one-hot
 
 
@@ -127,10 +147,13 @@ def compare_returns(
     discount = agent.discount_rate * windows.discount.numpy().astype(np.float64)
     reward = windows.reward.numpy().astype(np.float64)
     draws = [plan_seeds(seeds[pick]) for pick in picks]
+    watched = Watched(agent.search)
+    agent = _with(agent, watched)
     plan: Plan | None = None
     chunks: list[tuple[Returns, ...]] = []  # of each row
     for row in range(rows):
         belief = _at(beliefs, row)
+        watched.judged.clear()
         plan = agent.plan(belief, previous=plan, seed=[next(draw) for draw in draws])
         ahead = actions[:, row + 1 : row + 1 + horizon]  # [B, L, A]
         imagined = _imagined_return(agent, belief, ahead)
@@ -140,12 +163,23 @@ def compare_returns(
             weight *= discount[:, later]
         obtained += weight * value[:, row + horizon]
         apart = np.abs(plan.first - ahead[:, 0].cpu().numpy()).max(-1)
+        spread = _numbers(watched.judged[0][1].std(-1, correction=0))
         whole = row + horizon < lengths
-        columns = (_numbers(plan.value), imagined, obtained, np.full(count, row), apart)
+        places = np.full(count, row), np.array(picks)
+        columns = (_numbers(plan.value), imagined, obtained, *places, spread, apart)
         chunks.append(tuple(column[whole] for column in columns))
     every = [np.concatenate(column) for column in zip(*chunks, strict=True)]
-    promised, imagined, obtained, place, apart = every
-    return PlanReturns(promised, imagined, obtained, place.astype(np.int64), horizon, apart)
+    promised, imagined, obtained, place, number, spread, apart = every
+    return PlanReturns(
+        promised,
+        imagined,
+        obtained,
+        row=place.astype(np.int64),
+        episode=number.astype(np.int64),
+        horizon=horizon,
+        spread=spread,
+        apart=apart,
+    )
 
 
 def look_into(agent: Agent, episode: Episode, beliefs: Latent, row: int) -> Moment:
@@ -161,36 +195,44 @@ def look_into(agent: Agent, episode: Episode, beliefs: Latent, row: int) -> Mome
     actions = [judged[0] for judged, _ in watched.judged]  # [N, L, A] each
     returns = [given[0] for _, given in watched.judged]  # [N] each
     elites = len(plan.elites)
-    order = returns[-1].argsort(descending=True)[:FUTURES_SHOWN]
-    first, last = actions[0][-FUTURES_SHOWN:], actions[-1][order]  # [3, L, A]
-    futures = torch.cat([plan.actions[None], first, last])  # [7, L, A]
-    images = _imagine(agent, belief, futures)  # [7, L, H, W, 3]
+    before, after = returns[0].argsort(descending=True), returns[-1].argsort(descending=True)
+    picked = _ranks(before, SHOWN_BEFORE), _ranks(after[:elites], SHOWN_AFTER)
+    first, last = actions[0][picked[0]], actions[-1][picked[1]]  # [3, L, A], [2, L, A]
+    futures = torch.cat([plan.actions[None], first, last])  # [6, L, A]
+    images = imagine_images(agent, belief, futures)  # [6, L, H, W, 3]
     count = len(first)
     spec = agent.model.spec
-    after = slice(row + 1, row + 1 + agent.planner.horizon)
+    came = slice(row + 1, row + 1 + agent.planner.horizon)
     return Moment(
         row=row,
         actions=[_numbers(part).astype(np.float32) for part in actions],
         returns=[_numbers(part).astype(np.float32) for part in returns],
         elites=elites,
         seen=spec.shown(episode.image[row]),
-        truth=spec.shown(episode.image[after]),
-        done=episode.action[after],
+        truth=spec.shown(episode.image[came]),
+        done=episode.action[came],
         plan=images[0],
         plan_actions=_numbers(plan.actions).astype(np.float32),
+        plan_return=float(_imagined_return(agent, at(belief, None), plan.actions[None])[0]),
+        elite_actions=_numbers(actions[-1][after[:elites]]).astype(np.float32),
         first=images[1 : 1 + count],
         first_actions=_numbers(first).astype(np.float32),
-        first_returns=_numbers(returns[0][-FUTURES_SHOWN:]).astype(np.float32),
+        first_returns=_numbers(returns[0][picked[0]]).astype(np.float32),
         last=images[1 + count :],
         last_actions=_numbers(last).astype(np.float32),
-        last_returns=_numbers(returns[-1][order]).astype(np.float32),
-        has_choices=agent.model.spec.has_choices,
+        last_returns=_numbers(returns[-1][picked[1]]).astype(np.float32),
+        has_choices=spec.has_choices,
     )
 
 
+def _ranks(order: Tensor, shares: Sequence[float]) -> Tensor:
+    """The indices at these shares of an order: 0 is its first, 1 its last."""
+    return order[[round(share * (len(order) - 1)) for share in shares]]
+
+
 @torch.inference_mode()
-def _imagine(agent: Agent, belief: Latent, actions: Tensor) -> NDArray[np.uint8]:
-    """[N, L, A] -> [N, L, H, W, 3]"""
+def imagine_images(agent: Agent, belief: Latent, actions: Tensor) -> NDArray[np.uint8]:
+    """The images that follow these actions from one belief: [N, L, A] -> [N, L, H, W, 3]"""
     imagined = agent.model.imagine(repeat(belief, len(actions)), actions, None)
     return agent.model.spec.shown(decode(agent, imagined))
 

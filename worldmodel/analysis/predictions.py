@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.agent import Agent
-from worldmodel.structs import Batch, Episode, Latent, at, flatten, stack
+from worldmodel.structs import Batch, Episode, Latent, Spec, at, flatten, stack
 
 CONTEXT = 5  # images that the model sees
 FUTURES = 32  # sampled for each window whose error is measured
 AHEAD = 45  # rows that it imagines after the context; together they are PlaNet's windows of 50
+LEADS = (1, 6, 12)  # rows from the last image seen to an event, in windows before events
 DECODED = 512  # images decoded at once; at 128x128 this needs about a gigabyte
 
 TruthAndModel = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -86,6 +87,37 @@ def spread(episodes: Sequence[Episode], rows: int, most: int) -> list[tuple[int,
         for row in np.linspace(0, last, min(share, last + 1)).round().astype(int).tolist():
             begins.append((number, row))
     return begins
+
+
+def events(
+    episodes: Sequence[Episode], rows: int, most: int, context: int, spec: Spec
+) -> list[tuple[int, int]]:
+    """The first rows of windows that imagine an event: (episode, row).
+
+    An event is a row whose image differs most from the image before it; the next event of an
+    episode is half a window away at least. Every episode has an equal share of the ``most``
+    windows. They see the ``context`` just before the event, or somewhat earlier.
+    """
+    share = max(1, most // len(episodes))
+    begins = []
+    for number, episode in enumerate(episodes):
+        change = image_change(episode, spec)
+        last = max(0, len(episode) - rows)
+        own: dict[int, None] = {}  # as a set, in the order of the events
+        while len(own) < share and (change > 0).any():
+            event = int(change.argmax())
+            for before in LEADS:
+                own[min(last, max(0, event - context - before))] = None
+            change[max(0, event - rows // 2) : event + rows // 2] = 0
+        begins += [(number, row) for row in list(own)[:share]]
+    return begins
+
+
+def image_change(episode: Episode, spec: Spec) -> NDArray[np.float64]:
+    """[T] the mean difference of each image from the one before it, in [0, 1]"""
+    images = spec.shown(episode.image).astype(np.int16)
+    change = np.abs(np.diff(images, axis=0)).mean((1, 2, 3)) / 255
+    return np.concatenate([[0.0], change])
 
 
 @torch.inference_mode()

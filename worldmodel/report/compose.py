@@ -10,6 +10,7 @@ import numpy as np
 
 from worldmodel.agent import Agent
 from worldmodel.analysis import (
+    AHEAD,
     CONTEXT,
     WINDOWS,
     HorizonErrors,
@@ -19,30 +20,36 @@ from worldmodel.analysis import (
     Source,
     check_fit,
     fit_reward,
+    follow,
     long_enough,
     mean_image,
     measure,
     observe,
     read_source,
+    sample_futures,
+    try_alternatives,
 )
 from worldmodel.config import Config
 from worldmodel.machine import second_thread
 from worldmodel.replay import cut
 from worldmodel.report.folder import Folder
-from worldmodel.report.page import Fact, Section, write_page
+from worldmodel.report.latent_sections import show_latents
+from worldmodel.report.page import Fact, Section, Verdict, write_page
+from worldmodel.report.plan_sections import can_plan, plan_again, show_plans
 from worldmodel.report.sections import (
     SUMMARY_AHEAD,
     foresee,
+    judge,
+    show_alternatives,
+    show_futures,
     show_horizon,
-    show_latents,
     show_learning,
     show_open_loop,
-    show_plans,
     show_reconstruction,
     show_reward,
     show_vectors,
 )
-from worldmodel.structs import Episode
+from worldmodel.structs import Episode, Latent, at
 
 WINDOWS_OF_ONE = 10  # at most from one episode: more would overlap
 
@@ -109,7 +116,6 @@ def visualize(
     whole = cut(episodes, [(n, 0) for n in range(len(episodes))], max(map(len, episodes)))
     beliefs = observe(agent, whole, whole.reward.shape[1])
     reward = fit_reward(agent, whole, beliefs)
-    prediction = foresee(agent, long)
     with second_thread() as thread:  # it measures while this one draws, so both cores are busy
         measured = thread.submit(
             measure,
@@ -117,22 +123,55 @@ def visualize(
             long,
             mean_image(agent, long, source.run if source else None),
             windows=min(WINDOWS, WINDOWS_OF_ONE * len(long)),
+            before_events=True,
         )
-        seen = [
-            show_open_loop(folder, prediction),
-            *show_vectors(folder, prediction, task),
-            show_reconstruction(folder, agent, episodes[0], beliefs),
-        ]
+        returns = plan_again(folder, agent, episodes, beliefs, seeds)
+        seen = _show_predictions(folder, agent, long, task)
+        seen += _show_futures(folder, agent, episodes, beliefs, returns)
+        seen.append(show_reconstruction(folder, agent, episodes[0], beliefs))
         learned = [show_reward(folder, reward)]
-        returns, planned = show_plans(folder, agent, episodes, beliefs, seeds)
+        if returns is not None:
+            learned += show_plans(folder, agent, episodes, beliefs, returns)
         probes, mapped = show_latents(folder, agent, config, episodes, beliefs, seeds, trust=trust)
         errors = measured.result()
-    sections = [*seen, show_horizon(folder, errors), *learned, *planned, *mapped]
+    sections = [*seen, show_horizon(folder, errors), *learned, *mapped]
     if source is not None:
         sections += show_learning(folder, source, task)
     summary = Summary(errors, reward, returns, probes, folder.files, folder.notes)
     folder.write("report.html", _page(config, summary, sections, source).encode())
     return summary
+
+
+def _show_predictions(
+    folder: Folder, agent: Agent, long: Sequence[Episode], task: str
+) -> list[Section]:
+    prediction = foresee(agent, long)
+    rows = prediction.truth.shape[1]
+    beliefs = observe(agent, cut(long, [(0, 0)], rows), rows)
+    course = follow(agent, long[0], at(beliefs, 0), CONTEXT, rows)
+    return [
+        show_open_loop(folder, prediction, course),
+        *show_vectors(folder, prediction, task),
+    ]
+
+
+def _show_futures(
+    folder: Folder,
+    agent: Agent,
+    episodes: Sequence[Episode],
+    beliefs: Latent,
+    returns: PlanReturns | None,
+) -> list[Section]:
+    """Futures from the belief in which the choice of actions matters most."""
+    longest = int(np.argmax([len(episode) for episode in episodes]))
+    number, row = (longest, CONTEXT - 1) if returns is None else returns.decisive(1)[0]
+    episode, belief = episodes[number], at(beliefs, number)
+    alternatives = try_alternatives(agent, episode, belief, row, with_plan=can_plan(agent))
+    futures = sample_futures(agent, episode, belief, row, AHEAD)
+    return [
+        show_alternatives(folder, alternatives, number),
+        show_futures(folder, futures, number),
+    ]
 
 
 def _page(
@@ -141,7 +180,7 @@ def _page(
     sections: Sequence[Section],
     source: Source | None,
 ) -> str:
-    at = summary.errors.at(SUMMARY_AHEAD)
+    near = summary.errors.at(SUMMARY_AHEAD)
     facts = []
     lead = "What a world model sees, predicts and plans, on episodes that it was not trained on."
     evaluations = source.evaluations() if source else []
@@ -153,32 +192,44 @@ def _page(
         )
         spread = f"± {np.std(last.returns):.0f} over {len(last.returns)} episodes"
         facts.append(Fact("score", f"{np.mean(last.returns):.0f}", spread))
-    facts.append(
+    facts += [
         Fact(
-            f"image error, {at.ahead[0]} rows ahead",
-            f"{at.model[0]:.2g}",
-            f"hold-last {at.hold_last[0]:.2g}, mean image {at.mean_image[0]:.2g}",
-        )
-    )
-    facts.append(
+            f"image error, {near.ahead[0]} rows ahead",
+            f"{near.model[0]:.2g}",
+            f"hold-last {near.hold_last[0]:.2g}, mean image {near.mean_image[0]:.2g}",
+            judge(
+                near.model[0],
+                {"hold-last": near.hold_last[0], "the mean image": near.mean_image[0]},
+            ),
+        ),
         Fact(
-            f"reward error, {at.ahead[0]} rows ahead",
-            f"{at.reward_model[0]:.2g}",
-            f"hold-last {at.reward_hold_last[0]:.2g}, mean {at.reward_mean[0]:.2g}",
-        )
-    )
+            f"reward error, {near.ahead[0]} rows ahead",
+            f"{near.reward_model[0]:.2g}",
+            f"hold-last {near.reward_hold_last[0]:.2g}, mean {near.reward_mean[0]:.2g}",
+            judge(
+                near.reward_model[0],
+                {"hold-last": near.reward_hold_last[0], "the mean": near.reward_mean[0]},
+            ),
+        ),
+    ]
     if summary.returns is not None:
+        returns = summary.returns
         facts.append(
             Fact(
                 "imagined - obtained return",
-                f"{summary.returns.model_bias:+.2g}",
-                f"root mean square {summary.returns.model_error:.2g}, of"
-                f" {np.mean(summary.returns.obtained):.3g}",
+                f"{returns.model_bias:+.2g}",
+                f"root mean square {returns.model_error:.2g}, of {np.mean(returns.obtained):.3g}",
+                judge(returns.model_error, {"the mean return": float(returns.obtained.std())}),
             )
         )
-    hardest = sorted(summary.probes, key=_hardness)[:1]
-    for one in hardest:
-        facts.append(Fact("read from the belief", f"R² {one.r_squared:.2f}", one.name))
+    for one in sorted(summary.probes, key=_hardness)[:1]:
+        verdict = (
+            Verdict("better than the mean", "good")
+            if one.r_squared > 0
+            else Verdict("worse than the mean", "bad")
+        )
+        fact = Fact("read from the belief", f"R² {one.r_squared:.2f}", one.name, verdict)
+        facts.append(fact)
     return write_page(
         "a world model" if config is None else f"{config.task}, seed {config.seed}",
         lead,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.analysis import (
+    Course,
     HorizonErrors,
     Map,
     Moment,
@@ -19,11 +20,10 @@ from worldmodel.analysis import (
     Probe,
     RewardFit,
     TruthAndModel,
-    psnr,
 )
 from worldmodel.log import Evaluation
 from worldmodel.published import Scores, shown
-from worldmodel.report.palette import DARK, LIGHT, in_the_dark
+from worldmodel.report.palette import DARK, LIGHT, SERIES, in_the_dark
 
 if TYPE_CHECKING:  # a robot may not have matplotlib
     from matplotlib.axes import Axes
@@ -39,19 +39,27 @@ STYLE: dict[Any, Any] = {
     "grid.color": LIGHT.line,
 }
 PROBES_SHOWN = 6
+HEADROOM = 1.3
+LEGEND_MOST = 6  # single episodes that a legend names
 VECTORS_SHOWN = 6
 CYCLE = "hsv"  # -π and π have the same colour, and no colour is as light or dark as a page
 QUARTERS = ["-π", "-π/2", "0", "π/2", "π"]
 SCALE = "viridis"
-ABOVE = 50  # degrees of the viewpoint above the plane of the first two components
+ACTIONS_SHOWN = 2  # of a plan: those in which the elites differ most
 
 
 def plot_errors(errors: HorizonErrors) -> Figure:
-    """Three panels over the rows ahead: image error, PSNR of images, reward error."""
-    figure, (image, decibels, reward) = panels([[0, 1, 2]], width=17, height=5)
+    """Three panels over the rows ahead: image error, that of each episode, reward error."""
+    figure, (image, single, reward) = panels([[0, 1, 2]], width=17, height=5)
     marker = "o" if len(errors.ahead) == 1 else None
+    whole = ~np.isnan(errors.model_by_episode).all(0)  # rows that some episode reaches
+    image.fill_between(
+        errors.ahead[whole], np.nanmin(errors.model_by_episode[:, whole], 0),
+        np.nanmax(errors.model_by_episode[:, whole], 0), color=LIGHT.model, alpha=0.18, lw=0,
+        label="model, all episodes",
+    )  # fmt: skip
     for label, of_image, of_reward, colour, style in (
-        ("model, open loop", errors.model, errors.reward_model, LIGHT.model, "-"),
+        ("model", errors.model, errors.reward_model, LIGHT.model, "-"),
         ("hold-last", errors.hold_last, errors.reward_hold_last, LIGHT.hold_last, "--"),
         ("mean image", errors.mean_image, None, LIGHT.mean, "-."),
         ("mean reward", None, errors.reward_mean, LIGHT.mean, "-."),
@@ -60,19 +68,48 @@ def plot_errors(errors: HorizonErrors) -> Figure:
         look["lw"] = 2.5
         if of_image is not None:
             image.plot(errors.ahead, of_image, **look)
-            signal = psnr(of_image)
-            decibels.plot(errors.ahead, np.where(np.isfinite(signal), signal, np.nan), **look)
         if of_reward is not None:
             reward.plot(errors.ahead, of_reward, **look)
+    for number, curve in enumerate(errors.model_by_episode):
+        dashes = ("-", "--", "-.", ":")[number // len(SERIES) % 4]
+        named = len(errors.model_by_episode) <= LEGEND_MOST
+        single.plot(
+            errors.ahead, curve, color=SERIES[number % len(SERIES)], lw=2, ls=dashes,
+            marker=marker, label=f"episode {number}" if named else None,
+        )  # fmt: skip
     for axes, title, unit in (
-        (image, "Image error: lower is better", "mean squared error, pixels in [0, 1]"),
-        (decibels, "The same as PSNR: higher is better", "decibels"),
-        (reward, "Reward error: lower is better", "mean squared error"),
+        (image, "Image error", "mean squared error, pixels in [0, 1]"),
+        (single, "The model's, by episode", "mean squared error"),
+        (reward, "Reward error", "mean squared error"),
     ):
         name_axes(axes, title, "rows imagined ahead", unit)
-        axes.legend(frameon=False, fontsize=13)
-    image.set_ylim(bottom=0)
-    reward.set_ylim(bottom=0)
+        axes.set_ylim(0, HEADROOM * axes.get_ylim()[1])  # the legend covers no line
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=12)
+    return figure
+
+
+def plot_course(course: Course) -> Figure:
+    """Three panels along the film: surprise, reward and value."""
+    kept = [not np.isnan(course.surprise).all(), True, True]
+    count = sum(kept)
+    figure, drawn = panels([list(range(count))], width=5.67 * count, height=4.4)
+    rows = np.arange(len(course.reward))
+    for axes in drawn:
+        axes.axvspan(-0.5, course.context - 0.5, color=LIGHT.neutral, alpha=0.2, lw=0, label="seen")
+    *surprise, reward, value = drawn
+    for axes in surprise:
+        axes.plot(rows, course.surprise, color=LIGHT.model, lw=2.2)
+        name_axes(axes, "Surprise by each image", "row", "KL, nats")
+        axes.set_ylim(bottom=0)
+    for axes, title, label, came, imagined in (
+        (reward, "Reward", "that came", course.reward, course.reward_imagined),
+        (value, "Value", "with all images", course.value, course.value_imagined),
+    ):
+        axes.plot(rows, came, color=LIGHT.mean, lw=2.5, label=label)
+        axes.plot(rows, imagined, color=LIGHT.model, lw=2.5, ls="--", label="imagined")
+        name_axes(axes, title, "row", "")
+        axes.legend(frameon=False, fontsize=12)
     return figure
 
 
@@ -134,88 +171,89 @@ def plot_returns(returns: PlanReturns) -> Figure:
     return figure
 
 
-def plot_search(moments: Sequence[Moment]) -> Figure:
-    """For each decision: the candidates' returns and the spread of the elites' actions."""
-    count = len(moments)
-    places = [list(range(count)), list(range(count, 2 * count))]
-    figure, drawn = panels(places, width=5.7 * count, height=8.6)
-    for moment, returns, spread in zip(moments, drawn[:count], drawn[count:], strict=True):
-        iterations = range(1, len(moment.returns) + 1)
-        for iteration, (actions, values) in enumerate(
-            zip(moment.actions, moment.returns, strict=True), start=1
-        ):
-            best = np.sort(values)[::-1][: moment.elites]
-            jitter = np.linspace(-0.16, 0.16, len(values))
-            returns.scatter(
-                iteration + jitter, values, s=14, color=LIGHT.neutral, alpha=0.5, lw=0,
-                label="candidate" if iteration == 1 else None,
+def plot_decision(moment: Moment) -> Figure:
+    """The candidates' returns by iteration, and the plan's actions over the rows ahead."""
+    actions = _actions_shown(moment)
+    count = 1 + len(actions)
+    figure, (returns, *drawn) = panels([list(range(count))], width=5.67 * count, height=5)
+    for iteration, values in enumerate(moment.returns, start=1):
+        apart = np.sort(values)[::-1] - moment.plan_return
+        first = iteration == 1
+        jitter = np.linspace(-0.16, 0.16, len(apart))
+        returns.scatter(
+            iteration + jitter, apart, s=14, color=LIGHT.neutral, alpha=0.5, lw=0,
+            label="candidate" if first else None,
+        )  # fmt: skip
+        best = apart[: moment.elites]
+        returns.scatter(
+            np.full(len(best), iteration), best, s=22, color=LIGHT.model, alpha=0.6, lw=0,
+            label="elite" if first else None,
+        )  # fmt: skip
+    returns.set_xticks(list(range(1, len(moment.returns) + 1)))
+    name_axes(returns, "Returns, compared with the plan", "iteration", "imagined return")
+    returns.axhline(0, color=LIGHT.hold_last, lw=1.5, label="the plan")
+    returns.legend(frameon=False, fontsize=12)
+    for axes, (name, elites, plan, done) in zip(drawn, actions, strict=True):
+        ahead = np.arange(1, len(plan) + 1)
+        if len(elites) > 1:
+            axes.fill_between(
+                ahead, elites.min(0), elites.max(0), color=LIGHT.model, alpha=0.2, lw=0,
+                label="elites",
             )  # fmt: skip
-            returns.scatter(
-                [iteration] * len(best), best, s=22, color=LIGHT.model, alpha=0.6, lw=0,
-                label="elite" if iteration == 1 else None,
-            )  # fmt: skip
-            elite = actions[np.argsort(-values)[: moment.elites]]  # [K, L, A]
-            ahead = np.arange(1, elite.shape[1] + 1)
-            share = iteration / len(moment.returns)
-            apart = how_far_apart(elite, moment.has_choices)
-            spread.plot(
-                ahead, apart, color=LIGHT.model, alpha=0.25 + 0.75 * share, lw=2.2,
-                marker="o" if len(ahead) == 1 else None, label=f"iteration {iteration}",
-            )  # fmt: skip
-        returns.set_xticks(list(iterations))
-        name_axes(returns, f"Row {moment.row}: returns", "iteration", "imagined return")
-        unit = "share with another choice" if moment.has_choices else "standard deviation"
-        name_axes(spread, "Spread of the elites' actions", "rows ahead", unit)
-        spread.locator_params(axis="x", integer=True)
-        spread.set_ylim(bottom=0)
-        returns.legend(frameon=False, fontsize=12)
-        spread.legend(frameon=False, fontsize=12)
+        marker = "o" if len(ahead) == 1 else None
+        axes.plot(ahead, plan, color=LIGHT.hold_last, lw=2.5, marker=marker, label="the plan")
+        axes.plot(
+            ahead, done, color=LIGHT.mean, lw=2, ls="--", marker=marker, label="done after it"
+        )
+        name_axes(axes, name, "rows ahead", "")
+        axes.locator_params(axis="x", integer=True)
+        axes.legend(frameon=False, fontsize=12)
     return figure
 
 
-def how_far_apart(elites: NDArray[np.float32], has_choices: bool) -> NDArray[np.float32]:
-    """[K, L, A] -> [L]: standard deviation; for choices, the share without the commonest one."""
-    apart: NDArray[np.float32] = (
-        1 - elites.mean(0).max(-1) if has_choices else elites.std(0).mean(-1)
-    )
-    return apart
+ActionsShown = list[tuple[str, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]
 
 
-def plot_map(found: Map, colours: Mapping[str, NDArray[np.float64]], *, solid: bool) -> Figure:
-    """The map in two dimensions, or three if ``solid``, once for each colouring [M].
+def _actions_shown(moment: Moment) -> ActionsShown:
+    """Title, elites [K, L], plan [L], done [L] of each action that is shown."""
+    elites, plan, done = moment.elite_actions, moment.plan_actions, moment.done
+    if moment.has_choices:
+        chosen = [part.argmax(-1).astype(np.float32) for part in (elites, plan, done)]
+        return [("The choice", chosen[0][:1], chosen[1], chosen[2])]  # numbers without a middle
+    count = plan.shape[-1]
+    widest = np.argsort(-elites.std(0).mean(0), kind="stable")[:ACTIONS_SHOWN]
+    return [
+        (
+            f"Action {number + 1} of {count}" if count > 1 else "The action",
+            elites[..., number],
+            plan[..., number],
+            done[..., number],
+        )
+        for number in sorted(widest.tolist())
+    ]
+
+
+def plot_map(found: Map, colours: Mapping[str, NDArray[np.float64]]) -> Figure:
+    """The map in two dimensions, once for each colouring [M].
 
     A quantity whose name begins with "angle" gets cyclic colours.
     """
-    places = [list(range(first, first + 2)) for first in range(0, len(colours), 2)]
-    kind = {"projection": "3d"} if solid else {}
-    figure, drawn = panels(places, width=13, height=5.9 * len(places), **kind)
-    axes: Any  # axes in three dimensions have another type
-    for axes, (name, values) in zip(drawn, colours.items(), strict=False):
+    figure, drawn = _grid(len(colours), height=5.2)
+    for axes, (name, values) in zip(drawn, colours.items(), strict=True):
         axes.tick_params(labelsize=10)
         is_angle = name.startswith("angle")
         ends = (-np.pi, np.pi) if is_angle else (None, None)
-        # colours show values, so distant points must not be paler
-        shade = {"depthshade": False} if solid else {}
         points = axes.scatter(
-            *found.points[:, : 3 if solid else 2].T, c=values, s=9, lw=0, alpha=0.8, **shade,
+            found.points[:, 0], found.points[:, 1], c=values, s=9, lw=0, alpha=0.8,
             cmap=CYCLE if is_angle else SCALE, vmin=ends[0], vmax=ends[1],
         )  # fmt: skip
-        axes.set_title(name, loc="left", fontsize=16, pad=8)
-        if solid:  # equal scales; the two widest components are seen from above
-            axes.set_aspect("equal")
-            axes.view_init(elev=ABOVE)
-            axes.locator_params(axis="z", nbins=3)
-        else:
-            axes.set_aspect("equal", adjustable="datalim")
-        for axis, share in zip("xyz", found.shares, strict=True):
-            if axis != "z" or solid:
-                label = f"component {'xyz'.index(axis) + 1}, {share:.0%}"
-                getattr(axes, f"set_{axis}label")(label, fontsize=11)
-        bar = figure.colorbar(points, ax=axes, shrink=0.75, pad=0.13 if solid else 0.02)
+        axes.set_aspect("equal", adjustable="datalim")
+        first, second = (f"component {n + 1}, {found.shares[n]:.0%}" for n in range(2))
+        name_axes(axes, name, first, second)
+        part: Any = axes.figure  # its own panel
+        bar = part.colorbar(points, ax=axes, shrink=0.75, pad=0.02)
         if is_angle:
             bar.set_ticks([-np.pi, -np.pi / 2, 0, np.pi / 2, np.pi], labels=QUARTERS)
-    for axes in drawn[len(colours) :]:
-        axes.remove()
     return figure
 
 
@@ -235,7 +273,7 @@ def plot_curves(
     metrics: Sequence[Mapping[str, Any]],
     others: Mapping[int, Scores] | None = None,
 ) -> Figure:
-    """Learning curves: scores above, every loss below.
+    """Learning curves: the scores, and every loss.
 
     ``others``: published scores by steps; drawn are those at steps that the run has reached, and
     those at the next number of steps.
@@ -244,7 +282,7 @@ def plot_curves(
     lines = -(-len(losses) // 4)
     places = [[0] * 4, [0] * 4]
     places += [[1 + 4 * line + column for column in range(4)] for line in range(lines)]
-    figure, (score, *rest) = panels(places, width=17, height=5.5 + 2.9 * lines)
+    figure, (score, *rest) = panels(places, width=15, height=5.8 + 2.9 * lines)
     trained = [row for row in metrics if "train_return" in row]
     score.plot(
         [row["env_steps"] for row in trained], [row["train_return"] for row in trained],
@@ -347,13 +385,34 @@ def _grid(count: int, height: float) -> tuple[Figure, list[Axes]]:
 def panels(
     places: list[list[int]], width: float, height: float, **kind: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with a panel for each number in ``places``, in their order."""
+    """A figure with a panel for each number in ``places``, in their order.
+
+    Each panel is a part of its own, so that a page can show them one below the other.
+    """
     # imported here, because a robot may not have matplotlib
     import matplotlib
     from matplotlib.figure import Figure
 
+    cells = np.array(places)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        names: Any = [[str(number) for number in line] for line in places]
-        drawn = figure.subplot_mosaic(names, subplot_kw=kind)
-    return figure, [drawn[name] for name in sorted(drawn, key=int)]
+        grid = figure.add_gridspec(*cells.shape)
+        drawn = []
+        for number in range(cells.max() + 1):
+            rows, columns = np.nonzero(cells == number)
+            place = grid[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+            drawn.append(figure.add_subfigure(place).subplots(subplot_kw=kind))
+    return figure, drawn
+
+
+def panel_boxes(figure: Figure) -> list[tuple[float, float, float, float]]:
+    """Each panel's left, top, right and bottom, as shares of the figure; one without axes has none.
+
+    A figure that was not made by ``panels`` is one panel.
+    """
+    boxes = []
+    for part in figure.subfigs:
+        if part.axes:
+            box = part.bbox.transformed(figure.transSubfigure.inverted())
+            boxes.append((box.x0, 1 - box.y1, box.x1, 1 - box.y0))
+    return boxes or [(0.0, 0.0, 1.0, 1.0)]

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from worldmodel import files
 from worldmodel.checks import ConfigError
-from worldmodel.report.figures import darken
-from worldmodel.report.page import Picture, Video
-from worldmodel.report.palette import DARK, LIGHT, Palette
-from worldmodel.report.strips import Images
+from worldmodel.report.figures import darken, panel_boxes
+from worldmodel.report.page import Chart, Picture, Tiles, Video
+from worldmodel.report.strips import Images, Strip, draw_strip
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL import Image
 
 FRAMES_PER_SECOND = 8  # slow enough to compare three pictures
 
@@ -55,26 +55,20 @@ class Folder:
         writer.writerows(rows)
         self.write(name, text.getvalue().encode())
 
-    def picture(self, name: str, draw: Callable[[Palette], Images]) -> Picture:
-        """Draw a picture in light and in dark colours; the file holds the light one."""
-        light, dark = (
-            self.imageio.imwrite("<bytes>", draw(palette), extension=".png")
-            for palette in (LIGHT, DARK)
-        )
-        self.write(name, light)
-        return Picture(name, light, dark, name.removesuffix(".png").replace("_", " "))
+    def strip(self, name: str, strip: Strip) -> Tiles:
+        """The file holds the strip as one picture, the page its images one by one."""
+        self.write(name, self.imageio.imwrite("<bytes>", draw_strip(strip), extension=".png"))
+        return Tiles(strip, [[_small(image) for image in row.images] for row in strip.rows])
 
-    def video(self, name: str, frames: Sequence[Images]) -> Video:
+    def video(self, name: str, frames: Sequence[Images], alt: str) -> Video:
         """Write an mp4, or a GIF where ffmpeg is missing."""
         try:
             import imageio_ffmpeg
 
             imageio_ffmpeg.get_ffmpeg_exe()
         except (ImportError, RuntimeError):
-            self.notes.append(
-                f"{name}.gif is a GIF because ffmpeg is missing; for an mp4:"
-                " pip install imageio-ffmpeg"
-            )
+            note = "films are GIFs because ffmpeg is missing; for mp4: pip install imageio-ffmpeg"
+            self.notes.extend([] if note in self.notes else [note])
             milliseconds = 1000 / FRAMES_PER_SECOND
             name = f"{name}.gif"
             self._keep(
@@ -96,12 +90,9 @@ class Folder:
             )
         content = (self.path / name).read_bytes()
         poster = self.imageio.imwrite("<bytes>", frames[len(frames) // 2], extension=".png")
-        alt = "truth, model and error of several episodes, side by side"
         return Video(name, content, poster, alt)
 
-    def figure(
-        self, name: str, plot: Callable[[], Figure], *, is_wide: bool = True
-    ) -> list[Picture]:
+    def figure(self, name: str, plot: Callable[[], Figure]) -> list[Chart]:
         """Draw a chart in light and in dark colours; without matplotlib there is none."""
         try:
             drawn = plot()
@@ -109,10 +100,11 @@ class Folder:
             note = "no curves were drawn because matplotlib is missing: pip install matplotlib"
             self.notes.extend([] if note in self.notes else [note])
             return []
-        light = _png(drawn)
-        self.write(name, light)
+        light = _painted(drawn)
+        self.write(name, _png(light))
         alt = name.removesuffix(".png").replace("_", " ")
-        return [Picture(name, light, _png(darken(drawn)), alt, is_wide)]
+        pairs = zip(_panels(light, drawn), _panels(_painted(darken(drawn)), drawn), strict=True)
+        return [Chart([Picture(_png(one), _png(other), alt) for one, other in pairs])]
 
     def _keep(self, name: str, write: Callable[[Path], object]) -> None:
         try:
@@ -123,12 +115,32 @@ class Folder:
         self.files.append(self.path / name)
 
 
-def _png(figure: Figure) -> bytes:
-    """A PNG of 256 colours: enough for a chart, and a third of the bytes."""
+def _painted(figure: Figure) -> Image.Image:
+    """256 colours are enough for a chart, and take a third of the bytes."""
     from PIL import Image  # it comes with imageio, which a robot may not have
 
-    drawn, small = io.BytesIO(), io.BytesIO()
+    drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=110)
-    whole = Image.open(drawn).convert("RGB")
-    whole.quantize(256, dither=Image.Dither.NONE).save(small, "png")
+    return Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+
+
+def _panels(whole: Image.Image, figure: Figure) -> list[Image.Image]:
+    """The panels of a figure that was just painted."""
+    width, height = whole.size
+    return [
+        whole.crop((round(a * width), round(b * height), round(c * width), round(d * height)))
+        for a, b, c, d in panel_boxes(figure)
+    ]
+
+
+def _png(image: Image.Image) -> bytes:
+    small = io.BytesIO()
+    image.save(small, "png")
     return small.getvalue()
+
+
+def _small(image: Images) -> bytes:
+    """A PNG of at most 256 colours: an image of 64x64 pixels has only 4096 of them."""
+    from PIL import Image  # it comes with imageio, which a robot may not have
+
+    return _png(Image.fromarray(image).quantize(256, dither=Image.Dither.NONE))

@@ -10,9 +10,10 @@ import base64
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from worldmodel.report.palette import DARK, LIGHT
+from worldmodel.report.strips import Strip
 from worldmodel.report.templates import render
 
 
@@ -20,18 +21,32 @@ from worldmodel.report.templates import render
 class Picture:
     """A PNG, with a second one for a dark page."""
 
-    name: str
     light: bytes
     dark: bytes
     alt: str  # a description for those who do not see it
-    is_wide: bool = True  # a small screen scrolls it sideways and does not shrink it
-    kind: ClassVar = "picture"
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height, from the first chunk of the PNG."""
         width, height = struct.unpack(">II", self.light[16:24])
         return width, height
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The panels of a figure: next to each other, or below each other on a small screen."""
+
+    panels: Sequence[Picture]
+    kind: ClassVar = "chart"
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """A strip whose images are single tiles, so that a small screen can show fewer columns."""
+
+    strip: Strip
+    images: Sequence[Sequence[bytes]]  # a PNG for each image of each row
+    kind: ClassVar = "tiles"
 
 
 @dataclass(frozen=True)
@@ -53,13 +68,30 @@ class Table:
     kind: ClassVar = "table"
 
 
+Part = Chart | Tiles | Video | Table
+
+
 @dataclass(frozen=True)
 class Section:
-    """A heading, a text on how to read the parts, and the parts."""
+    """A heading, what is seen, how to read it, and the parts."""
 
     title: str
-    text: str
-    parts: Sequence[Picture | Video | Table]
+    seen: str  # one sentence
+    reading: str  # one sentence
+    parts: Sequence[Part]
+    more: str = ""  # folded
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judgement in words, with a colour and a sign."""
+
+    words: str
+    level: Literal["good", "mixed", "bad"]
+
+    @property
+    def sign(self) -> str:
+        return {"good": "✓", "mixed": "◐", "bad": "✗"}[self.level]
 
 
 @dataclass(frozen=True)
@@ -69,6 +101,7 @@ class Fact:
     name: str
     value: str
     comparison: str = ""  # other numbers to compare it with
+    verdict: Verdict | None = None
 
 
 # The browser may load nothing from outside the file, and runs no script
