@@ -9,6 +9,7 @@ import importlib.metadata
 import inspect
 import json
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -28,9 +29,9 @@ from tests.conftest import TINY, modules_after, report_quickly
 from tests.test_config import CHANGES, LEAVES, value_at
 from worldmodel import checkpoint, cli, envs, loop, run_folder
 from worldmodel.analysis import NoTruthError, true_states
-from worldmodel.checks import ConfigError
-from worldmodel.cli import main, tasks, train
-from worldmodel.cli.settings import choose_kinds, parse_train
+from worldmodel.checks import ConfigError, read
+from worldmodel.cli import main, settings_help, settings_table, tasks, visualize
+from worldmodel.cli.settings import read_words, settings_in
 from worldmodel.config import Config
 from worldmodel.log import read_evaluations
 from worldmodel.loop import online
@@ -200,7 +201,7 @@ def test_tasks_are_listed_in_columns(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def typed_together(changes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Merge changes of different parts: reading a command line takes 0.1 s."""
+    """Merge changes of different parts, to read fewer command lines."""
 
     def parts(change: dict[str, Any]) -> set[str]:
         words = [path.split(".") for path in change]
@@ -223,21 +224,22 @@ def test_every_setting_can_be_typed(letter: str, joined: bool) -> None:
     for name, leaf in LEAVES.items():
         if name not in ("seed", "task"):  # a kind is typed alone: others follow from it
             is_part = leaf.path.endswith(".kind") or dataclasses.is_dataclass(leaf.value)
-            group = name if is_part else ""
+            group = name if is_part or name == "env.cameras" else ""  # it excludes env.camera
             together.setdefault((*leaf.kind.items(), group), {}).update(CHANGES[name])
     assert len(together) > 5
     for change in typed_together(together.values()):
         typed = []
         for path, value in change.items():
             name = path.replace("_", letter)
-            said = str(value).lower() if isinstance(value, bool) else str(value)
+            said = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             typed += [f"--{name}={said}"] if joined else [f"--{name}", said]
-        parsed = parse_train(train.command, *choose_kinds(Config(), typed))
-        for path, value in change.items():
-            part: Any = parsed
-            for name in path.split("."):
-                part = getattr(part, name)
-            assert part == value, path
+        for defaults in (settings_table.settings_tree(), Config()):
+            (config,) = read_words(typed, defaults).configs
+            for path, value in change.items():
+                part: Any = config
+                for name in path.split("."):
+                    part = getattr(part, name)
+                assert part == value, path
 
 
 def test_what_is_not_typed_comes_from_the_preset(
@@ -292,11 +294,12 @@ def test_the_kind_of_a_part_decides_which_options_there_are(
     words = ["--planner.decay", "0.5", "--planner.kind=icem", "--planner.candidates", "99"]
     assert main(["train", "toy", *words, "--steps", "5"]) == 0
     assert asked[0][0].planner == ICEM(decay=0.5, candidates=99)
-    assert main(["train", "--planner.kind", "icem", "--help"]) == 0
+    assert main(["train", "--planner.kind", "icem", "--help-settings", "planner"]) == 0
     output = capsys.readouterr().out
-    assert "--planner.decay" in output
-    assert "--planner.temperature" not in output
-    assert "--planner.kind {cem,icem,mppi,shooting,gradient,ilqr}" in output
+    assert "--planner.kind icem  (one of cem, icem, mppi, shooting, gradient, ilqr)" in output
+    assert "--planner.decay 0.8  (icem; a number, 0.01 to 1)" in output
+    assert "--planner.temperature 0.5  (mppi; a number, more than 0)" in output
+    assert "--env.camera" not in output
 
 
 def test_without_a_limit_the_first_line_says_so(
@@ -323,7 +326,13 @@ ANSWERS: list[tuple[list[str], int]] = [
     (["--version"], 0),
     (["trian"], 2),
     (["tasks"], 0),
-    *(([name, "--help"], 0) for name in cli.COMMANDS if name not in ("train",)),
+    *(([name, "--help"], 0) for name in cli.COMMANDS),
+    (["train", "--help-settings"], 0),
+    (["train", "walker_wlk"], 2),
+    (["train", "--planer.horizon", "8"], 2),
+    (["train", "--planner.horizon", "eight"], 2),
+    (["train", "--planner.horizon", "0"], 2),
+    (["train", "nope.yaml"], 2),
     (["eval", "runs/nope"], 2),
     (["visualize", "runs/nope"], 2),
     (["watch", "runs/nope"], 2),
@@ -333,12 +342,19 @@ ANSWERS: list[tuple[list[str], int]] = [
 ]
 
 
-def test_answers_come_before_torch() -> None:
+def test_answers_come_before_torch(run: Path) -> None:
     """One process: importing torch takes seconds, and a mistake is answered at once."""
     begin = "from worldmodel.cli import main\n"
+    of_the_run = ["train", str(run / "config.yaml"), "--run", str(run)]
+    answers = [
+        *ANSWERS,
+        ([*of_the_run, "--planner.horizon", "5"], 2),
+        ([*of_the_run, "--seed", "3"], 2),
+        (["train", "toy", "--run", str(run)], 2),
+    ]
     steps = {
         " ".join(["worldmodel", *words]): f"{begin}assert main({words!r}) == {code}"
-        for words, code in ANSWERS
+        for words, code in answers
     }
     for words, loaded in modules_after(steps).modules.items():
         assert "worldmodel.cli" in loaded
@@ -352,6 +368,80 @@ def test_the_first_line_of_a_command_is_that_of_its_help(name: str) -> None:
     assert inspect.getdoc(command).splitlines()[0] == line
 
 
+def test_the_table_of_settings_is_what_the_parts_declare() -> None:
+    """If this fails, write the table again: python -m worldmodel.cli.settings_table"""
+    assert settings_table.TABLE.read_text() == settings_table.table()
+    tree = settings_table.settings_tree()
+    assert dataclasses.asdict(tree) == dataclasses.asdict(Config())
+    assert {setting.path for setting in settings_in(tree)} == {
+        setting.path for setting in settings_in(Config())
+    }
+
+
+def test_the_page_of_settings_is_the_table() -> None:
+    """If this fails, write the page again: python -m worldmodel.cli.settings_help"""
+    assert settings_help.PAGE.read_text() == settings_help.page()
+
+
+def test_every_setting_of_every_kind_has_a_sentence_of_its_own() -> None:
+    """Two share one only if they mean the same: one name, in two kinds or heads of a section."""
+    meanings: dict[str, set[tuple[str, str]]] = {}
+    for setting in settings_in(settings_table.settings_tree()):
+        sentence = settings_table.sentence_of(setting.part, setting.name)
+        assert re.fullmatch(r"[^ ].{25,}\.", sentence), f"{setting.path}: {sentence!r}"
+        meaning = (setting.path.split(".")[0], setting.name)
+        meanings.setdefault(sentence, set()).add(meaning)
+    assert len(meanings) > 80
+    for sentence, said_of in meanings.items():
+        assert len(said_of) == 1, f"{said_of}: {sentence}"
+
+
+def test_no_cell_of_the_page_of_settings_is_empty() -> None:
+    rows = [line for line in settings_help.page().splitlines() if line.startswith("| `")]
+    assert len(rows) > 90
+    for row in rows:
+        cells = [cell.strip(" `") for cell in row.strip("|").split("|")]
+        assert len(cells) == 4, row
+        assert all(cells), row
+
+
+def test_the_short_help_is_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    output = run_command(capsys, "train", "--help").out
+    assert len(output.splitlines()) <= 40
+    for word in ("PRESET", "--task", "--run", "--steps", "--minutes", "--seed", "--device"):
+        assert f"    {word} " in output
+    assert "rounds are whole" in output
+    assert "worldmodel train --help-settings" in output
+
+
+def test_the_settings_that_are_listed_are_those_of_the_preset(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--help-settings", "planner.candidates", "--planner.elites", "7"]
+    output = run_command(capsys, "train", "planet", *words).out
+    assert "--planner.candidates 1000  (cem;" in output
+    assert "--planner.candidates 64  (icem, mppi, shooting, gradient;" in output
+    assert "elites" not in output
+
+
+def test_the_config_of_a_run_is_a_preset(
+    here: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = started(monkeypatch)
+    words = ["--run", "copy", "--planner.horizon", "3", "--steps", "5"]
+    output = run_command(capsys, "train", run / "config.yaml", *words)
+    config, folder, _, _ = asked[0]
+    assert (config, str(folder)) == (
+        read(load_yaml(run / "config.yaml"), {"planner": {"horizon": 3}}),
+        "copy",
+    )
+    assert run_folder.read_run(run) == load_yaml(run / "config.yaml")
+    assert "settings of a run on toy, seed 0, made with worldmodel" in output.out
+    assert "images were drawn by toy" in output.out
+    assert main(["train", str(run / "config.yaml"), "--seed", "4", "--task", "walker_walk"]) == 0
+    assert (asked[1][0].seed, asked[1][0].task) == (4, "walker_walk")
+
+
 # ---------------------------------------------------------------------------- mistakes
 
 
@@ -363,13 +453,25 @@ def test_the_first_line_of_a_command_is_that_of_its_help(name: str) -> None:
         (["train", "mine.yaml"], ["no file mine.yaml"]),
         (["train", "--planner.horizn", "3"], ["--planner.horizn", "--planner.horizon"]),
         (["train", "--planer.horizon", "3"], ["--planer.horizon", "--planner.horizon"]),
-        (["train", "--horizon", "3"], ["--horizon", "--planner.horizon"]),
-        (["train", "--planner.horizon", "three"], ["--planner.horizon", "'three'"]),
-        (["train", "--planner.horizon"], ["--planner.horizon"]),
-        (["train", "--planning.warm-start", "5"], ["--planning.warm-start", "'5'", "true"]),
+        (["train", "--horizon", "3"], ["--behaviour.horizon or --planner.horizon?"]),
+        (
+            ["train", "--zzzz", "3"],
+            ["no option --zzzz; worldmodel train --help-settings"],
+        ),
+        (["train", "--help-settings", "planer"], ["no section of settings planer; did you mean"]),
+        (
+            ["train", "--planner.horizon", "three"],
+            ["worldmodel: planner.horizon: expected a whole number, got three"],
+        ),
+        (["train", "--planner.horizon"], ["planner.horizon: its value is missing"]),
+        (["train", "--planner.horizon", "--steps", "5"], ["planner.horizon: its value is missing"]),
+        (
+            ["train", "--planning.warm-start", "5"],
+            ["warm_start: expected true or false, got 5"],
+        ),
         (["train", "--planner.kind", "cemm"], ["planner.kind: expected one of cem", "'cemm'"]),
-        (["train", "--planner.kind"], ["--planner.kind"]),
-        (["train", "--planner", "cem"], ["planner: expected a section of settings", "'cem'"]),
+        (["train", "--planner.kind"], ["planner.kind: its value is missing"]),
+        (["train", "--planner", "cem"], ["planner: expected a section of settings", "got cem"]),
         (
             ["train", "--planner.temperature", "2", "--planner.kind", "cem"],
             ["planner.temperature: a setting of mppi, and planner.kind is cem"],
@@ -389,11 +491,14 @@ def test_the_first_line_of_a_command_is_that_of_its_help(name: str) -> None:
         (["train", "--seed", "0,,1"], ["seed: expected", "0,,1"]),
         (["train", "--seed", "-1"], ["seed: expected", "-1"]),
         (["train", "--steps", "0"], ["steps: expected more than 0, got 0"]),
-        (["train", "--steps", "many"], ["--steps", "many"]),
+        (["train", "--steps", "many"], ["worldmodel: steps: expected a whole number, got many"]),
+        (["train", "--minutes", "abc"], ["worldmodel: minutes: expected a number, got abc"]),
+        (["train", "--minutes"], ["minutes: its value is missing: --minutes VALUE"]),
+        (["train", "caf\udce9"], [r"expected words in UTF-8, got 'caf\udce9'"]),
         (["train", "--minutes", "-1"], ["minutes: expected more than 0, got -1"]),
         (["train", "--minutes", "nan"], ["minutes: expected more than 0, got nan"]),
-        (["train", "toy", "planet"], ["planet"]),
-        (["train", "default", "--device", "tpu"], ["--device", "'tpu'", "cuda"]),
+        (["train", "toy", "planet"], ["expected one PRESET, got toy and planet"]),
+        (["train", "default", "--device", "tpu"], ["device: expected one of cpu, cuda; got 'tpu'"]),
         (["eval"], ["RUN"]),
         (["eval", "nowhere"], ["nowhere holds no config.yaml, so it is not a run"]),
         (["eval", "nowhere", "--episodes", "0"], ["episodes: expected 1 or more, got 0"]),
@@ -512,9 +617,7 @@ def test_no_renderer_at_all(
 
 
 @pytest.mark.mujoco
-@pytest.mark.parametrize(
-    "words", [["train", "walker_walk", "--steps", "5"], ["train", "--steps", "5"]]
-)
+@pytest.mark.parametrize("words", [["walker_walk"], ["default"]])
 def test_mujoco_4_is_refused_with_what_to_type(
     words: list[str],
     here: Path,
@@ -567,7 +670,7 @@ def test_the_same_command_again_changes_nothing(
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw no pictures: they take seconds, and other tests draw them."""
-    monkeypatch.setattr(train, "report", lambda *_, **__: None)
+    monkeypatch.setattr(visualize, "report", lambda *_, **__: None)
 
 
 @pytest.mark.usefixtures("no_report")

@@ -90,6 +90,8 @@ def others(kind: Any, value: Any) -> list[Any]:
         return [not value]
     if isinstance(value, str):
         return ["toy"]
+    if isinstance(value, tuple):
+        return [(0, 1)]
     if isinstance(value, int):
         return [value + 1, value - 1, 2 * value]
     return [other for other in (value / 2, value + 0.25) if other != value]
@@ -181,15 +183,21 @@ def test_planet_has_no_part_that_was_published_after_it() -> None:
         ({"planer": {"horizon": 3}}, ["planer: no such setting", "planner"]),
         ({"model": {"reward": {"sise": 3}}}, ["model.reward.sise", "model.reward.size"]),
         ({"zzz": 1}, ["zzz: no such setting", "known: ", "planner"]),
-        ({"planner": {"horizon": "three"}}, ["planner.horizon: expected int", "'three'"]),
-        ({"planner": {"horizon": 2.5}}, ["planner.horizon: expected int", "2.5"]),
-        ({"planner": {"horizon": True}}, ["planner.horizon: expected int", "True"]),
-        ({"planning": {"warm_start": 1}}, ["planning.warm_start: expected bool", "1"]),
-        ({"planner": {"temperature": "hot"}}, ["planner.temperature: expected float", "'hot'"]),
+        (
+            {"planner": {"horizon": "three"}},
+            ["expected a whole number", "'three'"],
+        ),
+        ({"planner": {"horizon": 2.5}}, ["planner.horizon: expected a whole number", "2.5"]),
+        ({"planner": {"horizon": True}}, ["planner.horizon: expected a whole number", "True"]),
+        ({"planning": {"warm_start": 1}}, ["planning.warm_start: expected true or false", "1"]),
+        ({"planner": {"temperature": "hot"}}, ["planner.temperature: expected a number", "'hot'"]),
         ({"planner": {"kind": "cemm"}}, ["planner.kind: expected one of cem", "'cemm'"]),
         ({"planner": 3}, ["planner: expected a section", "int"]),
-        ({"task": 3}, ["task: expected str", "3"]),
-        ({"env": {"action_repeat": "x"}}, ["env.action_repeat: expected int", "'x'"]),
+        ({"task": 3}, ["task: expected text", "3"]),
+        (
+            {"env": {"action_repeat": "x"}},
+            ["env.action_repeat: expected a whole number, or none"],
+        ),
         ({"planner": {"horizon": 0}}, ["planner.horizon: expected 1 or more, got 0"]),
         (
             {"planner": {"candidates": 5, "elites": 10}, "planning": {"proposals": 0}},

@@ -336,6 +336,7 @@ def test_every_command_is_understood(capsys: pytest.CaptureFixture[str]) -> None
 def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
     """All help of a command, with - in the names of options."""
     assert cli.main([command, "--help"]) == 0
+    assert command != "train" or cli.main([command, "--help-settings"]) == 0
     return capsys.readouterr().out.replace("_", "-")
 
 

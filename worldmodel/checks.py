@@ -19,13 +19,14 @@ each distinguishes them, and the union is the only list of them.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
 import types
 import typing
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -91,24 +92,47 @@ def nearest(name: str, known: Sequence[str], path: str = "") -> str:
 
 @dataclass(frozen=True)
 class Bound:
-    """A bound of a number: ``holds`` tests it, ``expected`` says it in words."""
+    """A bound of a number: it lies between ``low`` and ``high``.
 
-    expected: str
-    holds: Callable[[float], bool]
+    ``with_low`` and ``with_high``: these numbers themselves are allowed.
+    """
+
+    low: float
+    high: float = math.inf
+    with_low: bool = True
+    with_high: bool = True
+
+    def holds(self, value: float) -> bool:
+        above = self.low <= value if self.with_low else self.low < value
+        return above and (value <= self.high if self.with_high else value < self.high)
+
+    @property
+    def expected(self) -> str:
+        """The bound in words."""
+        if self.with_low and self.with_high and self.high < math.inf:
+            return f"{self.low} to {self.high}"
+        words = f"{self.low} or more" if self.with_low else f"more than {self.low}"
+        if self.high < math.inf:
+            words += f", at most {self.high}" if self.with_high else f", less than {self.high}"
+        return words
 
 
 def at_least(low: float, *, below: float = math.inf) -> Bound:
-    words = f"{low} or more" + (f", less than {below}" if below < math.inf else "")
-    return Bound(words, lambda value: low <= value < below)
+    return Bound(low, below, with_high=below == math.inf)
 
 
 def more_than(low: float, *, at_most: float = math.inf) -> Bound:
-    words = f"more than {low}" + (f", at most {at_most}" if at_most < math.inf else "")
-    return Bound(words, lambda value: low < value <= at_most)
+    return Bound(low, at_most, with_low=False)
 
 
 def between(low: float, high: float) -> Bound:
-    return Bound(f"{low} to {high}", lambda value: low <= value <= high)
+    return Bound(low, high)
+
+
+class Typed(str):
+    """The value of a setting as somebody typed it: text, whatever the setting's type."""
+
+    __slots__ = ()
 
 
 def hints(kind: type) -> dict[str, Any]:
@@ -205,23 +229,23 @@ def read(base: T, differences: Mapping[str, Any], path: str = "") -> T:
         if sections(declared[name]):
             changes[name] = _read_section(declared[name], getattr(base, name), value, where)
         else:
-            changes[name] = _convert(value, declared[name], where)
+            changes[name] = convert(value, declared[name], where)
     return dataclasses.replace(base, **changes)  # type: ignore[type-var]
 
 
 def _read_section(hint: Any, current: Any, value: Any, where: str) -> Any:
     optional = is_optional(hint)
-    if optional and isinstance(value, Mapping) and value.get("kind") == "none":
+    if optional and isinstance(value, Mapping) and _says_none(value.get("kind", "")):
         require(len(value) == 1, f"{where}: absent by its kind none, and settings are given for it")
         return None
-    if optional and value in (None, "none"):
+    if optional and _says_none(value):
         return None
     if not isinstance(value, Mapping):
         if where in RENAMED:
             raise ConfigError(f"{where}: renamed; write {RENAMED[where]}")
         raise ConfigError(
             f"{where}: expected a section of settings{', or none' if optional else ''},"
-            f" got {type(value).__name__} {value!r}"
+            f" got {_shown(value)}"
         )
     base = _of_kind(hint, current, value.get("kind"), where)
     for name in value:
@@ -271,17 +295,17 @@ def read_numbers(value: Any, where: str) -> tuple[int, ...]:
     return tuple(int(word) for word in words)
 
 
-def _convert(value: Any, hint: Any, where: str) -> Any:
+def convert(value: Any, hint: Any, where: str) -> Any:
     """Convert a value to its declared type: YAML reads 1e-3 as text, and 1 if 1.0 is meant."""
-    if value is None and is_optional(hint):
+    if is_optional(hint) and _says_none(value):
         return None
     kind = next(option for option in options(hint) if option is not types.NoneType)
+    got = _shown(value)
+    if isinstance(value, Typed):
+        value = _from_text(value, kind)
     if typing.get_origin(kind) is Literal:
-        known = typing.get_args(kind)
-        if value not in known:
-            raise ConfigError(
-                f"{where}: expected one of {', '.join(map(str, known))}; got {value!r}"
-            )
+        if value not in typing.get_args(kind):
+            raise ConfigError(f"{where}: expected {in_words(hint)}; got {value!r}")
         return value
     if kind is float and not isinstance(value, bool):
         try:
@@ -295,6 +319,40 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return read_numbers(value, where)
     elif (kind is str and isinstance(value, str)) or (kind is bool and isinstance(value, bool)):
         return value
-    raise ConfigError(
-        f"{where}: expected {getattr(kind, '__name__', kind)}, got {type(value).__name__} {value!r}"
-    )
+    raise ConfigError(f"{where}: expected {in_words(hint)}, got {got}")
+
+
+def _says_none(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.lower() == "none")
+
+
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, Typed) else f"{type(value).__name__} {value!r}"
+
+
+def _from_text(text: Typed, kind: Any) -> Any:
+    """What typed text means for a setting of this type; the text itself if it means nothing."""
+    if typing.get_origin(kind) is Literal:
+        return next((known for known in typing.get_args(kind) if str(known) == text), str(text))
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), str(text))
+    if kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return float(text)
+    return str(text)
+
+
+def in_words(hint: Any) -> str:
+    """What a setting of this type may be: ``a whole number, or none``."""
+    kind = next(option for option in options(hint) if option is not types.NoneType)
+    or_none = ", or none" if is_optional(hint) else ""
+    if typing.get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, typing.get_args(kind)))}{or_none}"
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        tuple[int, ...]: "whole numbers such as 0,1",
+    }
+    return f"{words.get(kind, getattr(kind, '__name__', kind))}{or_none}"

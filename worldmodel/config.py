@@ -32,52 +32,73 @@ UPDATES_PER_ROW = 0.6  # if loop.updates is None
 @dataclass(frozen=True)
 class LoopSettings:
     seed_episodes: Annotated[int, at_least(1)] = 5
-    # Updates on the seed episodes before the planner acts.
+    """Episodes of random actions that are collected before anything is learned."""
     seed_updates: Annotated[int, at_least(0)] = 200
+    """Updates on these first episodes, before the planner acts."""
     # Updates for each 1000 simulator steps collected; None: 0.6 for each row, so that a task whose
     # actions last two steps has twice as many as one whose actions last four.
     updates: Annotated[float | None, more_than(0)] = None
-    # Episodes that are collected in parallel, planned for as one batch, with the same weights.
+    """Updates for each 1000 simulator steps that are collected. Larger: more is learned from each
+    step, and a run takes longer. none: 0.6 for each row."""
     episodes_at_once: Annotated[int, at_least(1)] = 1
-    # Actions of seed episodes: exploration noise alone, which is correlated in time, or uniform
-    # random actions that are independent at each row.
+    """Episodes that are collected in parallel, planned for as one batch, with the same weights.
+    Larger: faster where there are many cores."""
     seed_actions: Literal["wander", "uniform"] = "wander"
-    evaluate_every: Annotated[int, at_least(1)] = 10_000  # simulator steps
+    """Actions of the first episodes: wander is exploration noise alone, which is correlated in
+    time; uniform draws each action independently."""
+    evaluate_every: Annotated[int, at_least(1)] = 10_000
+    """Simulator steps between two evaluations of the planner without noise."""
     evaluate_episodes: Annotated[int, at_least(1)] = 5
+    """Episodes that each evaluation plays. Larger: a surer score, and less time to learn."""
     # A collecting process that gives no row for so long counts as hung and is replaced. A first
     # start that compiles a renderer takes a minute on a slow machine.
     patience_s: Annotated[float, more_than(0)] = 300.0
+    """Seconds without a row after which a collecting process counts as hung and is replaced."""
 
 
 @dataclass(frozen=True)
 class ExplorationSettings:
     """Exploration noise on the planned actions during collection."""
 
-    # Standard deviation of the noise; if the action is one of several choices, the probability that
-    # it is replaced by a random one.
     size: Annotated[float, at_least(0)] = 0.3
+    """Standard deviation of the noise on collected actions, which are in [-1, 1]; for a choice, the
+    probability that a random one replaces it."""
     # Correlation of the noise between two rows. White noise averages out before anything moves:
     # over 25 random episodes of ball_in_cup_catch it scored 21, this 102; on finger_spin 1
     # against 7.
     memory: Annotated[float, at_least(0, below=1)] = 0.8
+    """Correlation of the noise between two rows. 0: white noise, which averages out before anything
+    moves."""
     # How much the noise's size varies over time: a standard deviation of its logarithm. Small noise
     # around a policy that has converged explores nothing new: walker_stand did not learn to stand
     # (assets/trials/walker_stand_noise.csv).
     swell: Annotated[float, at_least(0)] = 1.0
+    """How much the noise's size varies over time: the standard deviation of its logarithm. 0: it is
+    constant."""
 
 
 @dataclass(frozen=True)
 class Config:
     task: str = "cartpole_swingup"
+    """What to learn: a name that `worldmodel tasks` lists, or gym:ID for an environment of
+    gymnasium."""
     seed: Annotated[int, at_least(0)] = 0
-    discount_rate: Annotated[float, more_than(0, at_most=1)] = 0.99  # for each row of delay
+    """Where all random numbers of a run begin. Another seed is another run with the same
+    settings."""
+    discount_rate: Annotated[float, more_than(0, at_most=1)] = 0.99
+    """How much a reward counts, for each row that it lies ahead. Nearer to 1: later rewards count
+    more."""
     env: EnvSettings = EnvSettings()
     replay: ReplaySettings = ReplaySettings()
     model: ModelSettings = ModelSettings()
     objective: Objective = Objective()
     behaviour: BehaviourSettings | None = Imagined()
+    """What trains policy and value: imagined learns from imagined returns. none: neither is
+    trained."""
     learner: LearnerSettings = LearnerSettings()
     planner: PlannerSettings = MPPI()
+    """The search for actions: cem, icem, mppi and shooting draw candidates, gradient climbs the
+    slope of the score, ilqr improves one trajectory."""
     planning: Planning = Planning()
     exploration: ExplorationSettings = ExplorationSettings()
     loop: LoopSettings = LoopSettings()

@@ -25,14 +25,21 @@ MOST_SKIPS = 10  # updates in a row without a finite gradient, after which the r
 @dataclass(frozen=True)
 class LearnerSettings:
     model_rate: Annotated[float, more_than(0)] = 8e-4
-    # The update after which learning rates fall, by one over the root of updates; None: never.
+    """Learning rate of the world model. Larger: it learns faster, and may diverge."""
     decay_after: Annotated[int | None, at_least(1)] = 1500
+    """Updates after which all learning rates fall, by one over the root of the updates. none: they
+    never fall."""
     epsilon: Annotated[float, more_than(0)] = 1e-5
-    # Largest norm of a gradient, for the model and each part of the behaviour separately.
+    """Adam's epsilon, the floor of its denominator. Larger: smaller steps where gradients are
+    tiny."""
     clip: Annotated[float, more_than(0)] = 100.0
-    # How fast the averaged weights, which act, follow the learned ones; 1: they are the same.
+    """Largest norm of a gradient, for the model and each part of the behaviour separately. Smaller:
+    rare large gradients move weights less."""
     average_rate: Annotated[float, more_than(0, at_most=1)] = 0.01
+    """How fast the averaged weights, which act, follow the learned ones. 1: they are the same."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of products in learning: auto takes bfloat16 if this machine is fast at it,
+    else float32."""
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,20 @@ from worldmodel.timing import PlanTiming
 class Planning:
     """Settings of planning that do not depend on the kind of planner."""
 
-    proposals: Annotated[int, at_least(0)] = 16  # candidates that the policy draws
-    # The initial_std if no policy proposes, or for a score that the policy has not learned for.
+    proposals: Annotated[int, at_least(0)] = 16
+    """Candidates that the policy draws; fewer than planner.candidates. Larger: plans stay nearer to
+    the policy."""
     std_without_policy: Annotated[float, more_than(0)] = 1.0
-    warm_start: bool = True  # begin at the last plan, shifted by one row
-    sampled: bool = False  # draw beliefs and imagined latents, as PlaNet does, instead of means
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of imagined candidates
+    """Standard deviation of the first candidates if no policy proposes, or for a score that the
+    policy has not learned for."""
+    warm_start: bool = True
+    """Whether a search begins at the last plan, shifted by one row, instead of at zeros."""
+    sampled: bool = False
+    """Whether beliefs and imagined latents are drawn at random, as in PlaNet, instead of being
+    means."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of products while planning: auto takes bfloat16 if this machine is fast at it,
+    else float32."""
 
 
 class ImaginedReturn:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
+from worldmodel import older_settings
 from worldmodel.checks import ConfigError, nearest, read, require
-from worldmodel.config import Config
+
+if TYPE_CHECKING:  # it imports torch, and a name is refused without it
+    from worldmodel.config import Config
+
+T = TypeVar("T")
 
 
 def presets() -> dict[str, Path]:
@@ -20,25 +26,55 @@ def presets() -> dict[str, Path]:
 
 def load_preset(name: str) -> Config:
     """Load a preset of the package by name, or a YAML file by path."""
-    shipped = presets()
-    if name in shipped:
-        path = shipped[name]
-    elif name.endswith((".yaml", ".yml")) or "/" in name:
-        path = Path(name)
-        require(path.is_file(), f"preset: no file {name}")
-    else:
-        raise ConfigError(f"preset: no preset {name}{nearest(name, list(shipped))}")
-    return load_yaml(path)
+    from worldmodel.config import Config
+
+    return preset_on(Config(), name)
 
 
 def load_yaml(path: Path) -> Config:
     """Load settings from a YAML file, which holds only what differs from the defaults."""
+    from worldmodel.config import Config
+
+    return _read_file(Config(), path)
+
+
+def preset_on(defaults: T, name: str) -> T:
+    """``defaults``, a tree of all settings, with what differs in a preset."""
+    return _read_file(defaults, preset_file(name))
+
+
+def preset_file(name: str) -> Path:
+    """The file of a preset; raise if there is none."""
+    shipped = presets()
+    if name in shipped:
+        return shipped[name]
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        require(Path(name).is_file(), f"preset: no file {name}")
+        return Path(name)
+    raise ConfigError(f"preset: no preset {name}{nearest(name, list(shipped))}")
+
+
+def _read_file(defaults: T, path: Path) -> T:
+    written = mapping_in(path)
+    if is_of_a_run(written):
+        written = older_settings.with_todays_names(written["settings"])
     try:
-        differences = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not readable as YAML: {error}") from error
-    require(isinstance(differences, Mapping), f"{path}: expected a mapping of settings")
-    try:
-        return read(Config(), differences)
+        return read(defaults, written)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def mapping_in(path: Path) -> Mapping[str, Any]:
+    """What a YAML file holds."""
+    try:
+        written = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {error}") from error
+    require(isinstance(written, Mapping), f"{path}: expected a mapping of settings")
+    assert isinstance(written, Mapping)
+    return written
+
+
+def is_of_a_run(written: Mapping[str, Any]) -> bool:
+    """Whether a file is the config.yaml of a run, which holds its settings and more."""
+    return isinstance(written.get("settings"), Mapping)

@@ -27,16 +27,27 @@ class Imagined:
     needs: ClassVar[frozenset[str]] = frozenset({"policy", "head:value", "head:reward"})
 
     kind: Literal["imagined"] = "imagined"
-    # How many rows of the batch imagination begins at.
     imagined_states: Annotated[int, at_least(1)] = 96
+    """Rows of a batch from which the policy imagines on. Larger: steadier gradients, and slower
+    updates."""
     horizon: Annotated[int, at_least(1)] = 5
+    """Actions that are imagined from each of these rows. Larger: the policy sees later rewards, and
+    more of the model's errors."""
     return_lambda: Annotated[float, between(0, 1)] = 0.95
+    """How far imagined rewards are trusted beyond the value: 1 uses all of them, 0 only the first
+    and the value."""
     entropy: Annotated[float, at_least(0)] = 1e-3
-    # Weight of the policy's saturation, which keeps it from being too certain (models/policy.py).
+    """Weight of the policy's entropy. Larger: its actions vary more."""
     saturation: Annotated[float, at_least(0)] = 0.1
-    target_rate: Annotated[float, more_than(0, at_most=1)] = 0.1  # how fast the slow value follows
-    value_rate: Annotated[float, more_than(0)] = 1e-3  # learning rate
-    policy_rate: Annotated[float, more_than(0)] = 3e-4  # learning rate
+    """Weight that keeps the policy's outputs from growing so large that it no longer learns.
+    Larger: it stays less certain."""
+    target_rate: Annotated[float, more_than(0, at_most=1)] = 0.1
+    """How fast the slow copy of the value, which returns end with, follows the value. 1: it is the
+    value itself."""
+    value_rate: Annotated[float, more_than(0)] = 1e-3
+    """Learning rate of the value. Larger: it follows new returns faster, and may oscillate."""
+    policy_rate: Annotated[float, more_than(0)] = 3e-4
+    """Learning rate of the policy. Larger: it changes faster, and may settle too early."""
 
     def build(self, model: WorldModel, discount_rate: float, precision: Precision) -> ActorCritic:
         return ActorCritic(self, model, discount_rate, precision)

@@ -8,19 +8,18 @@ import sys
 import threading
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from worldmodel import demo, model_file, run_folder
-from worldmodel.agent import Agent
-from worldmodel.analysis.starts import read_starts
+from worldmodel import run_folder
 from worldmodel.cli.arguments import parse
 from worldmodel.cli.process_setup import one_thread
 from worldmodel.cli.requirements import require_run, version_explained
-from worldmodel.dream import Dream
-from worldmodel.dream.page import DreamServer
 from worldmodel.local_page import PORT
+
+if TYPE_CHECKING:  # it imports torch, and mistakes are answered without it
+    from worldmodel.agent import Agent
 
 
 def command(typed: list[str]) -> int:
@@ -45,6 +44,14 @@ def _dream(
     port: Annotated[int, tyro.conf.arg(metavar="N", help="of 127.0.0.1; 0: a free one")] = PORT,
     browser: Annotated[bool, tyro.conf.arg(help="do not open a browser")] = True,
 ) -> int:
+    if run is not None:
+        require_run(run)
+
+    from worldmodel import demo  # these import torch, and mistakes are answered before
+    from worldmodel.analysis.starts import read_starts
+    from worldmodel.dream import Dream
+    from worldmodel.dream.page import DreamServer
+
     agent, task = _load(run)
     dream = Dream(agent, read_starts(agent, run or demo.WEIGHTS.parent))
     with (
@@ -61,10 +68,11 @@ def _dream(
 
 def _load(run: Path | None) -> tuple[Agent, str]:
     """The agent, and the name of its task."""
+    from worldmodel import demo, model_file
+
     if run is None:
         packed = model_file.read(demo.WEIGHTS)
         return packed.agent, packed.config.task
-    require_run(run)
     with version_explained(run):
         return run_folder.load(run), run_folder.read_run(run).task
 

@@ -1,129 +1,196 @@
-"""The options of ``worldmodel train``: every setting, with a preset's values as defaults."""
+"""The words after ``worldmodel train``: its own options, and every setting as --section.key VALUE.
+
+They are read twice by the same functions. First into the tree of ``settings_table``, without torch,
+so that a mistake is answered at once; then into ``Config``, which also knows the rules between
+settings.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 from worldmodel.checks import (
     RENAMED,
     ConfigError,
+    Typed,
+    check,
+    convert,
     hints,
     is_optional,
     kinds,
     nearest,
+    options,
     read,
-    read_numbers,
-    refuse_other_kind,
     sections,
 )
 from worldmodel.cli.tasks import known_tasks
-from worldmodel.config import Config
-from worldmodel.presets import load_preset, presets
+from worldmodel.presets import is_of_a_run, mapping_in, preset_file, preset_on, presets
+
+T = TypeVar("T")
+
+
+class Shown(NamedTuple):
+    """How ``train --help`` shows an option: the name of its value, and a sentence."""
+
+    value: str
+    sentence: str
 
 
 @dataclass(frozen=True)
-class _Options:
-    """The options of ``train`` that are not settings."""
+class TrainOptions:
+    """The options of ``train`` that are not settings. One that is a bool takes no value."""
 
-    preset: Annotated[
-        tyro.conf.Positional[str],
-        tyro.conf.arg(metavar="PRESET", help="a preset's name, a YAML file, or a task"),
-    ] = "default"
-    task: Annotated[str, tyro.conf.arg(metavar="TASK", help="one of `worldmodel tasks`")] = ""
+    preset: Annotated[str, Shown("PRESET", "a preset's name, a YAML file, or a task")] = "default"
+    task: Annotated[str, Shown("TASK", "one of `worldmodel tasks`, or gym:ID")] = ""
     run: Annotated[
-        Path | None,
-        tyro.conf.arg(metavar="DIR", help="its folder; default: runs/PRESET-TASK-SEED"),
+        str | None, Shown("DIR", "the folder of the run; default: runs/PRESET-TASK-SEED")
     ] = None
     steps: Annotated[
-        int | None, tyro.conf.arg(metavar="N", help="end at so many simulator steps in total")
+        int | None,
+        Shown("N", "end after N simulator steps in total; rounds are whole, so a little later"),
     ] = None
-    minutes: Annotated[
-        float | None, tyro.conf.arg(metavar="M", help="end after so many minutes in total")
-    ] = None
+    minutes: Annotated[float | None, Shown("M", "end after M minutes in total")] = None
     seed: Annotated[
-        str, tyro.conf.arg(metavar="S[,S...]", help="several are trained one after another")
-    ] = "0"
-    device: Annotated[Literal["cpu", "cuda"], tyro.conf.arg(help="where the model learns")] = "cpu"
+        str | None, Shown("S[,S...]", "several seeds are trained one after another")
+    ] = None
+    device: Annotated[Literal["cpu", "cuda"], Shown("D", "where the model learns")] = "cpu"
 
 
-def first_word(typed: Sequence[str]) -> str | None:
-    """The first word that is neither an option nor its value; each option takes one value."""
-    waiting = False  # the last option has no value yet
-    for token in typed:
-        if token.startswith("--") or token == "-h":
-            waiting = "=" not in token and token not in ("-h", "--help")
-        elif waiting:
-            waiting = False
-        else:
-            return token
-    return None
+@dataclass(frozen=True)
+class Asked(Generic[T]):
+    """What was asked for: the options, the name of the starting point, the settings of each run."""
+
+    options: TrainOptions
+    preset: str
+    base: T
+    configs: list[T]
 
 
-def starting_point(word: str) -> tuple[str, Config]:
+def read_words(typed: Sequence[str], defaults: T) -> Asked[T]:
+    """Read the words into ``defaults``, a tree of all settings; raise for the first mistake."""
+    given, settings = _split(typed, defaults)
+    declared = {name: options(hint)[0] for name, hint in hints(TrainOptions).items()}
+    told = TrainOptions(
+        **{name: convert(value, declared[name], name) for name, value in given.items()}
+    )
+    preset, base = starting_point(told.preset, defaults)
+    if told.preset == getattr(base, "task", "") != preset and told.task not in ("", told.preset):
+        raise ConfigError(f"task: two are given, {told.preset} and --task {told.task}")
+    task = told.task or getattr(base, "task", "")
+    chosen = read(base, {**settings, "task": task})
+    seeds = [getattr(base, "seed", 0)] if told.seed is None else read_seeds(told.seed)
+    configs = [read(chosen, {"seed": seed}) for seed in seeds]
+    for config in configs:
+        check(config)
+    return Asked(told, preset, base, configs)
+
+
+def starting_point(word: str, defaults: T) -> tuple[str, T]:
     """The name and settings of a preset; a task's name means the default preset on that task."""
+    _require_text(word)
     shipped = presets()
     names_a_file = word.endswith((".yaml", ".yml")) or "/" in word
     if word in shipped or (names_a_file and not word.startswith("gym:")):
-        return word, load_preset(word)
+        return word, preset_on(defaults, word)
     if word.startswith("gym:") or word in known_tasks():
-        return "default", dataclasses.replace(load_preset("default"), task=word)
+        return "default", read(preset_on(defaults, "default"), {"task": word})
     raise ConfigError(f"no preset or task {word}{nearest(word, [*shipped, *known_tasks()])}")
 
 
-def settings_fields() -> list[dataclasses.Field[Any]]:
-    """The fields of the configuration that ``_Options`` does not replace."""
-    return [f for f in dataclasses.fields(Config) if f.name not in ("task", "seed")]
+def note_of_run(preset: str, base: Any) -> str:
+    """What to know of a preset that is the config.yaml of a run; empty for any other."""
+    if preset in presets():
+        return ""
+    path = preset_file(preset)
+    written = mapping_in(path)
+    if not is_of_a_run(written):
+        return ""
+    version = written.get("versions", {}).get("worldmodel", "an unknown version")
+    drawn = written.get("environment", {}).get("renderer")
+    images = f"; its images were drawn by {drawn}" if drawn else ""
+    return (
+        f"{path}: the settings of a run on {base.task}, seed {base.seed}, made with worldmodel"
+        f" {version}{images}"
+    )
 
 
-def choose_kinds(base: Config, typed: Sequence[str]) -> tuple[Any, list[str]]:
-    """Apply the typed kinds to the sections of ``base``; return these and the other words.
+def read_seeds(text: str) -> list[int]:
+    words = text.split(",")
+    if not all(word.strip().isdecimal() for word in words):
+        raise ConfigError(f"seed: expected a number or several like 0,1,2; got {text}")
+    return list(dict.fromkeys(int(word) for word in words))
 
-    The options depend on the kinds, so kinds are read first, like a preset: ``--planner.kind cem``,
-    ``--model.value none``. A part that is absent in ``base`` becomes present if a setting of it is
-    typed. The sections are returned in a record that is not a ``Config``, because they can be
-    checked against each other only after the other words are read.
-    """
-    typed_kinds: dict[str, Any] = {}
-    left: list[str] = []
-    options: list[list[str]] = []
+
+def _split(typed: Sequence[str], defaults: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The typed options of ``train``, and the typed settings as a preset would nest them."""
+    given: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    own = hints(TrainOptions)
     words = iter(typed)
     for word in words:
-        option, equals, value = word.partition("=")
-        path = option.removeprefix("--").replace("-", "_").split(".")
-        if not word.startswith("--") or not _chooses(path):
-            left.append(word)
-            options += [path] if word.startswith("--") else []
+        _require_text(word)
+        if not word.startswith("--"):
+            if "preset" in given:
+                raise ConfigError(f"expected one PRESET, got {given['preset']} and {word}")
+            given["preset"] = Typed(word)
             continue
-        kind = value if equals else next(words, None)
-        if kind is None:
-            left.append(word)  # the parser reports that its value is missing
+        option, equals, value = word.partition("=")
+        name = option.removeprefix("--").replace("-", "_")
+        is_own = name in own and name != "preset"
+        if is_own and options(own[name]) == [bool] and not equals:
+            given[name] = True
+            continue
+        path = name.split(".")
+        if not is_own:
+            _require_known(option, path, defaults)
+        if not equals:
+            value = _value_after(option, words)
+        if is_own:
+            given[name] = Typed(value)
         else:
-            _put(typed_kinds, path, "none" if kind.lower() == "none" else kind)
-    sections_of = dataclasses.make_dataclass("Sections", list(hints(Config).items()), frozen=True)
-    chosen = read(sections_of(**vars(base)), typed_kinds)
-    for path in options:
-        chosen = _with_part(chosen, path)
-    return chosen, left
+            _put(settings, path, Typed(value))
+    return given, settings
 
 
-def _chooses(path: Sequence[str]) -> bool:
-    """Whether an option chooses a kind, or names a part instead of one of its settings."""
-    part = _declared(path[:-1])
-    has_kinds = len(sections(part)) > 1 or is_optional(part)
-    return bool(sections(_declared(path))) or (path[-1] == "kind" and has_kinds)
+def _value_after(option: str, words: Iterator[str]) -> str:
+    value = next(words, None)
+    if value is None or value.startswith("--"):
+        raise ConfigError(f"{option.removeprefix('--')}: its value is missing: {option} VALUE")
+    _require_text(value)
+    return value
 
 
-def _declared(path: Sequence[str]) -> Any:
+def _require_text(word: str) -> None:
+    """Raise if a word is not UTF-8: neither a task nor a file of settings is named like that."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"expected words in UTF-8, got {word!a}") from None
+
+
+def _require_known(option: str, path: Sequence[str], defaults: Any) -> None:
+    """Raise if no kind of any part has such a setting; name a similar option."""
+    if _declared(path, type(defaults)) is not None:
+        return
+    if (name := ".".join(path)) in RENAMED:
+        raise ConfigError(f"{name}: renamed; write {RENAMED[name]}")
+    names = sorted({f.name for f in dataclasses.fields(TrainOptions)} - {"preset"})
+    names += sorted({setting.path for setting in settings_in(defaults)} - set(names))
+    same = [f"--{known}" for known in names if known.split(".")[-1] == name]
+    if same:
+        raise ConfigError(f"no option {option}; did you mean {' or '.join(same)}?")
+    suggestion = nearest(name, names, "--")
+    if "did you mean" not in suggestion:
+        suggestion = "; worldmodel train --help-settings lists all"
+    raise ConfigError(f"no option {option}{suggestion}")
+
+
+def _declared(path: Sequence[str], root: type) -> Any:
     """The type of a part or setting in the kinds that have it; None if none has."""
-    hint: Any = Config
+    hint: Any = root
     for name in path:
         found = [hints(section)[name] for section in sections(hint) if name in hints(section)]
         if not found:
@@ -141,105 +208,34 @@ def _put(nested: dict[str, Any], path: Sequence[str], value: Any) -> None:
     nested[path[-1]] = value
 
 
-def _with_part(base: Any, path: Sequence[str]) -> Any:
-    """Return ``base`` with the part of a typed option; refuse an option that was renamed."""
-    if _declared(path) is None and (name := ".".join(path)) in RENAMED:
-        raise ConfigError(f"{name}: renamed; write {RENAMED[name]}")
-    part: Any = base
-    hint: Any = Config
-    for depth, section in enumerate(path[:-1], start=1):
-        hint = hints(type(part)).get(section)
-        if not sections(hint):
-            return base  # the parser reports an unknown setting
-        part = getattr(part, section)
-        if part is None:
-            added: dict[str, Any] = {}
-            _put(added, path[:depth], {})
-            return _with_part(read(base, added), path)
-    refuse_other_kind(hint, part, path[-1], ".".join(path[:-1]))
-    return base
+class Setting(NamedTuple):
+    """A setting of a tree: its path, its name in ``part``, its value, and the kinds that have it.
+
+    A part with kinds is a setting too: ``planner.kind``, whose value is the kind that is used.
+    ``of`` is empty if every kind of its part has it, or if its part has one kind only.
+    """
+
+    path: str
+    part: Any
+    name: str
+    value: Any
+    of: tuple[str, ...]
 
 
-def _kinds(part: Any, path: str = "") -> list[str]:
-    """A line for each part that has several kinds: its option and the names of its kinds."""
-    lines = []
-    for name, hint in hints(type(part)).items():
-        option = f"{path}{name.replace('_', '-')}"
-        known = [kind for section in sections(hint) for kind in kinds(section)]
-        if sections(hint) and is_optional(hint):
-            known.append("none")
-        if len(known) > 1 and len(sections(hint)) + is_optional(hint) > 1:
-            lines.append(f"--{option}.kind {{{','.join(known)}}}")
-        elif known == ["none"]:
-            lines.append(f"--{option} none")
-        if sections(hint) and getattr(part, name) is not None:
-            lines += _kinds(getattr(part, name), f"{option}.")
-    return lines
-
-
-def parse_train(command: Callable[[list[str]], int], base: Any, typed: list[str]) -> Any:
-    """Parse ``_Options`` and every section; what is not typed has the preset's value."""
-    declared = typing.get_type_hints(_Options, include_extras=True)
-    defaults = dataclasses.asdict(_Options(task=base.task, seed=str(base.seed)))
-    fields: list[tuple[str, Any, Any]] = [
-        (name, kind, dataclasses.field(default=defaults[name])) for name, kind in declared.items()
-    ]
-    declared = hints(Config)
-    for f in settings_fields():
-        fields.append((f.name, declared[f.name], dataclasses.field(default=getattr(base, f.name))))
-    description = "\n".join(
-        [inspect.getdoc(command) or "", "", "Parts with kinds, each with options of its own:"]
-        + [f"    {line}" for line in _kinds(base)]
-    )
-    return tyro.cli(
-        dataclasses.make_dataclass("Train", fields, frozen=True),
-        prog="worldmodel train",
-        description=description,
-        args=typed,
-        config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
-        registry=_spelled_as_in_yaml(),
-    )
-
-
-def _spelled_as_in_yaml() -> tyro.constructors.ConstructorRegistry:
-    """Read booleans as YAML spells them, and several numbers as ``0,1``."""
-    spelled = {"true": True, "True": True, "false": False, "False": False}
-    registry = tyro.constructors.ConstructorRegistry()
-
-    @registry.primitive_rule
-    def rule(
-        asked: tyro.constructors.PrimitiveTypeInfo,
-    ) -> tyro.constructors.PrimitiveConstructorSpec[bool] | None:
-        if asked.type is not bool:
-            return None
-        return tyro.constructors.PrimitiveConstructorSpec(
-            nargs=1,
-            metavar="{true,false}",
-            instance_from_str=lambda words: spelled[words[0]],
-            is_instance=lambda value: isinstance(value, bool),
-            str_from_instance=lambda value: [str(value).lower()],
-            choices=tuple(spelled),
-        )
-
-    @registry.primitive_rule
-    def numbers(
-        asked: tyro.constructors.PrimitiveTypeInfo,
-    ) -> tyro.constructors.PrimitiveConstructorSpec[tuple[int, ...]] | None:
-        if asked.type != tuple[int, ...]:
-            return None
-        return tyro.constructors.PrimitiveConstructorSpec(
-            nargs=1,
-            metavar="N[,N...]",
-            instance_from_str=lambda words: read_numbers(words[0], "numbers"),
-            is_instance=lambda value: isinstance(value, tuple),
-            str_from_instance=lambda value: [",".join(map(str, value))],
-        )
-
-    return registry
-
-
-def read_seeds(text: str) -> list[int]:
-    words = text.split(",")
-    if not all(word.strip().isdecimal() for word in words):
-        raise ConfigError(f"seed: expected a number or several like 0,1,2; got {text}")
-    return list(dict.fromkeys(int(word) for word in words))
+def settings_in(part: Any, path: str = "", of: tuple[str, ...] = ()) -> Iterator[Setting]:
+    """Every setting, also of the kinds that are not used."""
+    declared = hints(type(part))
+    for f in dataclasses.fields(part):
+        where, value = f"{path}{f.name}", getattr(part, f.name)
+        variants = sections(declared[f.name])
+        if not variants:
+            if f.name != "kind" or len(kinds(type(part))) != 1:  # said by the part that holds it
+                yield Setting(where, part, f.name, value, of)
+            continue
+        if len(variants) > 1 or is_optional(declared[f.name]):
+            has_kinds = any(kinds(variant) for variant in variants)
+            used = "none" if value is None else getattr(value, "kind", "present")
+            yield Setting(f"{where}.kind" if has_kinds else where, part, f.name, used, of)
+        for variant in variants:
+            inside = value if isinstance(value, variant) else variant()
+            yield from settings_in(inside, f"{where}.", kinds(variant) if variants[1:] else of)

@@ -2,71 +2,62 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
-from worldmodel import loop, run_folder
+from worldmodel import run_folder
 from worldmodel.checks import ConfigError, require
 from worldmodel.cli.requirements import require_writable
 from worldmodel.cli.screen import score
-from worldmodel.cli.settings import (
-    choose_kinds,
-    first_word,
-    parse_train,
-    read_seeds,
-    settings_fields,
-    starting_point,
-)
-from worldmodel.cli.visualize import report
-from worldmodel.config import Config
-from worldmodel.envs import module_of
+from worldmodel.cli.settings import Asked, note_of_run, read_words
+from worldmodel.cli.settings_help import asked_for_help
+from worldmodel.cli.settings_table import settings_tree
 from worldmodel.log import EVALUATIONS, read_evaluations
+
+if TYPE_CHECKING:  # it imports torch, and mistakes are answered without it
+    from worldmodel.config import Config
 
 
 def command(typed: list[str]) -> int:
     """Train an agent: collect, learn, collect again. The same command again resumes.
 
-    Ctrl-C writes a checkpoint. Every setting can be given as --section.key value.
+    Ctrl-C writes a checkpoint. A run ends with a whole round, which can be a little after --steps.
 
     Example:
-        worldmodel train cartpole_swingup --minutes 30 --planner.horizon 8
+        worldmodel train cartpole_swingup --minutes 30
+        worldmodel train walker_walk --steps 200000 --seed 0,1,2
+        worldmodel train planet --task cartpole_balance --run runs/planet
+        worldmodel train mine.yaml --planner.horizon 8
+        worldmodel train runs/one/config.yaml --run runs/two
     """
-    word = first_word(typed) or "default"
-    preset, base = starting_point(word)
-    parsed = parse_train(command, *choose_kinds(base, typed))
-    if word == base.task != preset and parsed.task != word:
-        raise ConfigError(f"task: two are given, {word} and --task {parsed.task}")
-    if module_of(parsed.task):
-        _require_typed(parsed.task, preset, typed)
-    sections = {f.name: getattr(parsed, f.name) for f in settings_fields()}
-    configs = [
-        dataclasses.replace(base, task=parsed.task, seed=seed, **sections)
-        for seed in read_seeds(parsed.seed)
-    ]
-    for name in ("steps", "minutes"):
-        limit = getattr(parsed, name)
-        require(
-            limit is None or (limit > 0 and math.isfinite(limit)),
-            f"{name}: expected more than 0, got {limit}",
-        )
-    if parsed.device == "cuda" and not torch.cuda.is_available():
+    if text := asked_for_help(command, typed):
+        print(text)
+        return 0
+    _runs_of(read_words(typed, settings_tree()))  # answers most mistakes, without torch
+
+    import torch
+
+    from worldmodel import loop
+    from worldmodel.config import Config
+
+    asked = read_words(typed, Config())
+    options, configs = asked.options, asked.configs
+    _require_typed(configs[0].task, asked.preset, typed)
+    if options.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device: torch {torch.__version__} sees no cuda here; use --device cpu")
-    runs = [_run_folder(parsed.run, preset, config, len(configs)) for config in configs]
-    for run, config in zip(runs, configs, strict=True):
-        run_folder.refuse_other_settings(run, config)
-        require_writable(run, "run")
-    if parsed.steps is None and parsed.minutes is None:
+    runs = _runs_of(asked)
+    if note := note_of_run(asked.preset, asked.base):
+        print(note)
+    if options.steps is None and options.minutes is None:
         print("training until interrupted (Ctrl-C); --steps or --minutes set an end", flush=True)
     for run, config in zip(runs, configs, strict=True):
-        if _is_finished(run, parsed.steps, parsed.minutes):
+        if _is_finished(run, options.steps, options.minutes):
             continue
         outcome = loop.train(
-            config, run, steps=parsed.steps, minutes=parsed.minutes, device=parsed.device
+            config, run, steps=options.steps, minutes=options.minutes, device=options.device
         )
         if outcome.interrupted:
             print(
@@ -78,9 +69,29 @@ def command(typed: list[str]) -> int:
     return 0
 
 
-def _require_typed(task: str, preset: str, typed: list[str]) -> None:
+def _runs_of(asked: Asked[Any]) -> list[Path]:
+    """The folder of each run; raise if a limit or a folder is impossible."""
+    for name in ("steps", "minutes"):
+        limit = getattr(asked.options, name)
+        require(
+            limit is None or (limit > 0 and math.isfinite(limit)),
+            f"{name}: expected more than 0, got {limit}",
+        )
+    typed = None if asked.options.run is None else Path(asked.options.run)
+    runs = [
+        _run_folder(typed, asked.preset, config, len(asked.configs)) for config in asked.configs
+    ]
+    for run, config in zip(runs, asked.configs, strict=True):
+        run_folder.refuse_other_settings(run, config)
+        require_writable(run, "run")
+    return runs
+
+
+def _require_typed(task: str, preset: str, typed: Sequence[str]) -> None:
     """Raise if a preset names a module that would be imported, unless the task was typed."""
-    if not any(word == task or word.endswith(f"={task}") for word in typed):
+    from worldmodel.envs import module_of
+
+    if module_of(task) and not any(word == task or word.endswith(f"={task}") for word in typed):
         raise ConfigError(
             f"task: {preset} names {task}, which would import the module {module_of(task)}; if you"
             f" trust it, type it yourself: --task {task}"
@@ -95,6 +106,10 @@ def _run_folder(typed: Path | None, preset: str, config: Config, seeds: int) -> 
 
 def _is_finished(run: Path, steps: int | None, minutes: float | None) -> bool:
     """Whether a final evaluation is at one of these limits or past it; print it if so."""
+    import numpy as np
+
+    from worldmodel import loop
+
     path = run / EVALUATIONS
     if not path.exists():
         return False
@@ -116,6 +131,8 @@ def _finish(run: Path) -> None:
     if not (run / "checkpoints").is_dir():
         print(f"the end came before the first checkpoint of {run}; give it more")
         return
+    from worldmodel.cli.visualize import report
+
     try:
         report(run_folder.load(run), run, run / "report", trust=True)  # the task was typed
     except (ValueError, OSError) as error:  # the run is complete without a report

@@ -18,6 +18,8 @@ class Discount:
     needs: ClassVar[frozenset[str]] = frozenset({"head:discount"})
 
     weight: Annotated[float, at_least(0)] = 1.0
+    """Weight of the loss of the head that predicts whether the task goes on. Larger: ends of the
+    task shape latents more."""
 
     def __call__(
         self, model: WorldModel, seen: Inference, random: torch.Generator

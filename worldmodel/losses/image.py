@@ -21,9 +21,11 @@ class Image:
     needs: ClassVar[frozenset[str]] = frozenset({"decoder"})
 
     weight: Annotated[float, at_least(0)] = 1.0
-    # The share of the rows that are decoded, drawn at random in each update: the gradient is the
-    # same on average, and the decoder costs that share of its time.
+    """Weight of the error of drawn images. Larger: latents hold more of what images show, needed or
+    not."""
     decoded_share: Annotated[float, more_than(0, at_most=1)] = 0.125
+    """Share of the rows that are drawn, at random in each update. Smaller: faster updates with
+    noisier gradients, the same on average."""
 
     def __call__(
         self, model: WorldModel, seen: Inference, random: torch.Generator

@@ -26,9 +26,15 @@ class KL:
     # The image's error is scaled up (models/pixels.py), so the other terms are weighted up too:
     # with 1 for both this and the reward, 800 updates left twice the reward's error, and the
     # prediction 5 steps ahead was a tenth worse (assets/trials/model_trials.csv: one seed).
-    dynamics: Annotated[float, at_least(0)] = 5.0  # moves the prior towards the posterior
-    representation: Annotated[float, at_least(0)] = 0.3  # moves the posterior towards the prior
+    dynamics: Annotated[float, at_least(0)] = 5.0
+    """Weight of the loss that moves the prior towards the posterior. Larger: the model learns more
+    to foresee, less to see."""
+    representation: Annotated[float, at_least(0)] = 0.3
+    """Weight of the loss that moves the posterior towards the prior. Larger: latents hold only what
+    can be foreseen."""
     free_nats: Annotated[float, at_least(0)] = 1.0
+    """A KL below this, in nats, has no gradient. Larger: more of what an image shows may stay
+    unforeseen."""
 
     def __call__(
         self, model: WorldModel, seen: Inference, random: torch.Generator

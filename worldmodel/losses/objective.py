@@ -18,14 +18,20 @@ class Objective:
     """The sum of its terms, in this order; None leaves a term out."""
 
     kl: KL | None = KL()
+    """The loss that brings prior and posterior together. none: it is left out."""
     reward: Reward | None = Reward()
+    """The loss of predicted rewards. none: it is left out."""
     discount: Discount | None = Discount()
+    """The loss of the prediction that the task goes on. none: it is left out."""
     image: Image | None = Image()
+    """The loss of drawn images. none: latents need not show what was seen."""
     vectors: Vectors | None = Vectors()
-    # The loss, by its name in metrics, that is each row's priority in replay; None: no preference.
+    """The loss of predicted vectors. none: vectors are read, and not predicted."""
     priority: (
         Literal["kl_dynamics", "kl_representation", "reward", "discount", "image", "vectors"] | None
     ) = "kl_dynamics"
+    """The loss, by its name in metrics.jsonl, that is each row's priority in replay. none: no row
+    is preferred."""
 
     def check(self, path: str) -> None:
         if self.priority is not None:

@@ -18,6 +18,8 @@ class Reward:
     needs: ClassVar[frozenset[str]] = frozenset({"head:reward"})
 
     weight: Annotated[float, at_least(0)] = 10.0  # for the reason of kl.dynamics
+    """Weight of the rewards' negative log-probability. Larger: latents hold more of what decides
+    rewards."""
 
     def __call__(
         self, model: WorldModel, seen: Inference, random: torch.Generator

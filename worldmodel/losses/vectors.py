@@ -20,6 +20,8 @@ class Vectors:
     needs: ClassVar[frozenset[str]] = frozenset()
 
     weight: Annotated[float, at_least(0)] = 10.0  # as the reward's; not studied
+    """Weight of the vectors' negative log-probability, where rows hold vectors. Larger: latents
+    hold more of them."""
 
     def __call__(
         self, model: WorldModel, seen: Inference, random: torch.Generator

@@ -29,7 +29,10 @@ def symexp(x: Tensor) -> Tensor:
 class TwoHotSettings:
     kind: Literal["twohot"] = "twohot"
     layers: Annotated[int, at_least(1)] = 2
+    """Hidden layers of the head. Larger: it can be more curved a function of the latent, and is
+    slower."""
     size: Annotated[int, at_least(1)] = 256
+    """Width of the head's hidden layers. Larger: slower, and more can be learned."""
 
     def build(self, features: int, layer: Layer) -> TwoHot:
         return TwoHot(features, self.layers, self.size, layer)
@@ -88,7 +91,10 @@ class TwoHot(nn.Module):
 class NormalSettings:
     kind: Literal["normal"] = "normal"
     layers: Annotated[int, at_least(1)] = 2
+    """Hidden layers of the head. Larger: it can be more curved a function of the latent, and is
+    slower."""
     size: Annotated[int, at_least(1)] = 256
+    """Width of the head's hidden layers. Larger: slower, and more can be learned."""
 
     def build(self, features: int, layer: Layer) -> Normal:
         return Normal(features, self.layers, self.size, layer)
@@ -117,7 +123,10 @@ class Normal(nn.Module):
 class BernoulliSettings:
     kind: Literal["bernoulli"] = "bernoulli"
     layers: Annotated[int, at_least(1)] = 1
+    """Hidden layers of the head. Larger: it can be more curved a function of the latent, and is
+    slower."""
     size: Annotated[int, at_least(1)] = 256
+    """Width of the head's hidden layers. Larger: slower, and more can be learned."""
 
     def build(self, features: int, layer: Layer) -> Bernoulli:
         return Bernoulli(features, self.layers, self.size, layer)

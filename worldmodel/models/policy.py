@@ -31,7 +31,9 @@ class Drawn(NamedTuple):
 class PolicySettings:
     kind: Literal["tanh_normal"] = "tanh_normal"  # categorical if an action is one of A choices
     layers: Annotated[int, at_least(1)] = 2
+    """Hidden layers of the policy. Larger: it can tell apart more situations, and is slower."""
     size: Annotated[int, at_least(1)] = 256
+    """Width of the policy's hidden layers. Larger: slower, and more can be learned."""
 
     def build(
         self, features: int, action_size: int, has_choices: bool, layer: Layer

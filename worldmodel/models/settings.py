@@ -19,17 +19,41 @@ from worldmodel.models.posteriors import FilterSettings, PosteriorSettings
 @dataclass(frozen=True)
 class ModelSettings:
     encoder: EncoderSettings = PatchSettings()
-    encoder_gain: Annotated[float, more_than(0)] = 3.0  # of its first weights, over PyTorch's own
+    """The network that reads an image: patch begins with patches of 4x4 pixels, slim with
+    overlapping ones, planet is PlaNet's (64x64 images only)."""
+    encoder_gain: Annotated[float, more_than(0)] = 3.0
+    """Factor on the encoder's initial weights, over PyTorch's own. Larger: images weigh more in the
+    first beliefs."""
     decoder: DecoderSettings = SlimSettings()
-    layers: Layers = "normed"  # LayerNorm and SiLU, or PlaNet's ReLU without a norm
+    """The network that draws an image from a latent: slim takes sizes that are multiples of 16,
+    planet is PlaNet's (64x64 images only)."""
+    layers: Layers = "normed"
+    """Dense layers of dynamics, posterior and heads: normed is LayerNorm and SiLU, plain is
+    PlaNet's ReLU without a norm."""
     dynamics: DynamicsSettings = RecurrentSettings()
+    """The network that imagines the next latent from a latent and an action: recurrent is PlaNet's
+    recurrent state-space model."""
     posterior: PosteriorSettings = FilterSettings()
+    """The network that corrects an imagined latent by the image: filter uses the past and the
+    newest image."""
     reward: TwoHotSettings | NormalSettings | None = TwoHotSettings()
+    """The head that predicts rewards: twohot is a histogram, which suits rewards of any size,
+    normal a mean. none: no reward is learned."""
     discount: BernoulliSettings | None = BernoulliSettings()
+    """The head that predicts whether the task goes on after a row: bernoulli is a probability.
+    none: it always goes on."""
     value: TwoHotSettings | NormalSettings | None = TwoHotSettings()
+    """The head that predicts the return beyond the plan's end: twohot is a histogram, normal a
+    mean. none: the plan counts its own rewards only."""
     policy: PolicySettings | None = PolicySettings()
-    image_bits: Annotated[int, between(1, 8)] = 8  # PlaNet: 5, with uniform noise inside a bin
-    mean_image: bool = True  # draw the difference from the seed episodes' mean image
+    """The network that proposes actions to the search: tanh_normal is a Gaussian in [-1, 1], or
+    probabilities of choices. none: no proposals."""
+    image_bits: Annotated[int, between(1, 8)] = 8
+    """Bits of each colour that the model sees. Smaller: coarser colours, with noise inside their
+    steps (PlaNet: 5)."""
+    mean_image: bool = True
+    """Whether the decoder draws the difference from the mean image of the first episodes, instead
+    of the whole image."""
 
     def check(self, path: str) -> None:
         value, policy = (

@@ -23,10 +23,17 @@ class CEM:
 
     kind: Literal["cem"] = "cem"
     horizon: Annotated[int, at_least(1)] = 6
+    """Actions that a plan looks ahead. Larger: later rewards count, and plans take longer."""
     iterations: Annotated[int, at_least(1)] = 3
-    candidates: Annotated[int, at_least(1)] = 64  # proposals included
+    """Rounds of the search: each draws candidates around the best of the round before."""
+    candidates: Annotated[int, at_least(1)] = 64
+    """Action sequences that each round compares, the policy's proposals included. Larger: better
+    plans that take longer."""
     elites: Annotated[int, at_least(1)] = 16
-    initial_std: Annotated[float, more_than(0)] = 0.3  # with a policy's proposals among them
+    """How many of the best candidates the next round is fitted to. Smaller: a greedier search."""
+    initial_std: Annotated[float, more_than(0)] = 0.3
+    """Standard deviation of the first round's candidates, where the policy's proposals compete
+    too."""
 
     def check(self, path: str) -> None:
         require_elites(self, path)

@@ -33,11 +33,20 @@ class Gradient:
 
     kind: Literal["gradient"] = "gradient"
     horizon: Annotated[int, at_least(1)] = 6
+    """Actions that a plan looks ahead. Larger: later rewards count, and plans take longer."""
     iterations: Annotated[int, at_least(1)] = 3
-    candidates: Annotated[int, at_least(1)] = 64  # proposals included
+    """Rounds of the search: all after the first move each candidate up its gradient."""
+    candidates: Annotated[int, at_least(1)] = 64
+    """Action sequences that each round compares, the policy's proposals included. Larger: better
+    plans that take longer."""
     elites: Annotated[int, at_least(1)] = 16
-    initial_std: Annotated[float, more_than(0)] = 0.3  # with a policy's proposals among them
-    rate: Annotated[float, more_than(0)] = 0.1  # size of the first step, in the unit of actions
+    """How many of the best candidates are returned; the first is the plan."""
+    initial_std: Annotated[float, more_than(0)] = 0.3
+    """Standard deviation of the first round's candidates, where the policy's proposals compete
+    too."""
+    rate: Annotated[float, more_than(0)] = 0.1
+    """Size of the first step, in the unit of actions; later steps shrink. Larger: a wider and
+    rougher search."""
 
     def check(self, path: str) -> None:
         require_elites(self, path)

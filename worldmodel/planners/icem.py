@@ -34,15 +34,27 @@ class ICEM:
 
     kind: Literal["icem"] = "icem"
     horizon: Annotated[int, at_least(1)] = 6
+    """Actions that a plan looks ahead. Larger: later rewards count, and plans take longer."""
     iterations: Annotated[int, at_least(1)] = 3
-    candidates: Annotated[int, at_least(1)] = 64  # proposals included
+    """Rounds of the search: each draws candidates around the best of the round before."""
+    candidates: Annotated[int, at_least(1)] = 64
+    """Action sequences that each round compares, the policy's proposals included. Larger: better
+    plans that take longer."""
     elites: Annotated[int, at_least(1)] = 16
-    initial_std: Annotated[float, more_than(0)] = 0.3  # with a policy's proposals among them
-    noise_exponent: Annotated[float, at_least(0)] = 2.0  # 0 is white noise
-    elites_kept: Annotated[float, between(0, 1)] = 0.3  # the share that competes again
-    # The candidates of an iteration over those of the one before.
+    """How many of the best candidates the next round is fitted to. Smaller: a greedier search."""
+    initial_std: Annotated[float, more_than(0)] = 0.3
+    """Standard deviation of the first round's candidates, where the policy's proposals compete
+    too."""
+    noise_exponent: Annotated[float, at_least(0)] = 2.0
+    """How smooth the candidates' noise is over time: 0 is white noise, 2 is like a random walk."""
+    elites_kept: Annotated[float, between(0, 1)] = 0.3
+    """Share of the elites that competes again in the next round."""
     decay: Annotated[float, between(0.01, 1)] = 0.8
-    momentum: Annotated[float, between(0, 1)] = 0.1  # of the mean and the standard deviation
+    """Candidates of a round over those of the round before. Smaller: faster, and less is searched
+    late."""
+    momentum: Annotated[float, between(0, 1)] = 0.1
+    """Share of the old mean and standard deviation in the new ones. Larger: the search narrows more
+    slowly."""
 
     def check(self, path: str) -> None:
         require_elites(self, path)

@@ -52,7 +52,9 @@ class ILQR:
 
     kind: Literal["ilqr"] = "ilqr"
     horizon: Annotated[int, at_least(1)] = 10
+    """Actions that a plan looks ahead. Larger: later rewards count, and plans take longer."""
     iterations: Annotated[int, at_least(1)] = 8
+    """Rounds of the search: each solves a quadratic approximation around the last plan."""
 
     def search(
         self,

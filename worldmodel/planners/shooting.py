@@ -25,9 +25,14 @@ class Shooting:
 
     kind: Literal["shooting"] = "shooting"
     horizon: Annotated[int, at_least(1)] = 6
+    """Actions that a plan looks ahead. Larger: later rewards count, and plans take longer."""
     iterations: Annotated[int, at_least(1)] = 3
-    candidates: Annotated[int, at_least(1)] = 64  # proposals included
+    """Rounds of the search: each draws fresh candidates and keeps the best of all."""
+    candidates: Annotated[int, at_least(1)] = 64
+    """Action sequences that each round compares, the policy's proposals included. Larger: better
+    plans that take longer."""
     elites: Annotated[int, at_least(1)] = 16
+    """How many of the best candidates are kept from round to round; the first is the plan."""
 
     def check(self, path: str) -> None:
         require_elites(self, path)

@@ -15,7 +15,9 @@ from worldmodel.structs import Latent
 @dataclass(frozen=True)
 class PlanetSettings:
     kind: Literal["planet"] = "planet"
-    width: Annotated[int, at_least(1)] = 32  # of its last layer but one; each before doubles it
+    width: Annotated[int, at_least(1)] = 32
+    """Channels of the decoder's last layer but one; each layer before has twice as many. Larger:
+    slower, and sharper."""
 
     def wrong_size(self, size: int) -> str:
         """Which sizes it makes, if ``size`` is not one of them; else empty."""

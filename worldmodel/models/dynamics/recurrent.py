@@ -21,9 +21,15 @@ class RecurrentSettings:
 
     kind: Literal["recurrent"] = "recurrent"
     deter_size: Annotated[int, at_least(1)] = 256
+    """Numbers of a latent that remember the past without chance. Larger: a longer memory, and
+    slower imagining."""
     stoch_size: Annotated[int, at_least(1)] = 32
+    """Numbers of a latent that are drawn at random: what the past does not decide."""
     hidden_size: Annotated[int, at_least(1)] = 256
+    """Width of the layers inside the dynamics. Larger: slower, and more can be learned."""
     min_std: Annotated[float, more_than(0)] = 0.1
+    """Smallest standard deviation of a latent's random part. Larger: the model is never sure of
+    small details."""
 
     def build(self, action_size: int, layers: Layers) -> Recurrent:
         return Recurrent(self, action_size, layers)

@@ -15,7 +15,9 @@ from worldmodel.models.fast.convolutions import Patches
 @dataclass(frozen=True)
 class PatchSettings:
     kind: Literal["patch"] = "patch"
-    width: Annotated[int, at_least(1)] = 16  # channels of its first layer; each other doubles them
+    width: Annotated[int, at_least(1)] = 16
+    """Channels of the encoder's first layer; each further layer doubles them. Larger: slower, and
+    finer."""
 
     def wrong_size(self, size: int) -> str:
         """Which sizes it takes, if ``size`` is not one of them; else empty."""

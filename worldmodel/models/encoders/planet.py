@@ -14,7 +14,9 @@ from worldmodel.models.fast.convolutions import FewWindows, Windowed
 @dataclass(frozen=True)
 class PlanetSettings:
     kind: Literal["planet"] = "planet"
-    width: Annotated[int, at_least(1)] = 32  # channels of its first layer; each other doubles them
+    width: Annotated[int, at_least(1)] = 32
+    """Channels of the encoder's first layer; each further layer doubles them. Larger: slower, and
+    finer."""
 
     def wrong_size(self, size: int) -> str:
         """Which sizes it takes, if ``size`` is not one of them; else empty."""

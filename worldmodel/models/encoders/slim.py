@@ -13,7 +13,9 @@ from worldmodel.checks import at_least
 @dataclass(frozen=True)
 class SlimSettings:
     kind: Literal["slim"] = "slim"
-    width: Annotated[int, at_least(1)] = 16  # half the first layer's channels; each other doubles
+    width: Annotated[int, at_least(1)] = 16
+    """Half the channels of the encoder's first layer; each further layer doubles them. Larger:
+    slower, and finer."""
 
     def wrong_size(self, size: int) -> str:
         """Which sizes it takes, if ``size`` is not one of them; else empty."""

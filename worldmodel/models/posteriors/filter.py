@@ -18,6 +18,8 @@ class FilterSettings:
 
     kind: Literal["filter"] = "filter"
     hidden_size: Annotated[int, at_least(1)] = 256
+    """Width of the layers that join the image with the past. Larger: slower, and more can be
+    learned."""
 
     def build(
         self, context_size: int, embed_size: int, statistics_size: int, layer: Layer
