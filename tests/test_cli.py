@@ -937,6 +937,9 @@ def test_visualize_writes_a_report(
     output = run_command(capsys, "visualize", run, "--out", "seen")
     assert output.code == 0
     assert "open-loop" in output.out
+    begins, *drawn = list(output.err.splitlines())
+    assert begins.startswith(f"drawing the report of {run}")
+    assert "  drawn: report.html" in drawn
     assert any((here / "seen").iterdir())
     (here / "afile").write_text("")
     words = ["visualize", run, "--out", "afile/seen"]

@@ -150,11 +150,27 @@ def test_a_picture_ends_at_the_published_budget_that_was_reached_or_comes_next(r
     assert sorted(budgets) == [100_000, 200_000][:shown]
 
 
-def test_the_ticks_of_a_short_run_differ() -> None:
-    figure = plot_groups(group([curve(0, [(500, 1, 1), (2_000, 2, 1)], task="toy")]))
+@pytest.mark.parametrize(
+    ("reached", "task", "expected"),
+    [
+        (2_000, "toy", ["0", "500", "1,000", "1,500", "2,000"]),
+        (800, "toy", ["0", "200", "400", "600", "800"]),
+        (40_000, "toy", ["0k", "10k", "20k", "30k", "40k"]),
+        (2_000, "cartpole_swingup", ["0k", "25k", "50k", "75k", "100k"]),  # to published scores
+    ],
+)
+def test_ticks_are_steps_where_the_axis_is_short(reached, task, expected) -> None:
+    figure = plot_groups(group([curve(0, [(0, 1, 1), (reached, 2, 1)], task=task)]))
     figure.canvas.draw()
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    assert len(set(labels)) == len(labels) > 2
+    assert [label for label in labels if label in expected] == expected
+    assert len(set(labels)) == len(labels)
+
+
+def test_the_score_names_its_spread():
+    head, line = table(group([ONE, TWO]))
+    assert head[5] == "score ± std of seeds"
+    assert line[5] == "60 ± 14"  # 70 and 50
 
 
 SCORES = "# a note\ntask,seed,env_steps,wall_clock_s,episode,return\n"

@@ -744,7 +744,13 @@ def test_the_command_writes_a_folder_that_runs(
     write_episode(run / "replay" / "000000.npz", make_episode())
     monkeypatch.setattr("worldmodel.export.comparison.record", lambda agent: recorded[1])
     code, out, err = tell(capsys, "export", run, "--bits", "8", "--prune", "0.5", "--episodes", "0")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert err.splitlines() == [
+        "recording the agent as graphs",
+        "comparing the graphs with the agent, step by step",
+        "pruning 50% of the weights, and recording again",
+    ]
+    assert out.splitlines()[0].split() == ["bytes", "zeros"]  # nothing was played
     assert "onnx, 8 bits, 50% pruned" in out
     assert "float32 differs from torch by at most" in out
     runner = export.Runner(run / "export")
@@ -802,8 +808,13 @@ def test_both_are_played_from_the_same_starts(
     preset.write_text(yaml.safe_dump({**TINY, "env": {"image_size": 16, "action_repeat": 8}}))
     run = tmp_path / "run"
     assert main(["train", str(preset), "--steps", "320", "--run", str(run)]) == 0
-    code, out, _ = tell(capsys, "export", run, "--bits", "8", "--episodes", "2")
+    code, out, err = tell(capsys, "export", run, "--bits", "8", "--episodes", "2")
     assert code == 0
+    assert [line.split(", return")[0] for line in err.splitlines() if "episode" in line] == [
+        f"{name}: episode {number}/2"
+        for name in ("onnx", "torch", "onnx, 8 bits, 0% pruned")
+        for number in (1, 2)
+    ]
     rows = [line for line in out.splitlines() if "over 2 episodes" in line]
     assert len(rows) == 3
     # Every line except the baseline states its change.

@@ -17,6 +17,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +35,12 @@ from worldmodel.report.figures import draw_published, name_axes, panels
 from worldmodel.report.palette import SERIES
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SHORT = 10_000  # steps: below, thousands would need decimals
 COLUMNS = ("task", "seed", "env_steps", "wall_clock_s", "return")
+SCORE = "score ± std of seeds"
 HEADER = """\
 # learning curves over seeds: mean, lowest and highest of the seeds' mean returns at each step
 # env_steps: simulator steps collected for training, action repeat included
@@ -179,7 +183,7 @@ def table(groups: Sequence[Group]) -> list[tuple[str, ...]]:
     at the smallest if it reached none. The group's own score at the same steps comes before them.
     """
     rows: list[tuple[str, ...]] = [
-        ("task", "what", "seeds", "env steps", "minutes", "score ± std", "published scores")
+        ("task", "what", "seeds", "env steps", "minutes", SCORE, "published scores")
     ]
     for each in sorted(groups, key=lambda g: g.task):
         mean, spread = each.last
@@ -267,12 +271,17 @@ def plot_groups(groups: Sequence[Group]) -> Figure:
         name_axes(axes, task, "env steps (simulator steps)", "return")
         if min(curve.means.min() for each in members for curve in each.curves) >= 0:
             axes.set_ylim(bottom=0)
-        axes.xaxis.set_major_formatter(lambda steps, _: f"{steps / 1000:,g}k")
+        axes.xaxis.set_major_formatter(partial(_name_steps, axes))
         axes.locator_params(axis="x", nbins=5)
         axes.legend(frameon=False, fontsize=12, loc="upper left")
     for axes in drawn[len(tasks) :]:
         axes.remove()
     return figure
+
+
+def _name_steps(axes: Axes, steps: float, place: int | None) -> str:
+    """The label of a tick: ``400`` on an axis that ends below ``SHORT``, else ``40k``."""
+    return f"{steps:,g}" if axes.get_xlim()[1] < SHORT else f"{steps / 1000:,g}k"
 
 
 def _rows(file: Path) -> list[dict[str, str]]:

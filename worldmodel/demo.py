@@ -96,8 +96,12 @@ def show(
     seed: int = 0,
     watch: Callable[[int, Episode], None] | None = None,
     weights: Path = WEIGHTS,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Shown:
-    """Play ``episodes``, write video and report to ``out``. Episode i has the seed ``seed`` + i."""
+    """Play ``episodes``, write video and report to ``out``. Episode i has the seed ``seed`` + i.
+
+    ``watch`` is called after each episode, ``say`` with the name of each file of the report.
+    """
     begun = time.perf_counter()
     require_free(out)
     packed = model_file.read(weights)
@@ -115,7 +119,9 @@ def show(
     images = side_by_side(played.videos)
     write_video(video, enlarge(images, VIDEO_SIZE), VIDEO_PER_S)
     _keep(out, played.episodes, played.returns, played.seeds, about)
-    summary = visualize_run(agent, out, out / "report", config=packed.config)
+    summary = visualize_run(agent, out, out / "report", config=packed.config, say=say)
+    # a run evaluates more episodes by a setting, and a demo by an option
+    notes = [note.replace("loop.evaluate_episodes", "--episodes") for note in summary.notes]
     return Shown(
         played.returns,
         stated=float(about["trained"]["score"]),
@@ -123,7 +129,7 @@ def show(
         seconds=time.perf_counter() - begun,
         video=video,
         page=out / "report" / "report.html",
-        notes=summary.notes,
+        notes=notes,
     )
 
 

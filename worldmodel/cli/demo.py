@@ -11,7 +11,7 @@ from worldmodel.checks import require
 from worldmodel.cli.arguments import parse
 from worldmodel.cli.process_setup import one_thread
 from worldmodel.cli.requirements import require_writable
-from worldmodel.cli.screen import show_episode
+from worldmodel.cli.screen import say, show_episode
 
 
 def command(typed: list[str]) -> int:
@@ -28,19 +28,22 @@ def command(typed: list[str]) -> int:
 def _show_demo(
     *,
     out: Annotated[Path, tyro.conf.arg(metavar="DIR", help="for video and report")] = Path("demo"),
-    episodes: Annotated[int, tyro.conf.arg(metavar="N")] = 2,
+    episodes: Annotated[int, tyro.conf.arg(metavar="N", help="to play")] = 3,
     seed: Annotated[int, tyro.conf.arg(metavar="S", help="episode i starts from seed S + i")] = 0,
 ) -> int:
     require(episodes >= 1, f"episodes: expected 1 or more, got {episodes}")
     require(seed >= 0, f"seed: expected 0 or more, got {seed}")
     require_writable(out, "out")
+    say("a small trained agent of the package is loaded")
 
     from worldmodel import demo  # imports torch, and mistakes are answered before
 
     demo.require_free(out)
     print(demo.introduce(), flush=True)
     with one_thread():
-        shown = demo.show(out, episodes, seed, show_episode)
+        shown = demo.show(
+            out, episodes, seed, show_episode, say=lambda name: say(f"  drawn: {name}")
+        )
     for line in (shown, *shown.notes):
         print(line)
     return 0

@@ -13,6 +13,7 @@ from worldmodel.cli.arguments import RunFolder, Trust, parse
 from worldmodel.cli.process_setup import one_thread
 from worldmodel.cli.renderer import Renderer, environment_of
 from worldmodel.cli.requirements import require_run, require_writable
+from worldmodel.cli.screen import say
 from worldmodel.columns import aligned
 
 
@@ -74,8 +75,7 @@ def _export_run(
     made_from = {"run": run.name, "task": config.task, **versions}
     try:
         with one_thread():
-            print("recording both verbs as graphs: a minute or two", flush=True)
-            compared = export.export(agent, out, made_from, bits, prune, newest, env, episodes)
+            compared = export.export(agent, out, made_from, bits, prune, newest, env, episodes, say)
     finally:
         if env is not None:
             env.close()

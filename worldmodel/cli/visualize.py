@@ -11,6 +11,7 @@ from worldmodel import run_folder
 from worldmodel.cli.arguments import RunFolder, Trust, parse
 from worldmodel.cli.process_setup import one_thread
 from worldmodel.cli.requirements import require_run, require_writable, version_explained
+from worldmodel.cli.screen import say
 
 
 def command(typed: list[str]) -> int:
@@ -43,10 +44,19 @@ def _draw_run(
 
 
 def report(agent: Any, run: Path, out: Path, *, trust: bool) -> None:
+    say(f"drawing the report of {run}: a minute or two")
+
     from worldmodel.report import visualize_run  # loads plotting
 
     with one_thread():
-        summary = visualize_run(agent, run, out, config=run_folder.read_run(run), trust=trust)
+        summary = visualize_run(
+            agent,
+            run,
+            out,
+            config=run_folder.read_run(run),
+            trust=trust,
+            say=lambda name: say(f"  drawn: {name}"),
+        )
     for line in (summary, *summary.notes, f"{len(summary.files)} files in {out}"):
         print(line)
     print(f"to be read: {out / 'report.html'}")

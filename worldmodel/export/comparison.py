@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +25,8 @@ from worldmodel.rollout import Evaluated, evaluate
 from worldmodel.structs import Episode, Spec
 
 CHECKED_STEPS = 5
-HEADER = ("", "bytes", "zeros", "plan ms p50", "p99", "return", "change from onnx")
+HEADER = ("", "bytes", "zeros")
+PLAYED_HEADER = ("plan ms p50", "p99", "return", "change from onnx")
 
 
 @dataclass(frozen=True)
@@ -50,30 +52,37 @@ def export(
     newest: Sequence[Episode],
     env: Environment | None,
     episodes: int,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Comparison:
     """Write the agent to ``out``; with an ``env``, play each version from the same starts.
 
-    ``newest``: episodes of the run, on which pruning judges the weights.
+    ``newest``: episodes of the run, on which pruning judges the weights. ``say`` is called with a
+    line when a stage begins, and after each episode.
     """
+    play = partial(_play, env=env, episodes=episodes, say=say)
+    say("recording the agent as graphs")
     graphs = record(agent)
+    say("comparing the graphs with the agent, step by step")
     with tempfile.TemporaryDirectory() as folder:
         plain = write(graphs, Path(folder) / "float32", made_from=made_from)
         runner = Runner(plain.path)
         largest = difference(agent, runner, CHECKED_STEPS)
         weights = sum(part.nbytes for part in agent.model.state_dict().values())
         spec = agent.model.spec
-        before = _play(OneAtATime(runner, spec), env, episodes)
+        before = play("onnx", OneAtATime(runner, spec))
+        played = play("torch", agent)
         lines = [
-            HEADER,
-            _line("torch, decoder included", weights, None, _play(agent, env, episodes), before),
+            HEADER if env is None else HEADER + PLAYED_HEADER,
+            _line("torch, decoder included", weights, None, played, before),
             _line("onnx", plain.graph_bytes, plain.zeros, before, None),
         ]
     if prune > 0:
+        say(f"pruning {prune:.0%} of the weights, and recording again")
         graphs = record(pruned(agent, prune, newest))
     written = write(graphs, out, made_from=made_from, bits=bits, prune=prune)
     if bits < 32 or prune > 0:
         name = f"onnx, {bits} bits, {prune:.0%} pruned"
-        after = _play(OneAtATime(Runner(out), spec), env, episodes)
+        after = play(name, OneAtATime(Runner(out), spec))
         lines.append(_line(name, written.graph_bytes, written.zeros, after, before))
     return Comparison(lines, largest)
 
@@ -130,10 +139,21 @@ class OneAtATime:
         return _Plans([self.runner.plan(*arguments) for arguments in given])
 
 
-def _play(actor: Agent | OneAtATime, env: Environment | None, episodes: int) -> Evaluated | None:
+def _play(
+    name: str,
+    actor: Agent | OneAtATime,
+    *,
+    env: Environment | None,
+    episodes: int,
+    say: Callable[[str], None],
+) -> Evaluated | None:
     if env is None:
         return None
-    return evaluate(cast(Agent, actor), env, episodes)
+
+    def watch(number: int, episode: Episode) -> None:
+        say(f"{name}: episode {number + 1}/{episodes}, return {episode.total_reward:.1f}")
+
+    return evaluate(cast(Agent, actor), env, episodes, watch=watch)
 
 
 def _line(
@@ -142,7 +162,7 @@ def _line(
     """A line of the table. ``before``: the evaluation to subtract, episode by episode."""
     share = "" if zeros is None else f"{zeros:.1%}"
     if played is None:
-        return name, f"{size:,}", share, "", "", "", ""
+        return name, f"{size:,}", share
     p50, p99 = np.percentile(played.plan_milliseconds, (50, 99))
     score = f"{_spread(played.returns)} over {len(played.returns)} episodes"
     change = "" if before is None else _spread(played.returns - before.returns)

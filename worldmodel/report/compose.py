@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,15 +81,17 @@ def visualize_run(
     *,
     config: Config | None = None,
     trust: bool = False,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Summary:
     """Write a report on the run's held-out episodes, to ``RUN/report`` unless ``out`` is given.
 
     ``config``: the run's settings. ``trust``: a module that its task names may be imported, to play
-    the episodes again.
+    the episodes again. ``say`` is called with the name of each file when it is written.
     """
     source = read_source(run)
     out = run / "report" if out is None else out
-    return visualize(agent, list(source.heldout.values()), out, source, config=config, trust=trust)
+    episodes = list(source.heldout.values())
+    return visualize(agent, episodes, out, source, config=config, trust=trust, say=say)
 
 
 def visualize(
@@ -100,17 +102,19 @@ def visualize(
     *,
     config: Config | None = None,
     trust: bool = False,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Summary:
     """Write the report of a model on episodes that it was not trained on.
 
     ``source``: the run's folder, with the curves, the training images and the episodes' seeds.
     ``config``: the settings that it learned with; the task's name and true states come from them.
-    ``trust``: a module that the task names may be imported.
+    ``trust``: a module that the task names may be imported. ``say`` is called with the name of each
+    file when it is written.
     """
     check_fit(agent, episodes)
     task = config.task if config is not None else ""
     long = long_enough(episodes, CONTEXT)
-    folder = Folder(out, source.notes if source else ())
+    folder = Folder(out, source.notes if source else (), say)
     seeds = source.seeds() if source else None
 
     whole = cut(episodes, [(n, 0) for n in range(len(episodes))], max(map(len, episodes)))

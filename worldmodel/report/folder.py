@@ -24,16 +24,24 @@ FRAMES_PER_SECOND = 8  # slow enough to compare three pictures
 class Folder:
     """Write a report's files; ``files`` are those written, ``notes`` say what could not be.
 
+    ``say`` is called with the name of each file when it is written.
+
     Methods that write pictures and videos return them as parts of the page.
     """
 
-    def __init__(self, path: Path, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        notes: Sequence[str] = (),
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
         try:  # a robot needs no pictures and may not have it
             import imageio.v3
         except ImportError as error:
             raise ConfigError("visualize: it draws with imageio: pip install imageio") from error
         self.imageio = imageio.v3
         self.path = path
+        self.say = say
         self.files: list[Path] = []
         self.notes: list[str] = list(notes)
         try:  # fail now, and not after minutes of imagining
@@ -113,6 +121,7 @@ class Folder:
         except OSError as error:
             raise ConfigError(f"out: cannot write {self.path / name}: {error.strerror}") from error
         self.files.append(self.path / name)
+        self.say(name)
 
 
 def _painted(figure: Figure) -> Image.Image:
