@@ -14,6 +14,7 @@ from worldmodel.agent import ROWS_AT_REST, Agent
 from worldmodel.assembly import agent_of
 from worldmodel.checks import read
 from worldmodel.config import Config
+from worldmodel.images import fit_image
 from worldmodel.models import WorldModel, build
 from worldmodel.models.imagination import Imagination
 from worldmodel.planners import Limits
@@ -540,6 +541,65 @@ def test_the_inputs_of_a_robot_are_checked(
     agent = agent_of(tiny, model)
     with pytest.raises(ValueError, match=complaint):
         agent.observe(agent.initial(), action, image)
+
+
+RAW = np.random.default_rng(5).integers(0, 256, (2, 48, 64, 3), np.uint8)
+
+
+def seen_by(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """The images that the agent's model observes from now on: [B, H, W, C] each."""
+    seen: list[np.ndarray] = []
+    observe = agent.model.observe_step
+
+    def noted(latent: Any, action: Any, image: Any, *rest: Any) -> Any:
+        seen.append(image.numpy())
+        return observe(latent, action, image, *rest)
+
+    monkeypatch.setattr(agent.model, "observe_step", noted)
+    return seen
+
+
+def test_an_image_of_the_cameras_shape_is_fitted_as_in_training(
+    tiny: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = Spec((16, 16, 3), 2, fit="crop", cameras={"image": (48, 64, 3)})
+    agent = agent_of(tiny, build(tiny.model, spec))
+    seen = seen_by(agent, monkeypatch)
+    fitted = np.stack([fit_image(image, 16, "crop") for image in RAW])
+    alone, two = (agent.initial(), agent.no_action()), (agent.initial(2), agent.no_action(2))
+    for image in (RAW[0], torch.from_numpy(RAW[0]), {"image": RAW[0]}, fitted[0], RAW[0, ::2, ::2]):
+        agent.observe(*alone, image)
+    agent.observe(*two, RAW)
+    agent.observe(*two, torch.from_numpy(RAW))
+    agent.at_rest(RAW[1])
+    *ones, smaller, together, tensors, _, _, goal = seen
+    assert all(np.array_equal(image, fitted[:1]) for image in ones)
+    assert np.array_equal(smaller[0], fit_image(RAW[0, ::2, ::2], 16, "crop"))
+    assert np.array_equal(together, fitted)
+    assert np.array_equal(tensors, fitted)
+    assert np.array_equal(goal, fitted[1:])
+    for wrong in (RAW[:1], RAW[0], RAW[:, :36], None):
+        with pytest.raises(ValueError, match=r"^image: expected (uint8|a numpy array)"):
+            agent.observe(*two, wrong)  # type: ignore[arg-type]
+
+
+def test_an_agent_of_two_cameras_takes_their_images_by_name(
+    tiny: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cameras = {"front": (48, 64, 3), "wrist": (16, 16, 1)}
+    agent = agent_of(
+        tiny, build(tiny.model, Spec((16, 16, 4), 2, vectors={"joints": 2}, cameras=cameras))
+    )
+    seen = seen_by(agent, monkeypatch)
+    parts = {"wrist": RAW[:, :16, :16, :1], "joints": np.ones((2, 2)), "front": RAW}
+    agent.observe(agent.initial(2), agent.no_action(2), parts)
+    fitted = np.stack([fit_image(image, 16) for image in RAW])
+    assert np.array_equal(seen[0], np.concatenate([fitted, parts["wrist"]], -1))
+    whole = {"image": seen[0][1], "joints": np.ones(2)}
+    agent.observe(agent.initial(), agent.no_action(), whole)
+    assert np.array_equal(seen[1], seen[0][1:])
+    with pytest.raises(ValueError, match="image: expected front, wrist, joints; got front, joints"):
+        agent.observe(agent.initial(), agent.no_action(), {"front": RAW[0], "joints": np.ones(2)})
 
 
 def test_planet_plans_at_its_published_size() -> None:

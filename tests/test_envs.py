@@ -9,10 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from worldmodel.checks import ConfigError
+import worldmodel
+from worldmodel.checks import ConfigError, read
+from worldmodel.config import Config
 from worldmodel.envs import adopt, check_env, gl, make_env, render, suite, tasks, warp
 from worldmodel.envs.settings import EnvSettings
-from worldmodel.structs import Step
+from worldmodel.structs import Spec, Step
 
 WARP = EnvSettings(renderer="warp")
 
@@ -115,6 +117,10 @@ def test_a_sound_environment_passes_the_check():
     check_env(make_env("toy"))
 
 
+def painted(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
 def broken(change, **faces):
     """A Counter whose rows go through ``change(row, number)``."""
 
@@ -162,6 +168,14 @@ DEFECTS = {
     "reset: image: expected uint8 .*float32": always(image=np.zeros((4, 6, 3), np.float32)),
     "image: expected uint8 .*4, 6": always(image=np.zeros((4, 6), np.uint8)),
     "image: expected a numpy array, got list": always(image=[0]),
+    "wrist: expected uint8 .*float64": always(image={"wrist": np.zeros((4, 6, 3))}),
+    "image: expected images by the names of their cameras": always(image={}),
+    "image: expected image as in the first row; got wrist": later(
+        image={"wrist": painted(4, 6, 3)}
+    ),
+    "vectors: wrist is a camera's name": always(
+        image={"wrist": painted(4, 6, 3)}, vectors={"wrist": np.zeros(2)}
+    ),
     r"image: expected uint8 \[16, 16, 3\], got uint8 \[32": later(
         image=np.zeros((32, 32, 3), np.uint8)
     ),
@@ -196,6 +210,82 @@ def test_the_check_names_every_mistake_once():
     said = str(caught.value)
     assert said.count("discount") == 1
     assert said.count("reward") == 1
+
+
+# --- images of cameras ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+def test_the_images_of_a_camera_are_fitted_as_the_settings_say(fit):
+    image = painted(60, 80, 3)
+    check_env(always(image=image))
+    env = adopt(always(image=image), EnvSettings(image_size=32, fit=fit))
+    row = env.reset()
+    assert np.array_equal(row.image, worldmodel.fit_image(image, 32, fit))
+    assert row.cameras == {"image": (60, 80, 3)}
+    assert np.array_equal(env.step(np.zeros(2)).image, row.image)
+    assert Spec.of(env, row, fit=fit).fitting(image).tobytes() == row.image.tobytes()
+
+
+def test_without_settings_an_image_keeps_its_shape_and_is_a_copy():
+    image = painted(60, 80, 3)
+    row = adopt(always(image=image)).reset()
+    assert np.array_equal(row.image, image)
+    assert not np.shares_memory(row.image, image)
+
+
+def test_images_by_name_are_joined_in_the_order_of_their_names_and_stacked():
+    moments = [{"wrist": painted(20, 24, 3) // (n + 1), "front": painted(30, 9, 1)} for n in (0, 1)]
+    env = adopt(
+        broken(lambda row, number: replace(row, image=moments[min(number, 1)])),
+        EnvSettings(image_size=16, frames=2),
+    )
+    first, second = env.reset(), env.step(np.zeros(2))
+    parts = [
+        worldmodel.fit_image(moment[name], 16) for moment in moments for name in ("front", "wrist")
+    ]
+    assert np.array_equal(first.image, np.concatenate(parts[:2] * 2, -1))
+    assert np.array_equal(second.image, np.concatenate(parts, -1))
+    spec = Spec.of(env, first, frames=2)
+    assert spec.cameras == {"front": (30, 9, 1), "wrist": (20, 24, 3)}
+    shown = spec.shown(second.image)
+    assert np.array_equal(shown[:, :16], parts[2].repeat(3, -1))
+    assert np.array_equal(shown[:, 16:], parts[3])
+    assert Spec.described({"spec": spec.to_dict()}) == spec
+
+
+def test_a_camera_that_changes_its_shape_is_refused():
+    env = adopt(later(image=painted(60, 80, 3)), EnvSettings())
+    env.reset()
+    with pytest.raises(ValueError, match=r"expected image \[16, 16, 3\] as before, got image \[60"):
+        env.step(np.zeros(2))
+
+
+def test_only_tasks_with_cameras_let_choose_them():
+    with pytest.raises(ConfigError, match=r"env\.cameras: only tasks of dm_control have .* toy"):
+        make_env("toy", EnvSettings(cameras=(0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"cameras": [0, 0]}, "env.cameras: expected different numbers from 0 on, .* got 0,0"),
+        ({"cameras": "0,1", "camera": 1}, "env.camera: env.cameras names all cameras"),
+        ({"cameras": "front"}, "env.cameras: expected whole numbers such as 0,1; got 'front'"),
+        ({"cameras": True}, "env.cameras: expected whole numbers such as 0,1; got True"),
+        ({"fit": "zoom"}, "env.fit: expected one of stretch, crop, pad; got 'zoom'"),
+    ],
+    ids=str,
+)
+def test_impossible_cameras_are_refused_by_name(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        read(Config(), {"env": settings})
+
+
+def test_cameras_are_written_as_a_list_or_with_commas():
+    several = {read(Config(), {"env": {"cameras": given}}).env.cameras for given in ("1,0", [1, 0])}
+    assert several == {(1, 0)}
+    assert read(Config(), {"env": {"cameras": 2}}).env.cameras == (2,)
 
 
 # --- the toy -----------------------------------------------------------------------------------
@@ -437,6 +527,21 @@ def test_without_a_seed_every_episode_is_another_and_the_environments_seed_repea
     assert np.array_equal(starts[0], starts[2])
     assert np.array_equal(starts[1], starts[3])
     assert not np.array_equal(starts[0], starts[1])
+
+
+@needs_mujoco
+def test_two_cameras_of_a_task_are_two_halves_of_the_channels():
+    small = replace(WARP, image_size=16)
+    both = make_env("cartpole_swingup", replace(small, cameras=(1, 0)))
+    row = both.reset(3)
+    assert row.image.shape == (16, 16, 6)
+    assert row.cameras == {"fixed": (16, 16, 3), "lookatcart": (16, 16, 3)}
+    for number, half in ((0, row.image[..., :3]), (1, row.image[..., 3:])):
+        alone = make_env("cartpole_swingup", replace(small, camera=number))
+        assert np.array_equal(alone.reset(3).image, half)
+    assert not np.array_equal(row.image[..., :3], row.image[..., 3:])
+    with pytest.raises(ConfigError, match=r"env\.cameras: .* no camera 4; it has: 0 fixed"):
+        make_env("cartpole_swingup", replace(WARP, cameras=(0, 4)))
 
 
 @needs_mujoco

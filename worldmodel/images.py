@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
@@ -200,18 +200,26 @@ class ImageFit:
             if shape[:2] != self.image[:2]
         ]
 
-    def of_cameras(self, given: Mapping[str, Any]) -> bool:
-        """True if these are the cameras' own names, and not one image that is joined already."""
-        return given.keys() == self.shapes.keys()
+    def split(self, given: Any, vectors: Collection[str]) -> tuple[Any, dict[str, Any]]:
+        """What an agent is given, as its image or images by camera, and its vectors by name.
+
+        ``vectors``: the names that a dict must have besides those of the cameras, or besides
+        ``image`` for an image that is joined already.
+        """
+        if not isinstance(given, Mapping):
+            return given, {}
+        images = {name: part for name, part in given.items() if name not in vectors}
+        is_whole = images.keys() in (self.shapes.keys(), {ALONE})
+        if not is_whole or len(given) != len(images) + len(vectors):
+            expected, got = [*self.shapes, *vectors], map(str, given)
+            raise ValueError(f"image: expected {', '.join(expected)}; got {', '.join(got)}")
+        return images if len(images) > 1 else images.popitem()[1], {n: given[n] for n in vectors}
 
     def __call__(self, given: Any) -> Image:
         """An image, or images by the cameras' names -> [H, W, C]"""
         shapes = self.shapes
+        given, _ = self.split(given, ())
         if isinstance(given, Mapping):
-            if not self.of_cameras(given):
-                raise ValueError(
-                    f"image: expected {', '.join(shapes)}; got {', '.join(map(str, given))}"
-                )
             return join([self._one(name, given[name]) for name in shapes], self.frames)
         if len(shapes) == 1:
             return self._one(next(iter(shapes)), given)

@@ -44,7 +44,7 @@ def as_observed(
     observation: Observation, spec: Spec, batch: tuple[int, ...], device: torch.device
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The image [..., H, W, C] and the vectors, by name [..., V]; raise if one does not fit."""
-    images, given = _parts(observation, spec)
+    images, given = spec.fitting.split(observation, spec.vectors)
     vectors = {
         name: as_numbers(name, vector, (*batch, spec.vectors[name]), device)
         for name, vector in given.items()
@@ -57,28 +57,13 @@ def as_observed(
 
 def leading(observation: Observation, spec: Spec) -> tuple[int, ...]:
     """The leading axes of a batch's observation; none of one robot's."""
-    images, _ = _parts(observation, spec)
+    images, _ = spec.fitting.split(observation, spec.vectors)
     one = next(iter(images.values())) if isinstance(images, Mapping) else images
     return tuple(getattr(one, "shape", ())[:-3])
 
 
-def _parts(observation: Observation, spec: Spec) -> tuple[Any, dict[str, Any]]:
-    """The image, or the images by the names of their cameras, and the vectors."""
-    if not isinstance(observation, Mapping):
-        return observation, {}
-    images = {name: part for name, part in observation.items() if name not in spec.vectors}
-    vectors = {name: observation[name] for name in spec.vectors if name in observation}
-    is_of_cameras = spec.fitting.of_cameras(images)
-    if len(vectors) < len(spec.vectors) or not (is_of_cameras or images.keys() == {ALONE}):
-        expected = ", ".join([*spec.fitting.shapes, *spec.vectors])
-        raise ValueError(f"image: expected {expected}; got {', '.join(map(str, observation))}")
-    return (images if is_of_cameras else images[ALONE]), vectors
-
-
 def _fitted(images: Any, spec: Spec, batch: tuple[int, ...]) -> NDArray[np.uint8] | Tensor:
     """[..., H, W, C] an image of the model's shape as it is; any other is fitted."""
-    if isinstance(images, Mapping) and len(images) == 1:
-        images = next(iter(images.values()))
     is_bytes = getattr(images, "dtype", None) in (np.uint8, torch.uint8)
     if is_bytes and tuple(images.shape) == (*batch, *spec.image):
         whole: NDArray[np.uint8] | Tensor = images
