@@ -139,7 +139,7 @@ def reports(folder: Path) -> None:
     report = Folder(folder)
     report.write("report.html", b"page")
     image: NDArray[np.uint8] = np.zeros((16, 16, 3), np.uint8)
-    report.video("clip", [image, image])
+    report.video("clip", [image, image], "two images")
 
 
 def weights(folder: Path) -> None:
