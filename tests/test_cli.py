@@ -7,7 +7,9 @@ import dataclasses
 import importlib
 import importlib.metadata
 import inspect
+import io
 import json
+import logging
 import os
 import re
 import runpy
@@ -759,6 +761,94 @@ def test_a_terminated_run_resumes_where_it_stopped(
     assert read_evaluations(here / "run" / "eval.csv")[-1].env_steps > reached
 
 
+# ---------------------------------------------------------------------------- runs
+
+
+def listed(capsys: pytest.CaptureFixture[str], folder: Path) -> dict[str, dict[str, Any]]:
+    """What ``runs --json`` says, by the name of the folder."""
+    output = run_command(capsys, "runs", folder, "--json")
+    assert output.code == 0
+    return {Path(line["folder"]).name: line for line in json.loads(output.out)}
+
+
+def test_runs_are_listed_with_their_score_and_state(
+    here: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("done", "begun", "torn", "unread"):
+        shutil.copytree(run, here / "runs" / "deep" / name)
+    deep = here / "runs" / "deep"
+    shutil.rmtree(deep / "begun" / "checkpoints")
+    for file in (deep / "torn" / "checkpoints").glob("*/model.safetensors"):
+        file.write_bytes(b"half")
+    (deep / "unread" / "config.yaml").write_text("settings: [")
+    with run_folder.claim(deep / "begun"):
+        assert listed(capsys, here / "runs")["begun"]["state"] == "training now"
+    found = listed(capsys, here / "runs")
+    assert {name: line["state"] for name, line in found.items()} == {
+        "done": "finished",
+        "begun": "stopped",
+        "torn": "broken",
+        "unread": "broken",
+    }
+    last = read_evaluations(run / "eval.csv")[-1]
+    assert found["done"]["env_steps"] == last.env_steps
+    assert found["done"]["score"] == pytest.approx(np.mean(last.returns))
+    assert found["done"]["episodes"] == FINAL_EPISODES
+    assert found["done"]["task"] == "toy"
+    assert found["done"]["bytes"] == sum(len(content) for content in written(run).values())
+    table = run_command(capsys, "runs", here / "runs").out
+    assert table.split()[:8] == [
+        "folder",
+        "task",
+        "env",
+        "steps",
+        "score",
+        "state",
+        "size",
+        "changed",
+    ]
+    assert len(table.splitlines()) == 5
+    assert listed(capsys, deep / "done").keys() == {"done"}
+
+
+def test_no_runs_are_a_sentence(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert_mistake(capsys, here, ["runs"], ["no folder runs; the first `worldmodel train`"])
+    (here / "runs").mkdir()
+    assert run_command(capsys, "runs").out == "no run in runs\n"
+
+
+def test_an_older_run_is_put_away_and_a_new_one_begins(
+    here: Path, run: Path, preset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With other settings, which would be refused without --anew."""
+    shutil.copytree(run, here / "run")
+    shutil.copytree(run / "heldout", here / "run.old-1")
+    words = ["train", preset, "--run", "run", "--steps", STEPS, "--planner.horizon", "3"]
+    with run_folder.claim(here / "run"):
+        assert_mistake(capsys, here, [*words, "--anew"], ["another process is training run"])
+    with pytest.MonkeyPatch.context() as patch:
+        asked = started(patch)
+        output = run_command(capsys, *words, "--anew")
+        assert len(asked) == 1
+    assert output.code == 0
+    assert "the older run run is now run.old-2" in output.out
+    assert not (here / "run").exists()
+    assert len(written(here / "run.old-2")) == len(written(run))
+
+
+def test_a_dry_run_prints_and_creates_nothing(
+    here: Path, preset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = run_command(capsys, "train", preset, "--steps", 1000, "--dry-run")
+    assert output.code == 0
+    lines = output.out.splitlines()
+    assert [line.split()[0] for line in (lines[1], *lines[3:])] == [
+        *("time", "memory", "disk", "nothing")
+    ]
+    assert "for 1,000 env steps and the final evaluation" in lines[1]
+    assert list(here.iterdir()) == []
+
+
 # ---------------------------------------------------------------------------- eval, visualize
 
 
@@ -954,8 +1044,12 @@ def test_our_warnings_reach_the_screen_once(
         raise RuntimeError("enough")
 
     monkeypatch.setattr(envs, "make_env_of_file", warn)
-    assert run_command(capsys, "eval", run).err == "kernels are compiled\nworldmodel: enough\n"
-    assert run_command(capsys, "eval", run).err == "kernels are compiled\nworldmodel: enough\n"
+    library = logging.StreamHandler()  # some libraries give one to the root logger
+    monkeypatch.setattr(logging.getLogger(), "handlers", [library])
+    for _ in range(2):
+        library.setStream(io.StringIO())
+        assert run_command(capsys, "eval", run).err == "kernels are compiled\nworldmodel: enough\n"
+        assert library.stream.getvalue() == ""
 
 
 STUBBORN = """

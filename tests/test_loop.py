@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -22,21 +23,23 @@ import worldmodel
 from tests.conftest import TINY, Painter
 from tests.test_learner import spoil_gradient
 from tests.test_rollout import Broken
-from worldmodel import checkpoint
+from worldmodel import checkpoint, files, log, loop
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
 from worldmodel.config import UPDATES_PER_ROW, Config
 from worldmodel.envs import EnvSettings, make_env
 from worldmodel.log import Journal, read_evaluations, read_metrics
-from worldmodel.loop import Outcome, online
+from worldmodel.loop import Outcome, Round, disk, needs, online
 from worldmodel.loop.environments import Environments
 from worldmodel.loop.online import Online, open_run
 from worldmodel.loop.reporter import SHOWN, Reporter
 from worldmodel.loop.state import RunState
+from worldmodel.models import build
 from worldmodel.progress import Progress
-from worldmodel.replay import read_episode
+from worldmodel.replay import bytes_per_row, read_episode
 from worldmodel.run_folder import read_run
+from worldmodel.structs import Spec
 
 SETTINGS = {**TINY, "env": {"image_size": 16, "action_repeat": 8}}  # episodes of 21 rows
 
@@ -65,8 +68,8 @@ def copied(trained: tuple[Path, Outcome], tmp_path: Path) -> Path:
     return shutil.copytree(trained[0], tmp_path / "run")
 
 
-def go(config: Config, run: Path, **limits: float) -> Outcome:
-    return worldmodel.train(config, run, env=make_env("toy", config.env), **limits)  # type: ignore[arg-type]
+def go(config: Config, run: Path, **limits: Any) -> Outcome:
+    return worldmodel.train(config, run, env=make_env("toy", config.env), **limits)
 
 
 def opened(config: Config, run: Path) -> Online:
@@ -505,3 +508,154 @@ def test_a_run_that_cannot_be_resumed_unlocks_its_folder(tiny: Config, tmp_path:
     shutil.rmtree(tmp_path / "run" / "replay")
     shutil.move(tmp_path / "aside", tmp_path / "run" / "replay")
     opened(tiny, tmp_path / "run").close()
+
+
+def test_each_round_is_reported_with_the_numbers_of_the_runs_files(
+    tiny: Config, copied: Path
+) -> None:
+    reports: list[Round] = []
+    before = len(read_evaluations(copied / "eval.csv"))
+    outcome = go(tiny, copied, steps=1100, on_round=reports.append)
+    final = reports[-1]
+    assert [report.round for report in reports] == [4, 5, 5]  # three were before
+    assert [report.is_final for report in reports] == [False, False, True]
+    assert [report.env_steps for report in reports] == [960, 1120, 1120]
+    assert (final.run, final.updates, final.episodes) == (copied, outcome.updates, 7)
+    evaluations = read_evaluations(copied / "eval.csv")[before:]
+    evaluated = [report for report in reports if len(report.returns)]
+    assert [[*report.returns] for report in evaluated] == [e.returns for e in evaluations]
+    assert len(evaluated) == 2
+    for report in reports:
+        is_new = len(report.returns) > 0
+        assert report.metrics.get("score") == (np.mean(report.returns) if is_new else None)
+        assert {"loss/image", "train_return", "updates_per_s"} <= report.metrics.keys()
+
+
+def test_an_error_in_the_callers_report_leaves_a_checkpoint_that_resumes(
+    tiny: Config, copied: Path, tmp_path: Path
+) -> None:
+    """With the same results, bit for bit, as without the error."""
+
+    def fail(report: Round) -> None:
+        if report.round == 2:
+            raise KeyError("the dashboard")
+
+    with pytest.raises(KeyError, match="the dashboard"):
+        go(tiny, tmp_path / "parts", steps=800, on_round=fail)
+    assert saved(tmp_path / "parts").state["rounds"] == 2
+    go(tiny, tmp_path / "parts", steps=800)
+    assert_same_run(copied, tmp_path / "parts", tiny)
+
+
+def test_a_resumed_run_shows_what_it_has_learned_before(
+    tiny: Config, copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rounds = opened(tiny, copied)
+    progress = Progress("again", 2000, None, SHOWN)
+    rounds.go_on(1, None, Reporter(rounds.training.journal, progress))
+    rounds.close()
+    state = progress._state
+    scores = [np.mean(e.returns) for e in read_evaluations(copied / "eval.csv")]
+    returns = [
+        line["train_return"]
+        for line in read_metrics(copied / "metrics.jsonl")
+        if "train_return" in line
+    ]
+    assert state.curves["score"].points(99) == pytest.approx(scores)
+    assert state.curves["train_return"].points(99) == pytest.approx(returns)
+    assert state.latest["score"] == pytest.approx(scores[-1])
+    assert state.latest["checkpoint_env_steps"] == rounds.training.replay.env_steps
+    costs = rounds._outlook.costs
+    assert costs.of("update") is not None
+    assert costs.of("planned row") is not None
+
+
+def test_phases_are_said_in_their_order(
+    tiny: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    go(tiny, tmp_path / "run", steps=480)
+    lines = capsys.readouterr().out.splitlines()
+    phases = ("playing random episodes 1/2", "learning from them 0/3", "collecting and learning: ")
+    places = [
+        next(number for number, line in enumerate(lines) if phase in line)
+        for phase in (*phases, "final evaluation 2 episodes")
+    ]
+    assert places == sorted(places)
+    assert all(len(line) <= 100 for line in lines if str(tmp_path) not in line)
+
+
+def test_an_outcome_prints_what_was_reached() -> None:
+    outcome = Outcome(Path("runs/a"), 8000, 1234, 90.0, [1.0, 3.0], interrupted=True)
+    assert repr(outcome) == (
+        "Outcome(runs/a: 8,000 env steps, 1,234 updates, 1.5 minutes,"
+        " score 2.0 ± 1.0 over 2 episodes, interrupted)"
+    )
+
+
+def test_a_run_that_does_not_fit_the_disk_is_refused_before_anything_is_written(
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: (10_000, tmp_path))
+    said = rf"run: {run} needs about .* for its checkpoints .* 0 MB are free at {tmp_path}; free"
+    with pytest.raises(ConfigError, match=said):
+        go(tiny, run, steps=480)
+    assert not run.exists()
+
+
+def test_the_size_of_a_checkpoint_is_known_before_it_is_written(
+    tiny: Config, trained: tuple[Path, Outcome]
+) -> None:
+    (newest, *_) = sorted((trained[0] / "checkpoints").iterdir(), reverse=True)
+    written = sum(path.stat().st_size for path in newest.glob("*.safetensors"))
+    expected = disk.checkpoint_bytes(build(tiny.model, Spec((16, 16, 3), 2)))
+    assert expected == pytest.approx(written, rel=0.5)  # a tiny model has a large part of names
+
+
+@pytest.mark.parametrize("full", ["checkpoint", "metrics"])
+def test_a_disk_that_gets_full_is_one_sentence(
+    tiny: Config, copied: Path, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = saved(copied).step
+    if full == "checkpoint":
+        monkeypatch.setattr(files, "write_new", refuse)
+    else:
+        monkeypatch.setattr(log, "_append", refuse)
+    with pytest.raises(RuntimeError, match=f"the disk of {copied} is full .* resumes the run"):
+        go(tiny, copied, steps=810)
+    assert saved(copied).step == before
+
+
+def test_a_dry_run_says_what_a_run_needs_and_writes_nothing(
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LEARN_S", "PLAN_S"):
+        monkeypatch.setattr(needs, name, 0.0)  # one measurement of each
+    run, env = tmp_path / "deep" / "run", make_env("toy", tiny.env)
+    needed = loop.dry_run(tiny, run, steps=2000, env=env)
+    assert needed.env_steps == 2000
+    assert needed.is_whole_episode
+    assert needed.rows_bytes == 2000 / 8 * bytes_per_row((16, 16, 3), 2)
+    assert needed.checkpoints_bytes == 3 * disk.checkpoint_bytes(
+        build(tiny.model, Spec((16, 16, 3), 2))
+    )
+    assert f"free at {tmp_path}" in str(needed)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("limit_s", "asked", "most"), [(50.0, None, 400), (50.0, 300, 300)])
+def test_a_dry_run_finds_the_most_steps_that_the_minutes_allow(
+    limit_s: float, asked: int | None, most: int
+) -> None:
+    assert needs._most(lambda steps: 0.1 * steps, limit_s, asked) == most
+
+
+def test_a_dry_run_says_if_it_did_not_see_the_end_of_an_episode(
+    tiny: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(needs, "PLAY_S", 0.0)
+    episode, spec, _, is_whole = needs._play(make_env("toy", tiny.env), tiny)
+    assert (len(episode), spec.image, is_whole) == (2, (16, 16, 3), False)

@@ -43,6 +43,7 @@ from worldmodel.structs import Spec
 
 JSON = Any  # None, bool, int, float, str, and lists and dicts of these
 
+KEPT = 2  # whole checkpoints of a run, the newest
 FORMAT = 2  # of the directory; a reader refuses newer ones
 # Groups of a model's weights. In format 1 they have the names of then, and become today's.
 WEIGHTS = ("model", "averaged", "acting")
@@ -80,7 +81,7 @@ def save(
     step: int,
     tensors: Mapping[str, Mapping[str, Tensor]],
     state: Mapping[str, JSON],
-    keep: int = 2,
+    keep: int = KEPT,
     finite: Collection[str] = (),
     made: Made = ANY,
 ) -> Path:

@@ -39,6 +39,7 @@ HEADER = f"""\
 """
 THUMBNAIL = "thumbnail.gif"
 THUMBNAIL_IMAGES, THUMBNAIL_PER_S = 100, 15  # of an episode of any length
+LONGEST_LINE = 65_536  # bytes of a line of metrics.jsonl, at most
 STRIP_IMAGES = 10  # of the first episode, in TensorBoard
 
 logger = logging.getLogger("worldmodel")
@@ -170,6 +171,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except (AttributeError, ValueError) as error:
             raise ValueError(f"{path}: line {number}: expected a JSON object: {line}") from error
     return read
+
+
+def last_metrics(path: Path) -> dict[str, Any]:
+    """The last complete line of a ``metrics.jsonl``, without reading the others."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - LONGEST_LINE))
+        lines = file.read().split(b"\n")[:-1]
+    last: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+    return last
 
 
 def read_evaluations(path: Path) -> list[Evaluation]:

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import logging
 import platform
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -43,6 +44,8 @@ OWN = (
     "report",
     "tensorboard",
 )
+
+LOOK_S = 0.1  # a list of runs holds a run's lock for less than this
 
 logger = logging.getLogger("worldmodel")
 
@@ -109,17 +112,50 @@ def claim(run: Path) -> IO[bytes]:
     """
     lock = (run / "config.yaml").open("rb")
     try:
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(lock)
     except BlockingIOError:
-        lock.close()
-        raise ConfigError(
-            f"run: another process is training {run}; wait until it has stopped, or choose another"
-            " folder with --run"
-        ) from None
+        time.sleep(LOOK_S)  # `is_training` holds the lock for a moment
+        try:
+            _lock(lock)
+        except BlockingIOError:
+            lock.close()
+            raise ConfigError(
+                f"run: another process is training {run}; wait until it has stopped, or choose"
+                " another folder with --run"
+            ) from None
     except OSError as error:  # a file system without locks
         logger.warning("run: %s cannot be locked (%s): train it once at a time", run, error)
     return lock
+
+
+def _lock(file: IO[bytes]) -> None:
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_training(run: Path) -> bool:
+    """Whether a process holds the lock of ``claim``; False if the file system knows no locks."""
+    try:
+        with (run / "config.yaml").open("rb") as file:
+            _lock(file)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def put_away(run: Path) -> Path:
+    """Rename a run that nobody trains, so that its name is free; return the new name.
+
+    Nothing is removed: the old folder is next to the new one, as NAME.old-1, NAME.old-2 and so on.
+    """
+    with claim(run):
+        number = 1
+        while (old := run.with_name(f"{run.name}.old-{number}")).exists():
+            number += 1
+        run.rename(old)
+    return old
 
 
 def refuse_links(run: Path) -> None:

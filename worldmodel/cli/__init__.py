@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "export",
         "Write an agent as files that need no torch: ONNX graphs, and a runner for numpy.",
     ),
+    "runs": ("runs", "List the runs in a folder: task, steps, score, state, size on disk."),
     "watch": ("watch", "Serve the report of a run on this computer, until Ctrl-C."),
     "demo": ("demo", "Let a small trained agent of the package play: about a minute on two cores."),
     "dream": (

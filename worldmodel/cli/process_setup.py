@@ -22,6 +22,8 @@ def process_setup(quiet: bool) -> Iterator[None]:
     screen = _Screen(logging.WARNING)
     logger = logging.getLogger("worldmodel")
     logger.addHandler(screen)
+    # Some libraries give the root logger a handler, which would write each warning once more.
+    was_passed_on, logger.propagate = logger.propagate, False
     try:
         with signals.handled([signal.SIGTERM], signals.interrupt), warnings.catch_warnings():
             if quiet and not sys.warnoptions:
@@ -29,6 +31,7 @@ def process_setup(quiet: bool) -> Iterator[None]:
             yield
     finally:
         logger.removeHandler(screen)
+        logger.propagate = was_passed_on
 
 
 class _Screen(logging.Handler):

@@ -57,6 +57,12 @@ class TrainOptions:
         str | None, Shown("S[,S...]", "several seeds are trained one after another")
     ] = None
     device: Annotated[Literal["cpu", "cuda"], Shown("D", "where the model learns")] = "cpu"
+    dry_run: Annotated[
+        bool, Shown("", "say what time, memory and disk the run needs here, and write nothing")
+    ] = False
+    anew: Annotated[
+        bool, Shown("", "rename an older run in that folder to NAME.old-1, and begin a new one")
+    ] = False
 
 
 @dataclass(frozen=True)

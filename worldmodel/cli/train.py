@@ -40,7 +40,6 @@ def command(typed: list[str]) -> int:
 
     import torch
 
-    from worldmodel import loop
     from worldmodel.config import Config
 
     asked = read_words(typed, Config())
@@ -51,9 +50,44 @@ def command(typed: list[str]) -> int:
     runs = _runs_of(asked)
     if note := note_of_run(asked.preset, asked.base):
         print(note)
+    if options.dry_run:
+        return _say_needs(runs, asked)
+    if options.anew:
+        _put_away(runs)
+    again = [word for word in typed if word != "--anew"]
+    return _train_each(runs, asked, shlex.join(["worldmodel", "train", *again]))
+
+
+def _say_needs(runs: list[Path], asked: Asked[Config]) -> int:
+    """Print what a run needs; several seeds need as much each, one after another."""
+    from worldmodel import loop
+
+    options, config = asked.options, asked.configs[0]
+    needs = loop.dry_run(
+        config, runs[0], steps=options.steps, minutes=options.minutes, device=options.device
+    )
+    each = f", each of {len(runs)} runs" if len(runs) > 1 else ""
+    print(f"{config.task}{each}, as measured here just now:\n{needs}\nnothing was written")
+    return 0
+
+
+def _put_away(runs: list[Path]) -> None:
+    """Rename the runs that are there, or none of them if one is being trained."""
+    there = [run for run in runs if (run / "config.yaml").exists()]
+    for run in there:
+        run_folder.claim(run).close()  # raises if it is being trained
+    for run in there:
+        print(f"the older run {run} is now {run_folder.put_away(run)}", flush=True)
+
+
+def _train_each(runs: list[Path], asked: Asked[Config], again: str) -> int:
+    """Train the runs one after another, and write their reports. ``again``: resumes them."""
+    from worldmodel import loop
+
+    options = asked.options
     if options.steps is None and options.minutes is None:
         print("training until interrupted (Ctrl-C); --steps or --minutes set an end", flush=True)
-    for run, config in zip(runs, configs, strict=True):
+    for run, config in zip(runs, asked.configs, strict=True):
         if _is_finished(run, options.steps, options.minutes):
             continue
         outcome = loop.train(
@@ -62,7 +96,7 @@ def command(typed: list[str]) -> int:
         if outcome.interrupted:
             print(
                 f"interrupted at {outcome.env_steps:,} env steps; this command resumes the run:\n"
-                f"  {shlex.join(['worldmodel', 'train', *typed])}"
+                f"  {again}"
             )
             return 130
         _finish(run)
@@ -81,8 +115,10 @@ def _runs_of(asked: Asked[Any]) -> list[Path]:
     runs = [
         _run_folder(typed, asked.preset, config, len(asked.configs)) for config in asked.configs
     ]
+    replaces = asked.options.anew or asked.options.dry_run
     for run, config in zip(runs, asked.configs, strict=True):
-        run_folder.refuse_other_settings(run, config)
+        if not (replaces and (run / "config.yaml").exists()):
+            run_folder.refuse_other_settings(run, config)
         require_writable(run, "run")
     return runs
 
@@ -133,6 +169,7 @@ def _finish(run: Path) -> None:
         return
     from worldmodel.cli.visualize import report
 
+    print("drawing the report", flush=True)
     try:
         report(run_folder.load(run), run, run / "report", trust=True)  # the task was typed
     except (ValueError, OSError) as error:  # the run is complete without a report

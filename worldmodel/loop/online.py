@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from worldmodel.assembly import agent_of
 from worldmodel.checks import ConfigError, require
 from worldmodel.config import UPDATES_PER_ROW, Config
 from worldmodel.loop.collected import add_collected, record, report_dropped
+from worldmodel.loop.disk import disk_line, full_disk_explained, refuse_little_disk
 from worldmodel.loop.environments import Environments
 from worldmodel.loop.forecast import Schedule
 from worldmodel.loop.outlook import Outlook
@@ -105,15 +105,16 @@ def train(
     refuse_other_settings(run, config)
     environments = Environments.of(config, env)
     keep_memory()
-    online = open_run(config, run, environments, device=device)
-    try:
-        title = f"{config.task} seed {config.seed} -> {run}"
-        with Progress(title, steps, minutes, SHOWN) as progress:
-            reporter = Reporter(online.training.journal, progress, on_round)
-            online.go_on(steps, minutes, reporter)
-            return online.finish(reporter)
-    finally:
-        online.close()
+    with full_disk_explained(run):
+        online = open_run(config, run, environments, device=device)
+        try:
+            title = f"{config.task} seed {config.seed} -> {run}"
+            with Progress(title, steps, minutes, SHOWN) as progress:
+                reporter = Reporter(online.training.journal, progress, on_round)
+                online.go_on(steps, minutes, reporter)
+                return online.finish(reporter)
+        finally:
+            online.close()
 
 
 def open_run(
@@ -143,6 +144,7 @@ def open_run(
     agent_of(config, acting)  # raises if the planner does not fit
     row_bytes = bytes_per_row(spec.image, spec.action_size, sum(spec.vectors.values()))
     refuse_little_memory(config, row_bytes)
+    refuse_little_disk(run, model)
 
     create(run, config, env, spec)
     claimed = claim(run)
@@ -175,16 +177,6 @@ def refuse_little_memory(config: Config, row_bytes: int) -> None:
         batch <= config.replay.memory_gb * 1e9,
         f"replay.memory_gb: one batch alone needs {batch / 1e9:.3f} GB,"
         f" got {config.replay.memory_gb}",
-    )
-
-
-def needs(config: Config, row_bytes: int, steps: int | None, run: Path) -> str:
-    """A line about the disk and the memory that the replay may need."""
-    rows = steps or 100_000
-    return (
-        f"replay needs {row_bytes * rows / 1e9:.2f} GB for {rows:,} rows at most; memory holds"
-        f" {config.replay.memory_gb:g} GB of it, the disk"
-        f" {shutil.disk_usage(run).free / 1e9:.1f} GB"
     )
 
 
@@ -244,7 +236,7 @@ class Online:
     def go_on(self, steps: int | None, minutes: float | None, reporter: Reporter) -> None:
         """Do rounds until a limit or a signal."""
         training, replay = self.training, self.training.replay
-        reporter.event(needs(self.config, self.row_bytes, steps, training.run))
+        reporter.event(disk_line(training.run, training.model, self.row_bytes, steps or 100_000))
         for line in training.model.spec.fitting.in_words():
             reporter.event(line)
         schedule = Schedule.of(self.config.loop, FINAL_EPISODES, steps, minutes)

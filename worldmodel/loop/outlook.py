@@ -46,17 +46,17 @@ class Outlook:
     def remember(self) -> None:
         """Take what earlier calls on this run wrote: their curves, scores, speeds, checkpoint."""
         metrics, evaluations = self._training.journal.history()
-        self._reporter.remember(metrics, evaluations)
+        where, state = self._training.where(), self._training.state
+        if state.wall_clock_s:  # it was restored from a checkpoint
+            saved = {"checkpoint_wall_clock_s": state.wall_clock_s}
+            where = {**where, **saved, "checkpoint_env_steps": where["env_steps"]}
+        self._reporter.remember([*metrics, where], evaluations)
         for line in metrics[-REMEMBERED:]:
             if line.get("updates_per_s", 0) > 0:
                 self.costs.saw("update", line["updates_per_s"], 1.0)
             if line.get("frames_per_s", 0) > 0:
                 kind: Kind = "planned row" if "plan_ms" in line else "random row"
                 self.costs.saw(kind, line["frames_per_s"], 1.0)
-        where, state = self._training.where(), self._training.state
-        self._reporter.show(where)
-        if state.wall_clock_s:  # it was restored from a checkpoint
-            self._reporter.checkpoint(int(where["env_steps"]), state.wall_clock_s)
 
     def begin_job(self, job: Job, due: int, rate: float) -> None:
         """``due``: the updates after this round; ``rate``: updates for each 1000 steps."""

@@ -108,10 +108,9 @@ class Reporter:
         self, metrics: Sequence[Mapping[str, Any]], evaluations: Sequence[Evaluation]
     ) -> None:
         """Take what earlier calls wrote, so that the screen shows the whole run."""
-        for line in metrics:
-            self._progress.remember(line)
-        for evaluation in evaluations:
-            self._progress.remember(_score(evaluation.env_steps, evaluation.returns))
+        scores = [_score(each.env_steps, each.returns) for each in evaluations]
+        for numbers in (*scores, *metrics):
+            self._progress.remember(numbers)
 
     def event(self, text: str) -> None:
         """Print a line that stays on the screen."""

@@ -70,7 +70,7 @@ class Progress:
 
     def remember(self, numbers: Mapping[str, Any]) -> None:
         """Take numbers of an earlier call, in the order of their time, without showing each."""
-        self._state.remember(numbers)
+        self._state.update(numbers)
 
     def phase(self, what: str, detail: str = "", left_s: float | None = None) -> None:
         """Say what is done now, a count of it, and the seconds that are left, if known."""

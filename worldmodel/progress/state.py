@@ -80,8 +80,8 @@ class State:
         self._began = clock()  # moved back by the time of earlier calls
         self._end: float | None = None  # clock, as expected; None while it is unknown
 
-    def remember(self, numbers: Mapping[str, Any]) -> None:
-        """Take numbers of an earlier call: they do not say what time it is."""
+    def update(self, numbers: Mapping[str, Any]) -> None:
+        """Take the latest numbers; those that are not in ``numbers`` stay."""
         for name in ("score", "train_return"):
             if name in numbers:
                 self.curves.setdefault(name, Curve()).add(numbers[name])
@@ -90,10 +90,6 @@ class State:
                 self.curves.setdefault(name, Curve()).add(numbers[name])
         # a new dict, because the screen's thread may be reading the old one
         self.latest = {**self.latest, **numbers}
-
-    def update(self, numbers: Mapping[str, Any]) -> None:
-        """Take the latest numbers; those that are not in ``numbers`` stay."""
-        self.remember(numbers)
         if "wall_clock_s" in numbers:
             self._began = self.clock() - numbers["wall_clock_s"]
 
