@@ -345,6 +345,15 @@ def test_every_command_is_in_the_list_of_commands() -> None:
     assert set(re.findall(r"^\| `worldmodel (\w+)", table, re.MULTILINE)) == set(cli.COMMANDS)
 
 
+def test_the_sections_of_a_report_have_the_headings_that_are_listed() -> None:
+    table = PAGES["docs/README.md"].split("| section | shows |")[1].split("\n\n")[0]
+    headings = [row.split("|")[1].strip() for row in table.splitlines()[2:]]
+    source = "".join(path.read_text() for path in (ROOT / "worldmodel/report").glob("*.py"))
+    assert len(headings) >= 10
+    for heading in headings:
+        assert f'"{heading}"' in source, heading
+
+
 @pytest.mark.slow
 def test_the_commands_that_look_at_a_run_do_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
