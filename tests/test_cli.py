@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -874,8 +875,19 @@ def test_eval_without_json_is_for_people(run: Path, capsys: pytest.CaptureFixtur
     output = run_command(capsys, "eval", run, "--episodes", 1)
     assert output.code == 0
     assert output.err == ""
-    for word in ("episode 0: return", "score", "±", "env steps", "ms"):
+    for word in ("episode 0: return", "score", "±", "1 episode of 160 env steps\n", "ms"):
         assert word in output.out
+
+
+def test_the_lengths_of_episodes_are_not_taken_for_the_training() -> None:
+    from worldmodel.cli import play
+
+    def lengths(*steps: int) -> str:
+        return play._lengths([SimpleNamespace(total_env_steps=each) for each in steps])  # type: ignore[misc]
+
+    assert lengths(1000) == "of 1,000 env steps"
+    assert lengths(1000, 1000) == "of 1,000 env steps each"
+    assert lengths(1000, 40, 200) == "of 40 to 1,000 env steps"
 
 
 def test_eval_writes_a_gif(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "runs": ("runs", "List the runs in a folder: task, steps, score, state, size on disk."),
     "watch": ("watch", "Serve the report of a run on this computer, until Ctrl-C."),
-    "demo": ("demo", "Let a small trained agent of the package play: about a minute on two cores."),
+    "demo": (
+        "demo",
+        "Let a small trained agent of the package play: two to three minutes of one core.",
+    ),
     "dream": (
         "dream",
         "Act in the imagination of a run's model: a page on this computer, until Ctrl-C.",

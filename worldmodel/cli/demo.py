@@ -15,7 +15,7 @@ from worldmodel.cli.screen import say, show_episode
 
 
 def command(typed: list[str]) -> int:
-    """Let a small trained agent of the package play: about a minute on two cores.
+    """Let a small trained agent of the package play: two to three minutes of one core.
 
     It writes a video and a report, and explains what to look at and how the agent was trained.
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # these rooms import torch, and mistakes are answered without
     from numpy.typing import NDArray
 
     from worldmodel.envs import Environment
+    from worldmodel.structs import Episode
     from worldmodel.video import Images
 
 VIDEO_ENLARGED = 4
@@ -85,7 +86,7 @@ def _play_run(
                 "plan_ms_p50": float(np.percentile(evaluated.plan_milliseconds, 50)),
                 "plan_ms_p99": float(np.percentile(evaluated.plan_milliseconds, 99)),
             }
-            print(f"{score(evaluated.returns)}, {evaluated.env_steps:,} env steps")
+            print(f"{score(evaluated.returns)} {_lengths(evaluated.episodes)}")
             print(f"a plan takes {answer['plan_ms_p50']:.1f} ms (p99 {answer['plan_ms_p99']:.1f})")
             if baselines:
                 for name, returns in _play_baselines(env, evaluated.seeds).items():
@@ -99,6 +100,14 @@ def _play_run(
     if as_json:
         print(json.dumps(answer))
     return 0
+
+
+def _lengths(episodes: Sequence[Episode]) -> str:
+    """How long the episodes were, so that nobody takes the number for that of the training."""
+    steps = sorted({episode.total_env_steps for episode in episodes})
+    if len(steps) == 1:
+        return f"of {steps[0]:,} env steps{' each' if len(episodes) > 1 else ''}"
+    return f"of {steps[0]:,} to {steps[-1]:,} env steps"
 
 
 def _play_baselines(env: Environment, seeds: Sequence[int]) -> dict[str, NDArray[np.float64]]:

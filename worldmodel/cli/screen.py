@@ -17,7 +17,8 @@ def show_episode(number: int, episode: Episode) -> None:
 
 
 def score(returns: NDArray[np.float64]) -> str:
-    return f"score {returns.mean():.1f} ± {returns.std():.1f} over {len(returns)} episodes"
+    episodes = "1 episode" if len(returns) == 1 else f"{len(returns)} episodes"
+    return f"score {returns.mean():.1f} ± {returns.std():.1f} over {episodes}"
 
 
 def say(text: str) -> None:
