@@ -206,13 +206,18 @@ class ImageFit:
         ``vectors``: the names that a dict must have besides those of the cameras, or besides
         ``image`` for an image that is joined already.
         """
+        expected = ", ".join([*self.shapes, *vectors])
         if not isinstance(given, Mapping):
+            if vectors:
+                raise ValueError(
+                    f"image: this agent also takes the vectors {', '.join(vectors)}; give a dict of"
+                    f" {expected}"
+                )
             return given, {}
         images = {name: part for name, part in given.items() if name not in vectors}
         is_whole = images.keys() in (self.shapes.keys(), {ALONE})
         if not is_whole or len(given) != len(images) + len(vectors):
-            expected, got = [*self.shapes, *vectors], map(str, given)
-            raise ValueError(f"image: expected {', '.join(expected)}; got {', '.join(got)}")
+            raise ValueError(f"image: expected {expected}; got {', '.join(map(str, given))}")
         return images if len(images) > 1 else images.popitem()[1], {n: given[n] for n in vectors}
 
     def __call__(self, given: Any) -> Image:
