@@ -45,13 +45,14 @@ def agent(spec: Spec = COLOUR, **model: object) -> Agent:
     """An agent with random weights, also in layers that begin at zero."""
     torch.manual_seed(1)
     settings = {**TINY, "model": {**TINY["model"], **model}}  # type: ignore[dict-item]
+    settings |= {"env": {"image_size": spec.image[0], "frames": spec.frames}}
     if "policy" in model:
         settings |= {"behaviour": None}
     config = read(Config(), settings)
     made = build(config.model, spec)
-    for weights in made.parameters():
-        torch.nn.init.normal_(weights, std=0.3)
-    return agent_of(config, made.requires_grad_(False))
+    for name, weights in made.requires_grad_(False).named_parameters():
+        torch.nn.init.normal_(weights, std=1.0 if name.startswith("dynamics") else 0.25)
+    return agent_of(config, made)
 
 
 def episode(spec: Spec = COLOUR, rows: int = 9, seed: int = 0) -> Episode:

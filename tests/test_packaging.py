@@ -40,7 +40,7 @@ def test_a_wheel_holds_every_room_and_every_preset(wheel: Path) -> None:
     assert "worldmodel/assets/published_pixel_scores.csv" in inside
     assert {"worldmodel/pretrained/demo.safetensors", "worldmodel/pretrained/demo.json"} <= inside
     assert "worldmodel/pretrained/heldout/000000.npz" in inside
-    assert "worldmodel/dream/dream.html" in inside
+    assert {"worldmodel/dream/dream.html", "worldmodel/dream/model.js"} <= inside
     assert {f"worldmodel/report/{name}.html" for name in ("page", "watch", "no_report")} <= inside
     assert not any(name.startswith(("tests/", "configs/")) for name in inside)
 

@@ -13,23 +13,26 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from worldmodel import run_folder
+from worldmodel.checks import require
 from worldmodel.cli.arguments import parse
 from worldmodel.cli.process_setup import one_thread
-from worldmodel.cli.requirements import require_run, version_explained
+from worldmodel.cli.requirements import require_run, require_writable, version_explained
 from worldmodel.local_page import PORT
 
 if TYPE_CHECKING:  # it imports torch, and mistakes are answered without it
     from worldmodel.agent import Agent
+    from worldmodel.dream import Dream
 
 
 def command(typed: list[str]) -> int:
     """Act in the imagination of a run's model: a page on this computer, until Ctrl-C.
 
     The model sees a few images of a held-out episode. Then it imagines what your actions do; no
-    simulator runs. Without RUN, the model is the trained one of the package.
+    simulator runs. Without RUN, the model is the trained one of the package. With --html the page
+    becomes one file, which holds the model and dreams in any browser, without network and Python.
 
     Example:
-        worldmodel dream runs/default-cartpole_swingup-0
+        worldmodel dream runs/default-cartpole_swingup-0 --html dream.html
     """
     return parse("dream", command, _dream, typed)
 
@@ -43,17 +46,41 @@ def _dream(
     *,
     port: Annotated[int, tyro.conf.arg(metavar="N", help="of 127.0.0.1; 0: a free one")] = PORT,
     browser: Annotated[bool, tyro.conf.arg(help="do not open a browser")] = True,
+    html: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE", help="write this file instead, to be sent")
+    ] = None,
 ) -> int:
     if run is not None:
         require_run(run)
+    if html is not None:
+        require(html.suffix == ".html", f"html: expected a name like dream.html, got {html}")
+        require(not html.is_dir(), f"html: {html} is a folder")
+        require_writable(html.parent, "html")
 
     from worldmodel import demo  # these import torch, and mistakes are answered before
     from worldmodel.analysis.starts import read_starts
     from worldmodel.dream import Dream
-    from worldmodel.dream.page import DreamServer
 
     agent, task = _load(run)
     dream = Dream(agent, read_starts(agent, run or demo.WEIGHTS.parent))
+    if html is None:
+        _serve(dream, task, port, browser)
+    else:
+        _write(dream, task, html)
+    return 0
+
+
+def _write(dream: Dream, task: str, html: Path) -> None:
+    from worldmodel.dream.one_file import write_html
+
+    html.parent.mkdir(parents=True, exist_ok=True)
+    write_html(dream, task, html)
+    print(f"{html}: {html.stat().st_size / 1e6:.1f} MB; it dreams in a browser, alone")
+
+
+def _serve(dream: Dream, task: str, port: int, browser: bool) -> None:
+    from worldmodel.dream.page import DreamServer
+
     with (
         contextlib.suppress(KeyboardInterrupt),
         one_thread(),
@@ -63,7 +90,6 @@ def _dream(
         if browser and _has_screen():
             webbrowser.open(server.address)
         threading.Event().wait()
-    return 0
 
 
 def _load(run: Path | None) -> tuple[Agent, str]:

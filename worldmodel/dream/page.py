@@ -22,10 +22,8 @@ from worldmodel.report.templates import render
 HERE = Path(__file__).parent
 KEPT = 32  # dreams at once; a new one replaces the one that nobody used for the longest time
 # The browser may load nothing from elsewhere; the script is the page's own.
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:;"
-    " connect-src 'self'; frame-ancestors 'none'"
-)
+ALONE = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+SERVED = f"{ALONE}; connect-src 'self'"  # the page asks the server that sent it
 
 
 class DreamServer:
@@ -61,7 +59,9 @@ class DreamServer:
         if path not in ("/", "/index.html"):
             return None
         page = write_page(describe(self._dream, self._task))
-        return Content("text/html; charset=utf-8", page.encode(), POLICY)
+        return Content(
+            "text/html; charset=utf-8", page.encode(), f"{SERVED}; frame-ancestors 'none'"
+        )
 
     def _take(self, path: str, posted: bytes) -> Content | None:
         asked = json.loads(posted)  # a JSONDecodeError is a ValueError
@@ -112,7 +112,8 @@ def describe(dream: Dream, task: str) -> dict[str, Any]:
     has_policy = dream.agent.model.policy is not None
     return {
         "task": task,
-        "side": starts.images.shape[1],
+        "height": starts.images.shape[1],
+        "width": starts.images.shape[2],
         "actions": spec.action_size,
         "choices": spec.has_choices,
         "starts": [encoded(image) for image in starts.images],
@@ -132,7 +133,7 @@ def write_page(description: Mapping[str, Any], model_script: str = "") -> str:
         task=description["task"],
         description=description,
         model_script=model_script,
-        policy=POLICY.partition("; frame-ancestors")[0],  # which counts only as a header
+        policy=ALONE if model_script else SERVED,
         light=vars(LIGHT),
         dark=vars(DARK),
     )
