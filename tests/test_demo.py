@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import shlex
 import types
@@ -15,8 +16,10 @@ import pytest
 import worldmodel
 from tests.conftest import TINY, report_quickly
 from worldmodel import demo, loop, model_file, run_folder
+from worldmodel.analysis import FEWEST_EPISODES
 from worldmodel.analysis.starts import read_starts
 from worldmodel.checks import ConfigError, read
+from worldmodel.cli import demo as cli_demo
 from worldmodel.cli import main
 from worldmodel.config import Config
 from worldmodel.envs import make_env
@@ -129,7 +132,8 @@ def test_a_second_demo_replaces_the_first(
 ) -> None:
     """The report is left out, because it takes long."""
     monkeypatch.setattr(
-        "worldmodel.report.visualize_run", lambda *_, **__: types.SimpleNamespace(notes=["a note"])
+        "worldmodel.report.visualize_run",
+        lambda *_, **__: types.SimpleNamespace(notes=["evaluate more (loop.evaluate_episodes)"]),
     )
     first = demo.show(tmp_path / "demo", episodes=2, seed=5, weights=weights)
     second = demo.show(tmp_path / "demo", episodes=1, seed=6, weights=weights)
@@ -137,7 +141,12 @@ def test_a_second_demo_replaces_the_first(
     assert len(list((tmp_path / "demo" / "heldout").glob("*.npz"))) == 1
     (scores,) = read_evaluations(tmp_path / "demo" / "eval.csv")
     assert scores.seeds == [6]
-    assert second.notes == ["a note"]
+    assert second.notes == ["evaluate more (--episodes)"]  # an option that a demo has
+
+
+def test_a_demo_plays_enough_episodes_for_the_probes_of_its_report() -> None:
+    default = inspect.signature(cli_demo._show_demo).parameters["episodes"].default
+    assert default >= FEWEST_EPISODES
 
 
 def test_a_folder_of_something_else_is_left_alone(run: Path, tmp_path: Path) -> None:
