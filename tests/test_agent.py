@@ -82,7 +82,7 @@ def test_the_same_seed_gives_the_same_plan(agent: Agent) -> None:
 def test_without_time_the_shifted_previous_plan_comes_back(agent: Agent) -> None:
     belief = agent.initial()
     previous = agent.plan(belief, seed=1)
-    late = agent.plan(belief, previous=previous, deadline_ms=0.0)
+    late = agent.plan(belief, previous=previous, deadline_ms=1e-6)
     assert late.iterations == 0
     assert torch.equal(late.actions[:-1], previous.actions[1:])
     assert torch.equal(late.actions[-1], torch.zeros(2))
@@ -326,7 +326,12 @@ def test_a_deadline_shorter_than_an_iteration_is_kept(
     clock = Ticking()
     agent = agent_of(config, model.requires_grad_(False), clock=clock)
     agent.timing = PlanTiming(50)
-    for deadline_ms, slices, iterations in ((42.0, 8, 0), (133.0, 26, 1), (3.0, 1, 0), (0.0, 0, 0)):
+    for deadline_ms, slices, iterations in (
+        (42.0, 8, 0),
+        (133.0, 26, 1),
+        (3.0, 1, 0),
+        (1e-6, 0, 0),
+    ):
         clock.scored.clear()
         begun = clock.now
         plan = agent.plan(agent.initial(), deadline_ms=deadline_ms, score=clock.score)

@@ -131,7 +131,7 @@ def test_a_share_of_the_planned_choices_is_replaced_by_random_ones(
 ) -> None:
     class First(Agent):
         def plan(self, belief: Latent, *args: Any, **named: Any) -> Any:
-            plan = super().plan(belief, deadline_ms=0.0)
+            plan = super().plan(belief, deadline_ms=1e-6)
             return replace(plan, actions=torch.eye(CHOICES)[:1].expand(1, 4, -1))
 
     def played(noise: float) -> np.ndarray:

@@ -19,7 +19,7 @@ from worldmodel import config, presets
 
 HOUSE = Path(worldmodel.__file__).parent
 FLOORS = [
-    {"files", "quantise", "images"},
+    {"files", "quantise", "images", "limits", "origin"},
     {"structs", "checks", "video", "columns", "machine", "timing", "processes", "signals"},
     {"models", "planners", "envs", "replay"},
     {"inputs", "scores"},
@@ -30,14 +30,13 @@ FLOORS = [
     {"config"},
     {"log", "progress", "published", "local_page", "older_settings"},
     {"assembly", "sizing"},
-    {"rollout"},
+    {"rollout", "compare_settings"},
     {
         "checkpoint",
         "model_file",
         "analysis",
         "robot",
         "presets",
-        "compare_settings",
     },
     {"run_folder", "report"},
     {"loop", "bench", "doctor", "compare", "export", "watch", "demo", "dream"},

@@ -30,6 +30,7 @@ from worldmodel.planners import (
     ilqr,
     of_kind,
     over_choices,
+    projection_into,
 )
 from worldmodel.planners.candidates import draw
 from worldmodel.planners.icem import colouring
@@ -380,7 +381,7 @@ def test_scored_and_returned_actions_keep_the_limits_exactly(planner: Planner) -
         return parabola(actions)
 
     proposals = torch.full((2, 2, LENGTH, ACTIONS), -7.0)
-    project = limits.project(start, last)
+    project = projection_into(limits, start, last)
     for asks in (math.inf, 1, 0):
         result = search(planner, score, start, proposals=proposals, project=project, asks=asks)
         assert_kept(result.actions[:, None])
@@ -402,7 +403,7 @@ def test_a_search_within_a_change_limit_beats_clipping_afterwards(
         return -(actions - target).square().sum((-1, -2))
 
     start = torch.zeros(1, LENGTH, ACTIONS)
-    project = Limits(max_change=0.4).project(start, torch.zeros(ACTIONS))
+    project = projection_into(Limits(max_change=0.4), start, torch.zeros(ACTIONS))
     clipped = project(target[None, None])
     torch.testing.assert_close(score(clipped), torch.full((1, 1), -0.36 * ACTIONS))
     paid = -score(search(planner, score, start, project=project).actions[:, None]).item() / ACTIONS
@@ -416,7 +417,9 @@ def test_a_search_within_a_change_limit_beats_clipping_afterwards(
 
 def test_a_change_counts_from_the_last_action_clipped_to_the_limits() -> None:
     start = torch.zeros(1, 3, 1)
-    project = Limits(low=-0.5, high=0.5, max_change=0.25).project(start, torch.tensor([0.9]))
+    project = projection_into(
+        Limits(low=-0.5, high=0.5, max_change=0.25), start, torch.tensor([0.9])
+    )
     target = torch.tensor([-1.0, -1.0, 1.0])[None, None, :, None]
     torch.testing.assert_close(project(target)[0, 0, :, 0], torch.tensor([0.25, 0.0, 0.25]))
     again = project(project(target))
@@ -425,9 +428,8 @@ def test_a_change_counts_from_the_last_action_clipped_to_the_limits() -> None:
 
 def test_limits_without_a_change_need_no_last_action() -> None:
     start = torch.zeros(2, 3, 2)
-    project = Limits(low=[-0.5, 0.0], high=torch.tensor([[0.5, 1.0], [0.1, 0.2]])).project(
-        start, None
-    )
+    limits = Limits(low=[-0.5, 0.0], high=torch.tensor([[0.5, 1.0], [0.1, 0.2]]))
+    project = projection_into(limits, start, None)
     target = torch.ones(2, 4, 3, 2)
     assert torch.equal(project(target)[:, 0, 0], torch.tensor([[0.5, 1.0], [0.1, 0.2]]))
     assert torch.equal(project(-target)[:, 0, 0], torch.tensor([[-0.5, 0.0], [-0.5, 0.0]]))
@@ -451,7 +453,14 @@ def test_limits_without_a_change_need_no_last_action() -> None:
 )
 def test_limits_that_cannot_be_are_refused_by_name(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        Limits(**given).project(torch.zeros(1, LENGTH, ACTIONS), None)
+        projection_into(Limits(**given), torch.zeros(1, LENGTH, ACTIONS), None)
+
+
+def test_limits_say_only_what_limits() -> None:
+    assert repr(Limits()) == "Limits()"
+    assert repr(Limits(high=[0.5, 1.0], allowed=math.isnan).after([0.25, 0.0])) == (
+        "Limits(high=[0.5, 1.0], allowed=isnan, last=[0.25, 0.0])"
+    )
 
 
 # Deadlines inside an iteration

@@ -1182,7 +1182,7 @@ def test_rows_that_waited_too_long_are_dropped_and_the_belief_begins_anew() -> N
         ({"rest": [0.0]}, r"rest: expected \[2\] numbers, got \[0.0\]"),
         ({"rest": [0.0, 9.0]}, r"rest: expected an action inside low and high, got \[0.0, 9.0\]"),
         ({"high": [1.0]}, r"high: expected \[2\] as low, got \[1\]"),
-        ({"low": [0.0], "high": [1.0]}, r"low, high: expected \[2\], the agent's action size"),
+        ({"low": [0.0], "high": [1.0]}, "low: the agent has 2 actions, got 1 number$"),
         ({"agent": "runs/cup"}, "agent: expected an agent, or a function that makes one.*runs/cup"),
     ],
 )

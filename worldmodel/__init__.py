@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from worldmodel.envs import as_gym as as_gym
     from worldmodel.envs import make_env as make_env
     from worldmodel.images import fit_image as fit_image
+    from worldmodel.limits import Limits as Limits
     from worldmodel.loop import train as train
-    from worldmodel.planners import Limits as Limits
     from worldmodel.robot import Controller as Controller
     from worldmodel.rollout import evaluate as evaluate
     from worldmodel.run_folder import load as load
@@ -45,7 +45,7 @@ _ROOMS = {  # the room of each public name; a test compares it with the imports 
     "Controller": "robot",
     "Episode": "structs",
     "Latent": "structs",
-    "Limits": "planners",
+    "Limits": "limits",
     "Plan": "structs",
     "Step": "structs",
     "as_gym": "envs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,6 +15,7 @@ from worldmodel.inputs import Observation, as_numbers, as_observed, as_under_way
 from worldmodel.machine import compute_dtype
 from worldmodel.models import WorldModel, refuse_infinite_weights
 from worldmodel.models.imagination import Imagination
+from worldmodel.origin import Origin, agents_words
 from worldmodel.planners import (
     Deadline,
     Limits,
@@ -33,7 +35,7 @@ from worldmodel.planning import (
 )
 from worldmodel.scores import FutureScore, Goal, LatentScore, RewardSum, reward_rows, score_of
 from worldmodel.structs import Latent, Plan, Step, at
-from worldmodel.timing import PlanTiming, measure
+from worldmodel.timing import Lateness, PlanTiming, measure, require_deadline
 
 # For how many rows a goal image is observed until the belief no longer changes. Not studied.
 ROWS_AT_REST = 3
@@ -66,11 +68,13 @@ class Agent:
         search: Planner | None = None,
         imagination: Imagination | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        origin: Origin | None = None,
     ) -> None:
         refuse_infinite_weights(model)
         self.model, self.discount_rate = model, discount_rate
         self.planner, self.planning = planner, planning
-        self.timing, self._clock = PlanTiming(), clock
+        self.origin = origin  # of the weights; None if they were never in a file
+        self.timing, self._clock, self._lateness = PlanTiming(), clock, Lateness()
         self._fast = imagination  # made at the first plan
         self._exact = Imagination(model, None)  # the model's own layers, which pass gradients
         has_proposals = model.policy is not None and planning.proposals > 0
@@ -93,12 +97,39 @@ class Agent:
         """
         planner, planning = planner or self.planner, planning or self.planning
         changed = type(self)(self.model, planner, planning, self.discount_rate, search=search)
+        changed.origin = self.origin
         changed.timing, changed._clock = self.timing, self._clock
         return changed
+
+    def __repr__(self) -> str:
+        spec, planner = self.model.spec, dataclasses.asdict(self.planner)
+        said = agents_words(
+            self.origin, spec.image, spec.vectors, spec.action_size, spec.has_choices, planner
+        )
+        return f"Agent({said})"
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Height, width and channels of the images to observe."""
+        return tuple(self.model.spec.image)
+
+    @property
+    def vector_sizes(self) -> dict[str, int]:
+        """The sizes of the vectors to observe, by name."""
+        return dict(self.model.spec.vectors)
+
+    @property
+    def action_size(self) -> int:
+        return self.model.spec.action_size
+
+    @property
+    def has_choices(self) -> bool:
+        """Whether an action is one of ``action_size`` choices, instead of numbers for motors."""
+        return self.model.spec.has_choices
 
     def initial(self, *batch: int) -> Latent:
         return self.model.dynamics.initial(*batch)  # type: ignore[no-any-return]
@@ -137,6 +168,22 @@ class Agent:
         return posterior if batch else at(posterior, 0)
 
     @torch.no_grad()
+    def imagine(self, belief: Latent, action: NDArray[np.floating] | Tensor) -> Latent:
+        """The belief after ``action`` [A] was done and no image came, as when a camera fails.
+
+        Observe as soon as an image comes: errors of imagined rows add up.
+        """
+        batch = belief.shape
+        done = as_numbers("action", action, (*batch, self.model.spec.action_size), self.device)
+        beliefs = belief if batch else at(belief, None)
+        ahead = self.model.imagine(beliefs, (done if batch else done[None])[:, None], None)
+        return at(ahead, (slice(None) if batch else 0, 0))
+
+    def is_finite(self, belief: Latent) -> bool:
+        """Whether a belief holds finite numbers only, as broken weights do not give."""
+        return bool(belief.features.isfinite().all())
+
+    @torch.no_grad()
     def plan(
         self,
         belief: Latent,
@@ -164,6 +211,7 @@ class Agent:
         reward's. ``limits``: limits of every action that the search imagines or returns. ``delay``
         [D, A]: actions already under way, the next one first; the plan begins after them.
         """
+        require_deadline(deadline_ms)
         begun, spec, planning = self._now(), self.model.spec, self.planning
         beliefs, under_way = self._after(belief, delay)
         batch = beliefs.shape[0]
@@ -205,6 +253,8 @@ class Agent:
         actions, is_allowed = imagined.best_allowed(search, project(beginning.start[:, None]))
         index = slice(None) if belief.shape else 0
         has_searched = deadline_ms is None or not bool(search.value.isnan().any())
+        origin = "search" if has_searched else beginning.origin
+        self._lateness.note(origin, deadline_ms)
         return Plan(
             actions[index],
             search.value[index],
@@ -212,7 +262,7 @@ class Agent:
             search.iterations,
             milliseconds=(self._now() - begun) * 1e3,
             is_allowed=is_allowed[index],
-            origin="search" if has_searched else beginning.origin,
+            origin=origin,
         )
 
     def _after(

@@ -11,6 +11,7 @@ from worldmodel.config import Config
 from worldmodel.learner import Learner
 from worldmodel.models import WorldModel
 from worldmodel.models.imagination import Imagination
+from worldmodel.origin import Origin
 
 
 def agent_of(
@@ -19,6 +20,7 @@ def agent_of(
     *,
     imagination: Imagination | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    origin: Origin | None = None,
 ) -> Agent:
     return Agent(
         model,
@@ -27,6 +29,7 @@ def agent_of(
         config.discount_rate,
         imagination=imagination,
         clock=clock,
+        origin=origin,
     )
 
 

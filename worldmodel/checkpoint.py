@@ -26,7 +26,7 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,7 @@ class Checkpoint:
     tensors: dict[str, dict[str, Tensor]]  # by group
     state: dict[str, JSON]
     path: Path
+    fallback: str | None = None  # why a newer one was passed over; None: there is no newer one
 
 
 def save(
@@ -145,13 +146,16 @@ def load(
     device: torch.device | str = "cpu",
     finite: Collection[str] = (),
     made: Made = ANY,
+    group: str | None = None,
 ) -> Checkpoint | None:
     """Read the newest whole checkpoint of a run; None where none was ever written.
+
+    ``group``: read this group only, of the newest checkpoint in which it is whole.
 
     One with a NaN or infinite number in a group of ``finite`` is passed over like a broken one.
     Raise ConfigError, before any weight is read, if it was not ``made`` for this.
     """
-    return _read_newest(folder, None, device, finite, made)
+    return _read_newest(folder, group, device, finite, made)
 
 
 def load_group(
@@ -241,16 +245,18 @@ def _read_newest(
 ) -> Checkpoint | None:
     """Read the newest one; skip broken ones with a warning, and those removed in the meantime."""
     looked_at: list[Path] = []
+    fallback: str | None = None  # the complaint about the newest
     while (candidates := _candidates(folder)) != looked_at:
         for path in candidates:
             try:
                 checkpoint = _read(path, group, device, made)
                 if complaint := _not_finite(checkpoint.tensors, finite):
                     raise BrokenCheckpointError(f"{path}: {complaint}")
-                return checkpoint
+                return replace(checkpoint, fallback=fallback)
             except BrokenCheckpointError as error:
                 if path.exists():
                     logger.warning("%s; trying the one before", error)
+                    fallback = fallback or str(error)
         looked_at = candidates
     if looked_at:
         raise RuntimeError(

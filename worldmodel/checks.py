@@ -23,6 +23,7 @@ import contextlib
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 import weakref
@@ -74,6 +75,24 @@ RENAMED: dict[str, str] = {
 
 class ConfigError(ValueError):
     """A setting is impossible; the message says which, what was expected and what was given."""
+
+
+def require_device(device: str, remedy: str) -> None:
+    """Raise unless torch can compute there; ``remedy`` is what to type instead."""
+    require(
+        re.fullmatch(r"cpu|cuda(:\d+)?", str(device)) is not None,
+        f"device: expected cpu, cuda or one of several, as cuda:1; got {device!r}",
+    )
+    if str(device) != "cpu":
+        import torch  # it takes seconds, and reading settings needs none
+
+        require(
+            torch.cuda.is_available(),
+            f"device: torch {torch.__version__} sees no cuda here; use {remedy}",
+        )
+        number = int(str(device).partition(":")[2] or 0)
+        count = torch.cuda.device_count()
+        require(number < count, f"device: torch sees {count} of them here; got {device!r}")
 
 
 def require(condition: bool, message: str) -> None:

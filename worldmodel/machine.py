@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -84,6 +85,13 @@ def second_thread() -> Executor:
         torch.set_num_threads(torch.get_num_threads())  # OpenMP has a setting for each thread
 
     return ThreadPoolExecutor(1, initializer=set_threads)
+
+
+def use_threads(count: int) -> None:
+    """Let torch compute with so many threads, if this process has it loaded."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(count)
 
 
 def keep_memory() -> None:

@@ -24,9 +24,11 @@ from worldmodel import checks, files, older_settings
 from worldmodel.agent import Agent
 from worldmodel.assembly import agent_of
 from worldmodel.checks import ConfigError
+from worldmodel.compare_settings import differences
 from worldmodel.config import Config
 from worldmodel.models import WorldModel, build
 from worldmodel.models.older_weights import with_todays_names
+from worldmodel.origin import Origin
 from worldmodel.quantise import quantised, restored
 from worldmodel.structs import Spec
 
@@ -69,8 +71,11 @@ def write(path: Path, model: WorldModel, config: Config, about: Mapping[str, Any
     files.write(path.with_suffix(".json"), (json.dumps(written, indent=1) + "\n").encode())
 
 
-def read(path: Path) -> ModelFile:
-    """Read the agent, after the checksum of the whole file."""
+def read(path: Path, *, config: Config | None = None) -> ModelFile:
+    """Read the agent, after the checksum of the whole file.
+
+    ``config``: the settings that it was made with, where its parts are of your own making.
+    """
     about = read_about(path)
     content = _bytes(path)
     if len(content) != about["bytes"] or hashlib.sha256(content).hexdigest() != about["sha256"]:
@@ -78,7 +83,7 @@ def read(path: Path) -> ModelFile:
             f"{path}: its content is not what {path.with_suffix('.json').name} says (sha256);"
             " install the package again"
         )
-    config = checks.read(Config(), older_settings.with_todays_names(about["settings"]))
+    config = _settings_in(about, path, config)
     model = build(config.model, Spec.described(about))
     weights = with_todays_names(_larger(safetensors.torch.load(content)))
     slow = {name: tensor for name, tensor in weights.items() if name.startswith(SLOW)}
@@ -87,7 +92,9 @@ def read(path: Path) -> ModelFile:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise ConfigError(f"{path}: does not fit this version of worldmodel: {error}") from error
-    return ModelFile(agent_of(config, model.requires_grad_(False)), config, about)
+    env_steps = about.get("trained", {}).get("env_steps")
+    origin = Origin(str(path), config.task, env_steps, path.name)
+    return ModelFile(agent_of(config, model.requires_grad_(False), origin=origin), config, about)
 
 
 def read_about(path: Path) -> dict[str, Any]:
@@ -103,6 +110,20 @@ def read_about(path: Path) -> dict[str, Any]:
             " another version of worldmodel"
         )
     return about
+
+
+def _settings_in(about: Mapping[str, Any], path: Path, config: Config | None) -> Config:
+    """The settings in ``about``: those given, if they do not differ."""
+    written = older_settings.with_todays_names(about["settings"])
+    if config is None:
+        return checks.read(Config(), written)
+    differing = differences(checks.read(config, written), config)
+    if differing:
+        raise ConfigError(
+            f"{path}: was made with other settings than those given (file -> given):\n  "
+            + "\n  ".join(differing)
+        )
+    return config
 
 
 def _smaller(name: str, tensor: Tensor, is_learned: bool) -> dict[str, Tensor]:

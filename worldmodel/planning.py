@@ -12,7 +12,16 @@ from torch import Tensor
 from worldmodel.checks import at_least, more_than
 from worldmodel.inputs import check_tensor
 from worldmodel.models.imagination import Imagination
-from worldmodel.planners import Allowed, Deadline, Limits, Problem, Project, box, draw
+from worldmodel.planners import (
+    Allowed,
+    Deadline,
+    Limits,
+    Problem,
+    Project,
+    box,
+    draw,
+    projection_into,
+)
 from worldmodel.scores import FutureScore, HasCost
 from worldmodel.structs import Latent, Plan, Search, Spec
 from worldmodel.timing import PlanTiming
@@ -115,7 +124,7 @@ class ImaginedReturn:
 
 def keeps(allowed: Allowed, futures: Latent, actions: Tensor) -> Tensor:
     """Whether candidates keep a user's constraint in every row: [B, N]"""
-    kept = allowed(futures.features.float(), actions)
+    kept: Tensor = allowed(futures.features.float(), actions)
     check_tensor("limits: allowed", kept, tuple(actions.shape[:3]), torch.bool)
     return kept.all(-1)
 
@@ -209,14 +218,11 @@ def projection(
     """The projection of candidates into the limits, which count from the action before the plan."""
     if limits is None:
         return box
-    if spec.has_choices and limits.bounds_numbers:
-        raise ValueError(
-            "limits: an action of this agent is a choice, which has no low, high or max_change;"
-            " only allowed= can hold"
-        )
+    if spec.has_choices:
+        limits.refuse_for_choices()
     last = None if previous is None else previous.actions[..., 0, :]
     if under_way is not None and under_way.shape[1]:
         last = under_way[:, -1]
     elif limits.last is not None:
         last = torch.as_tensor(limits.last, dtype=torch.float32, device=start.device)
-    return limits.project(start, last)
+    return projection_into(limits, start, last)

@@ -14,10 +14,11 @@ from typing import IO, TYPE_CHECKING, Any
 import yaml
 
 from worldmodel import files, older_settings
-from worldmodel.checks import ConfigError, kinds_of_parts, read
+from worldmodel.checks import ConfigError, kinds_of_parts, read, require, require_device
 from worldmodel.compare_settings import differences, settings_hash, unsaid
 from worldmodel.log import EVALUATIONS, METRICS
 from worldmodel.machine import cores
+from worldmodel.origin import Origin
 
 # These rooms import torch, which takes seconds: a missing run, or one with other settings, is
 # answered without it.
@@ -232,10 +233,18 @@ def read_about(run: Path) -> dict[str, Any]:
     return about
 
 
-def load(run: Path | str, device: str = "cpu", *, config: Config | None = None) -> Agent:
+def load(
+    run: Path | str,
+    device: str = "cpu",
+    *,
+    config: Config | None = None,
+    strict: bool = False,
+) -> Agent:
     """Load the agent of a run. Reads weights; never runs code from a file.
 
     ``config``: the settings that it was made with, where its parts are of your own making.
+    ``strict``: raise if the newest checkpoint is broken. Otherwise the one before is used, and
+    ``agent.origin.fallback`` says why.
     """
     from worldmodel import checkpoint
     from worldmodel.assembly import agent_of
@@ -243,14 +252,21 @@ def load(run: Path | str, device: str = "cpu", *, config: Config | None = None) 
     from worldmodel.structs import Spec
 
     run = Path(run)
+    require_device(device, "device='cpu'")
     about = read_about(run)
     config = _settings_in(about, run, config)
     spec = Spec.described(about)
     model = build(config.model, spec)
     made = checkpoint.Made(spec, kinds_of_parts(config.model))
-    weights = checkpoint.load_group(run / "checkpoints", "averaged", device, made)
-    if weights is None:
+    newest = checkpoint.load(run / "checkpoints", device, made=made, group="averaged")
+    if newest is None:
         raise ConfigError(f"run: {run} has no checkpoint yet; train it a little longer")
+    require(
+        newest.fallback is None or not strict,
+        f"run: strict: expected the newest checkpoint, which cannot be used ({newest.fallback});"
+        f" without strict=True the agent of {newest.step:,} env steps is loaded",
+    )
+    weights = newest.tensors["averaged"]
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -265,7 +281,8 @@ def load(run: Path | str, device: str = "cpu", *, config: Config | None = None) 
             f"run: {run}: {error}; move the newest folder out of {run / 'checkpoints'}, and the one"
             " before it is read"
         ) from error
-    return agent_of(config, model.to(device).requires_grad_(False))
+    origin = Origin(str(run), config.task, newest.step, newest.path.name, newest.fallback)
+    return agent_of(config, model.to(device).requires_grad_(False), origin=origin)
 
 
 def keep_heldout(run: Path, evaluated: Evaluated) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from worldmodel.agent import Agent
 from worldmodel.planners import with_candidates
+from worldmodel.timing import require_deadline
 
 # The numbers of candidates that ``within`` tries, and the share of the deadline for the search.
 POPULATIONS = tuple(size for power in range(4, 13) for size in (2**power, 3 * 2 ** (power - 1)))
@@ -19,6 +20,7 @@ def within(agent: Agent, deadline_ms: float) -> Agent:
     It measures, so call it on the machine that will plan, as busy as that machine will be. Horizon
     and iterations stay, and so do the shares of elites and proposals.
     """
+    require_deadline(deadline_ms)
     goal_ms = HEADROOM * deadline_ms
     fits = None
     for candidates in POPULATIONS:

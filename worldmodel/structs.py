@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.images import Fit, ImageFit, Number, Shape, by_camera, shown
+from worldmodel.origin import plans_words
 
 Score = Callable[[Tensor], Tensor]
 """The function that a planner maximises: actions [B, N, L, A] -> returns [B, N]."""
@@ -333,7 +334,7 @@ class Search:
     iterations: int  # only those that scored every candidate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """A plan of an agent. Shapes are for one robot; for several each tensor has B in front."""
 
@@ -349,8 +350,22 @@ class Plan:
     # shifted by one row
     origin: Literal["search", "policy", "previous"] = "search"
 
+    def __repr__(self) -> str:
+        said = plans_words(self.origin, self.first, self.value, self.iterations, self.milliseconds)
+        return f"Plan({said})"
+
     @property
     def first(self) -> NDArray[np.float32]:
         """[A] the action to execute now."""
         first: NDArray[np.float32] = self.actions[..., 0, :].float().cpu().numpy()
         return first
+
+    @property
+    def sequence(self) -> NDArray[np.float32]:
+        """[L, A] all actions, the one to execute now first."""
+        actions: NDArray[np.float32] = self.actions.detach().float().cpu().numpy()
+        return actions
+
+    def after(self, rows: int) -> Plan:
+        """The same plan so many rows later: without its first actions."""
+        return replace(self, actions=self.actions[..., rows:, :], elites=self.elites[..., rows:, :])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +15,41 @@ SMALL_SLICE, MOST_TIME = 16, 1.5
 CALLS, SLOW = 20, 18
 # After a part was faster than expected, the expectation falls by this share of the difference.
 EASE = 0.1
+# After so many plans in a row without time even for the policy, the user is warned once.
+PATIENCE = 5
+
+logger = logging.getLogger("worldmodel")
+
+
+def require_deadline(deadline_ms: float | None) -> None:
+    """Raise unless a deadline is None, or a finite number above 0."""
+    if deadline_ms is None or (math.isfinite(deadline_ms) and deadline_ms > 0):
+        return
+    raise ValueError(
+        f"deadline_ms: expected a finite number above 0, or None for no deadline, got {deadline_ms}"
+    )
+
+
+class Lateness:
+    """Counts plans in a row that had no time even for the policy, and warns once."""
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+        self.has_warned = False
+
+    def note(self, origin: str, deadline_ms: float | None) -> None:
+        """Count one plan by its ``origin``."""
+        self.in_a_row = self.in_a_row + 1 if origin == "previous" else 0
+        if self.in_a_row < PATIENCE or self.has_warned:
+            return
+        self.has_warned = True
+        logger.warning(
+            "deadline_ms: %d plans in a row had no time for a search, nor for the policy, within"
+            " %.3g ms, so each is only the plan before, shifted by one row; give more time, call"
+            " agent.warm_up() before the first plan, or load an agent with a smaller planner",
+            self.in_a_row,
+            deadline_ms,
+        )
 
 
 @dataclass(frozen=True)

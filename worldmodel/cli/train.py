@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worldmodel import run_folder
-from worldmodel.checks import ConfigError, require
+from worldmodel.checks import ConfigError, require, require_device
 from worldmodel.cli.requirements import require_writable
 from worldmodel.cli.screen import score
 from worldmodel.cli.settings import Asked, note_of_run, read_words
@@ -38,15 +38,12 @@ def command(typed: list[str]) -> int:
         return 0
     _runs_of(read_words(typed, settings_tree()))  # answers most mistakes, without torch
 
-    import torch
-
     from worldmodel.config import Config
 
     asked = read_words(typed, Config())
     options, configs = asked.options, asked.configs
     _require_typed(configs[0].task, asked.preset, typed)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device: torch {torch.__version__} sees no cuda here; use --device cpu")
+    require_device(options.device, "--device cpu")
     runs = _runs_of(asked)
     if note := note_of_run(asked.preset, asked.base):
         print(note)

@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from typing import get_args
 
 from worldmodel.checks import require
+from worldmodel.limits import Allowed, Limits
 from worldmodel.planners.candidates import draw
 from worldmodel.planners.categorical import CategoricalCEM
 from worldmodel.planners.cem import CEM
@@ -16,7 +17,7 @@ from worldmodel.planners.deadline import Deadline
 from worldmodel.planners.gradient import Gradient, Refined
 from worldmodel.planners.icem import ICEM
 from worldmodel.planners.ilqr import ILQR, Problem, ilqr
-from worldmodel.planners.limits import Allowed, Limits
+from worldmodel.planners.limits import projection_into
 from worldmodel.planners.mppi import MPPI
 from worldmodel.planners.planner import Planner, Project, box
 from worldmodel.planners.shooting import Shooting
@@ -44,6 +45,7 @@ __all__ = [
     "ilqr",
     "of_kind",
     "over_choices",
+    "projection_into",
     "searches",
     "with_candidates",
 ]

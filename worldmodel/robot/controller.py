@@ -11,7 +11,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from worldmodel.agent import Agent
+from worldmodel.robot.actor import Actor, refuse_choices
 from worldmodel.robot.clock import Clock
 from worldmodel.robot.followed_plan import FollowedPlan
 from worldmodel.robot.guard import Guard
@@ -63,8 +63,9 @@ class Controller:
     for the planning process (``died``, ``hung``, ``restarted``, ``dropped_rows``). A stopped
     controller still observes and plans, so that it is ready when it is armed.
 
-    agent: an agent, a function without arguments that makes one (``functools.partial
-        (worldmodel.load, run)``; the planning process calls it), or a ``Worker``, for tests.
+    agent: an agent, the ``Runner`` of an exported one, a function without arguments that makes one
+        (``functools.partial(worldmodel.load, run)``; the planning process calls it), or a
+        ``Worker``, for tests.
     max_change: of the action in one step; one number, or one for each motor.
     rest: the action of ``stop``, and of the motor before the first step; by default zero, or the
         nearest action between low and high.
@@ -80,7 +81,7 @@ class Controller:
 
     def __init__(
         self,
-        agent: Agent | Callable[[], Agent] | Worker,
+        agent: Actor | Callable[[], Actor] | Worker,
         rate_hz: float,
         low: ArrayLike,
         high: ArrayLike,
@@ -268,11 +269,14 @@ def _check_start(start_s: float, clock: Callable[[], float]) -> None:
 
 
 def _worker_of(
-    agent: Agent | Callable[[], Agent] | Worker, limits: ControllerLimits, start_s: float
+    agent: Actor | Callable[[], Actor] | Worker, limits: ControllerLimits, start_s: float
 ) -> Worker:
     if isinstance(agent, Worker):
         return agent
-    if not isinstance(agent, Agent) and not callable(agent):
+    if isinstance(agent, Actor):  # refuse it before a process begins
+        refuse_choices(agent)
+        limits.still_s_for(agent)
+    elif not callable(agent):
         raise ValueError(
             "agent: expected an agent, or a function that makes one, such as"
             f" functools.partial(worldmodel.load, run); got {agent!r}"

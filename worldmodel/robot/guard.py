@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from worldmodel.planners import Limits
+from worldmodel.limits import Limits
 
 
 class Guard:
@@ -62,6 +62,10 @@ class Guard:
                 "low, high: float32 has no two numbers between"
                 f" {lowest.tolist()} and {highest.tolist()}"
             )
+
+    def __repr__(self) -> str:
+        low, high, change = self.low.tolist(), self.high.tolist(), self.max_change.tolist()
+        return f"Guard(low={low}, high={high}, max_change={change})"
 
     @property
     def action_size(self) -> int:

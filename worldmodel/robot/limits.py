@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from worldmodel.robot.actor import Actor, require_action_size
 from worldmodel.robot.guard import Guard
 from worldmodel.robot.messages import Worker
 
@@ -52,13 +53,9 @@ class ControllerLimits:
     def period_s(self) -> float:
         return 1.0 / self.rate_hz
 
-    def still_s_for(self, worker: Worker) -> dict[str, float]:
+    def still_s_for(self, worker: Worker | Actor) -> dict[str, float]:
         """How long each input of the worker's agent may repeat; raise if the agent does not fit."""
-        if worker.action_size != self.guard.action_size:
-            raise ValueError(
-                f"low, high: expected [{worker.action_size}], the agent's action size,"
-                f" got [{self.guard.action_size}]"
-            )
+        require_action_size(worker.action_size, self.guard.action_size)
         vectors = worker.vector_sizes
         if unknown := self.still_s.keys() - {"image", *vectors}:
             raise ValueError(

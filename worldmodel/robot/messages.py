@@ -10,14 +10,13 @@ gap.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-
-from worldmodel.structs import Step
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,9 @@ class Row:
     @property
     def observation(self) -> NDArray[np.uint8] | dict[str, NDArray[Any]] | None:
         """The image, or a dict of image and vectors, as ``agent.observe`` takes it."""
-        return None if self.image is None else Step(self.image, vectors=self.vectors).observation
+        if self.image is None:
+            return None
+        return {"image": self.image, **self.vectors} if self.vectors else self.image
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Answer:
     actions: NDArray[np.float32] | None  # [L, A] from that row on; None: there is no new plan
     value: float = 0.0  # not finite if no candidate's return is, as with broken weights
     error: str | None = None  # of the planner
+    origin: str | None = None  # of the plan: search, policy or previous
+    milliseconds: float = math.nan  # of the plan
 
     @property
     def is_finite(self) -> bool:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from worldmodel.agent import Agent
-from worldmodel.planners import Limits
+from worldmodel.limits import Limits
+from worldmodel.robot.actor import Actor, ActorsPlan, Belief, refuse_choices, require_action_size
 from worldmodel.robot.messages import Answer, Row
-from worldmodel.structs import Latent, Plan, at
+
+# The shortest deadline of a plan, after observing took all the time: the policy's answer, if any.
+SHORTEST_MS = 1e-3
 
 
 class Pilot:
@@ -24,32 +24,29 @@ class Pilot:
     """
 
     def __init__(
-        self, agent: Agent, deadline_ms: float | None = None, limits: Limits | None = None
+        self, agent: Actor, deadline_ms: float | None = None, limits: Limits | None = None
     ) -> None:
-        if agent.model.spec.has_choices:
-            raise ValueError(
-                f"agent: its actions are one of {agent.model.spec.action_size} choices, which have"
-                " no low, high or max_change; a Controller is for motors, so call"
-                " agent.plan(belief, deadline_ms=...) in a loop of your own"
-            )
+        refuse_choices(agent)
+        if limits is not None and limits.last is not None:
+            require_action_size(agent.action_size, np.size(limits.last))
         self.agent = agent
         self.deadline_ms = deadline_ms  # of a whole answer: observing, then the search
         self.limits = limits
-        self._belief: Latent | None = None
-        self._plan: Plan | None = None
+        self._belief: Belief | None = None
+        self._plan: ActorsPlan | None = None
         self._rows_since_plan = 0
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        return tuple(self.agent.model.spec.image)
+        return self.agent.image_shape
 
     @property
     def vector_sizes(self) -> dict[str, int]:
-        return dict(self.agent.model.spec.vectors)
+        return dict(self.agent.vector_sizes)
 
     @property
     def action_size(self) -> int:
-        return int(self.agent.no_action().shape[-1])
+        return self.agent.action_size
 
     def consume(self, rows: Sequence[Row]) -> Answer:
         """Observe every row, then plan if the newest has an image. Never raises."""
@@ -60,23 +57,24 @@ class Pilot:
                 self._observe(row)
             if self._belief is None or rows[-1].image is None:
                 return Answer(number, None)
-            if not torch.isfinite(self._belief.features).all():
+            if not self.agent.is_finite(self._belief):
                 raise ValueError("belief: expected finite numbers, as broken weights do not give")
             left = None
             if self.deadline_ms is not None:
-                left = max(0.0, self.deadline_ms - (time.perf_counter() - begun) * 1e3)
-            plan = self.agent.plan(
+                left = max(SHORTEST_MS, self.deadline_ms - (time.perf_counter() - begun) * 1e3)
+            plan: ActorsPlan = self.agent.plan(
                 self._belief,
                 previous=self._shifted(),
                 seed=number,
                 deadline_ms=left,
                 limits=self._limits_after(rows[-1].action),
             )
-            if plan.origin == "previous":  # there was no time to plan: the last plan stays
-                return Answer(number, None)
-            actions = plan.actions.detach().cpu().numpy().astype(np.float32)
-            value = float(plan.value) if plan.origin == "search" else 0.0  # a policy has no value
-            answer = Answer(number, actions, value)
+            origin, took_ms = plan.origin, plan.milliseconds
+            if origin == "previous":  # there was no time to plan: the last plan stays
+                return Answer(number, None, origin=origin, milliseconds=took_ms)
+            actions = np.asarray(plan.sequence, np.float32)
+            value = float(plan.value) if origin == "search" else 0.0  # a policy has no value
+            answer = Answer(number, actions, value, origin=origin, milliseconds=took_ms)
         except Exception as error:  # the planner may raise anything; the controller counts it
             self._forget()
             return Answer(number, None, error=f"{type(error).__name__}: {error}")
@@ -115,21 +113,15 @@ class Pilot:
             belief = self.agent.initial() if self._belief is None else self._belief
             self._belief = self.agent.observe(belief, action, observation)
         elif self._belief is not None:
-            self._belief = self._imagine(self._belief, action)
+            self._belief = self.agent.imagine(self._belief, action)
 
-    @torch.no_grad()
-    def _imagine(self, belief: Latent, action: NDArray[np.float32]) -> Latent:
-        actions = torch.as_tensor(action, device=self.agent.device)[None, None]  # [1, 1, A]
-        ahead = self.agent.model.imagine(at(belief, None), actions, None)
-        return at(ahead, (0, 0))
-
-    def _shifted(self) -> Plan | None:
+    def _shifted(self) -> ActorsPlan | None:
         """The last plan, shifted to one row ago: the agent shifts it by one row itself."""
         plan = self._plan
-        if plan is None or self._rows_since_plan >= len(plan.actions):
+        if plan is None or self._rows_since_plan >= len(plan.sequence):
             return None
-        missed = self._rows_since_plan - 1
-        return replace(plan, actions=plan.actions[missed:], elites=plan.elites[:, missed:])
+        shifted: ActorsPlan = plan.after(self._rows_since_plan - 1)
+        return shifted
 
     def _forget(self) -> None:
         self._belief = self._plan = None
@@ -139,7 +131,7 @@ class Pilot:
 class InlineWorker:
     """Plans in this process, inside ``hand_over``: a planner that hangs also hangs the caller."""
 
-    def __init__(self, agent: Agent, limits: Limits | None = None) -> None:
+    def __init__(self, agent: Actor, limits: Limits | None = None) -> None:
         self._pilot = Pilot(agent, limits=limits)
         self._pilot.warm_up()
         self._answers: list[Answer] = []

@@ -12,12 +12,10 @@ from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-import torch
-
 from worldmodel import processes
-from worldmodel.agent import Agent
-from worldmodel.machine import cores
-from worldmodel.planners import Limits
+from worldmodel.limits import Limits
+from worldmodel.machine import cores, use_threads
+from worldmodel.robot.actor import Actor
 from worldmodel.robot.messages import Answer, Row
 from worldmodel.robot.pilot import Pilot
 
@@ -34,6 +32,13 @@ class _Ready:
     action_size: int
 
 
+@dataclass(frozen=True)
+class _Refused:
+    """The only message of a process whose agent does not fit the controller."""
+
+    sentence: str
+
+
 class ProcessWorker:
     """A worker that plans in a process of its own and replaces it when it dies or hangs.
 
@@ -47,7 +52,7 @@ class ProcessWorker:
 
     def __init__(
         self,
-        agent: Agent | Callable[[], Agent],
+        agent: Actor | Callable[[], Actor],
         *,
         deadline_ms: float | None,
         patience_s: float,
@@ -56,7 +61,7 @@ class ProcessWorker:
         limits: Limits | None = None,
     ) -> None:
         self._make = (
-            partial(_return_agent, copy.deepcopy(agent)) if isinstance(agent, Agent) else agent
+            partial(_return_agent, copy.deepcopy(agent)) if isinstance(agent, Actor) else agent
         )
         self._deadline_ms = deadline_ms
         self._limits = limits
@@ -69,6 +74,7 @@ class ProcessWorker:
         self._process: BaseProcess | None = None
         self._ready: _Ready | None = None
         self._failure: str | None = None  # of the last process that ended
+        self._refused: str | None = None  # why the agent does not fit
         self._due_at = float("inf")  # an answer later than this means that the process hangs
         self._awaited = -1  # number of the newest row whose answer is awaited; -1 for none
         self._is_killed = False
@@ -83,6 +89,8 @@ class ProcessWorker:
             ready, failure = self._ready, self._failure
         if ready is None:
             self.close()
+            if self._refused is not None:
+                raise ValueError(self._refused)
             raise RuntimeError(
                 f"planner: its process did not begin: {failure or f'no sign of it in {start_s} s'}"
             )
@@ -173,7 +181,10 @@ class ProcessWorker:
                 self._kill()
         return ours
 
-    def _await_ready(self, ready: _Ready | str) -> None:
+    def _await_ready(self, ready: _Ready | _Refused | str) -> None:
+        if isinstance(ready, _Refused):
+            self._refused = ready.sentence
+            raise ValueError(ready.sentence)
         if isinstance(ready, str):
             raise RuntimeError(ready)
         with self._changed:
@@ -225,21 +236,26 @@ class ProcessWorker:
             self._changed.notify_all()
 
 
-def _return_agent(agent: Agent) -> Agent:
+def _return_agent(agent: Actor) -> Actor:
     return agent
 
 
 def _work(
     connection: Connection,
-    make: Callable[[], Agent],
+    make: Callable[[], Actor],
     deadline_ms: float | None,
     limits: Limits | None,
 ) -> None:
     """Run the planning process until the other side closes the connection."""
-    torch.set_num_threads(max(1, cores() - 1))  # one core is the loop's
     try:
         try:
-            pilot = Pilot(make(), deadline_ms, limits)
+            agent = make()
+            use_threads(max(1, cores() - 1))  # one core is the loop's
+            try:
+                pilot = Pilot(agent, deadline_ms, limits)
+            except ValueError as error:
+                connection.send(_Refused(str(error)))
+                return
             pilot.warm_up()
             ready = _Ready(pilot.image_shape, pilot.vector_sizes, pilot.action_size)
         except Exception as error:
