@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import hashlib
 import importlib.util
 import json
 import shutil
@@ -45,7 +44,16 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from worldmodel import export
-from worldmodel.export import comparison, compression, folder, graphs, pruning, runner
+from worldmodel.export import (
+    comparison,
+    compression,
+    folder,
+    graphs,
+    imagined,
+    onnx_graph,
+    pruning,
+    runner,
+)
 
 TOLERANCE = 1e-4
 SPEC = Spec((16, 16, 3), 2)
@@ -412,75 +420,6 @@ def test_the_log_of_the_normal_distribution_is_as_exact_as_float32_allows() -> N
     assert log_normal_cdf(torch.tensor([-20.0, 9.0])).isfinite().all()
 
 
-def make_graph(path: Path, inputs: Mapping[str, int], outputs: Mapping[str, str]) -> dict[str, Any]:
-    """A graph that adds the named inputs, which have the given sizes, and its line in the JSON."""
-    kinds = {"in.image": onnx.TensorProto.UINT8}
-    shapes = {"in.image": [16, 16, 3], "in.previous": [2, 2]}
-
-    def described(name: str, size: int) -> Any:
-        kind = kinds.get(name, onnx.TensorProto.FLOAT)
-        return helper.make_tensor_value_info(name, kind, shapes.get(name, [size]))
-
-    graph = helper.make_graph(
-        [
-            helper.make_node("ReduceSum", of.split(), [name], keepdims=0)
-            if name == "out.value"
-            else helper.make_node("Sum", of.split(), [name])
-            for name, of in outputs.items()
-        ],
-        path.stem,
-        [described(name, size) for name, size in inputs.items()],
-        [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in outputs],
-    )
-    opsets = [helper.make_opsetid("", 18)]
-    content = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
-    path.write_bytes(content)
-    return {
-        "file": path.name,
-        "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
-
-
-def test_a_folder_of_format_1_is_read(tmp_path: Path) -> None:
-    parts = {"in.deter": 4, "in.mean": 2}
-    observe = make_graph(
-        tmp_path / "observe.onnx",
-        {**parts, "in.action": 2, "in.image": 0, "in.noise": 0},
-        {"out.deter": "in.deter", "out.mean": "in.mean in.action"},
-    )
-    plan = make_graph(
-        tmp_path / "plan.onnx",
-        {**parts, "in.previous": 0, "in.noise": 1},
-        {
-            "out.actions": "in.previous in.mean",
-            "out.value": "in.noise",
-            "out.elites": "in.previous",
-        },
-    )
-    about = {
-        "format": 1,
-        "image": [16, 16, 3],
-        "action_size": 2,
-        "belief": {"deter": {"size": 4, "initial": 0.0}, "mean": {"size": 2, "initial": 0.5}},
-        "noise": {"observe": 0, "plan": 1},
-        "planner": {"horizon": 2, "iterations": 3},
-        "graphs": {"observe": observe, "plan": plan},
-    }
-    (tmp_path / "export.json").write_text(json.dumps(about))
-    runner = export.Runner(tmp_path)
-    belief, image = runner.initial(), np.zeros((16, 16, 3), np.uint8)
-    assert {name: part.tolist() for name, part in belief.items()} == {
-        "deter": [0.0] * 4,
-        "mean": [0.5] * 2,
-    }
-    seen = runner.observe(belief, np.array([0.25, 1.0]), image)
-    assert seen["mean"].tolist() == [0.75, 1.5]
-    made = runner.plan(seen, noise=np.ones(1, np.float32))
-    assert made.actions.tolist() == [[0.75, 1.5]] * 2
-    assert (made.value, made.iterations) == (1.0, 3)
-
-
 # ---------------------------------------------------------------------------- what is refused
 
 
@@ -503,9 +442,9 @@ def test_files_that_are_not_what_was_written(exported: tuple[Agent, Path], tmp_p
     with pytest.raises(ValueError, match=r"holds no export\.json, so it is not an exported agent"):
         export.Runner(tmp_path)
     copied = shutil.copytree(exported[1], tmp_path / "export")
-    graph = copied / "plan.onnx"
+    graph = copied / "score.onnx"
     graph.write_bytes(graph.read_bytes()[:-1] + b"?")
-    with pytest.raises(RuntimeError, match=r"plan\.onnx: its content has changed"):
+    with pytest.raises(RuntimeError, match=r"score\.onnx: its content has changed"):
         export.Runner(copied)
     about = json.loads((copied / "export.json").read_text())
     (copied / "export.json").write_text(json.dumps({**about, "format": 99}))
@@ -549,7 +488,8 @@ def test_an_error_leaves_the_older_export(
     assert json.loads((out / "export.json").read_text())["made_from"] == {"first": 1}
     export.write(recorded[1], out, made_from={"third": 3}, bits=8)
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
-    names = {"export.json", "observe.onnx.gz", "plan.onnx.gz", "runner.py"}
+    names = {f"{name}.onnx.gz" for name in recorded[1].models}
+    names |= {"export.json", "runner.py", "worldmodel_robot"}
     assert {path.name for path in out.iterdir()} == names
 
 
@@ -565,7 +505,7 @@ def test_a_folder_of_something_else_is_left_alone(
 def test_a_graph_holds_nothing_of_the_machine_it_was_made_on(
     recorded: tuple[Agent, graphs.Graphs],
 ) -> None:
-    for model in (recorded[1].observe, recorded[1].plan):
+    for model in recorded[1].models.values():
         assert str(Path(graphs.__file__).parents[2]).encode() not in model.SerializeToString()
 
 
@@ -612,7 +552,7 @@ def test_a_compressed_product_is_that_of_the_rounded_weights(kind: str) -> None:
     )
     smaller = export.compress(model)
     integers, scale = quantised(weights, axis=1)
-    options = runner.session_options(threads=1)
+    options = onnx_graph.session_options(threads=1)
     session = onnxruntime.InferenceSession(smaller.SerializeToString(), options)
     (y,) = session.run(None, {"x": x})
     np.testing.assert_allclose(y, x @ (integers * scale), rtol=1e-4, atol=1e-4)
@@ -653,7 +593,7 @@ def test_every_product_of_an_agent_is_compressed(
 ) -> None:
     agent, made = recorded
     monkeypatch.setattr(compression, "SMALLEST_WEIGHT", 1)
-    for model in (made.observe, made.plan):
+    for model in made.models.values():
         smaller = export.compress(model)
         left = {t.name: t for t in smaller.graph.initializer if t.data_type == 1}
         for node in smaller.graph.node:
@@ -777,10 +717,10 @@ def test_a_runner_plays_whole_episodes(env: type[Painter]) -> None:
     asked: list[Any] = []
 
     class Robot:
-        def initial(self) -> runner.Belief:
+        def initial(self) -> imagined.Belief:
             return {"deter": np.zeros(1, np.float32)}
 
-        def observe(self, belief: Any, action: Any, image: Any, seed: int) -> runner.Belief:
+        def observe(self, belief: Any, action: Any, image: Any, seed: int) -> imagined.Belief:
             assert action.shape == (2,)
             asked.append(
                 {name: part.shape for name, part in image.items()} if env is Joints else image.shape

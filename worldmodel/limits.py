@@ -96,6 +96,39 @@ class Limits:
             for name in ("low", "high", "max_change")
         )
 
+    def projection(
+        self, action_size: int, last: ArrayLike | None
+    ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+        """A function of numpy that moves candidates [N, L, A] of one robot inside the limits.
+
+        ``last`` [A]: the action before the first row.
+        """
+        low, high, change = (
+            numbers[0].astype(np.float32) for numbers in self.of_batch(1, action_size)
+        )  # [1, A]
+        if not self.bounds_change:
+            return lambda candidates: candidates.clip(low, high)
+        self.require_last(last)
+        before = expanded("the action done last", np.asarray(last), 1, action_size)
+        done = before[0].astype(np.float32).clip(low, high)
+        # a little less, so that a rounded sum does not exceed the limit
+        change = np.maximum(change - np.finfo(np.float32).eps, np.float32(0))
+
+        def project(candidates: NDArray[np.float32]) -> NDArray[np.float32]:
+            rows = follow_changes(
+                candidates.transpose(1, 0, 2),
+                done,
+                low,
+                high,
+                change,
+                larger=np.maximum,
+                smaller=np.minimum,
+                clip=np.clip,
+            )
+            return np.stack(list(rows), 1)
+
+        return project
+
     def require_last(self, last: object) -> None:
         """Raise if there is a largest change, and it is not known what it counts from."""
         if self.bounds_change and last is None:

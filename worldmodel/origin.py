@@ -53,7 +53,7 @@ def plans_words(
     origin: str, first: NDArray[np.float32], value: Any, iterations: int, milliseconds: float
 ) -> str:
     """``search, first [0.12, -0.5], value 3.21, 3 iterations, 12.3 ms``; a batch counts robots."""
-    acted = f"first {np.round(first, 3).astype(float).tolist()}"
+    acted = f"first {np.round(first.astype(np.float64), 3).tolist()}"
     worth = "" if origin != "search" or first.ndim > 1 else f", value {float(value):.4g}"
     if first.ndim > 1:
         acted = counted(len(first), "robot")

@@ -24,7 +24,7 @@ from worldmodel.planners import (
 )
 from worldmodel.scores import FutureScore, HasCost
 from worldmodel.structs import Latent, Plan, Search, Spec
-from worldmodel.timing import PlanTiming
+from worldmodel.timing import PlanTiming, propose_in_time
 
 
 @dataclass(frozen=True)
@@ -166,17 +166,9 @@ def begin(
     instead of the previous plan. ``may_follow``: whether the policy has learned for this score, and
     may replace the previous plan.
     """
-    in_haste = not deadline.allows(timing.proposing_s + timing.slice_s)
-    if in_haste:
-        count = min(1, count) if deadline.allows(timing.following_s) else 0
-    begun = now()
-    proposals = propose(count)
-    elapsed = now() - begun
-    seconds: dict[str, float | None] = {"proposing_s": elapsed}
-    if in_haste:
-        seconds = {"proposing_s": None, "following_s": elapsed if count else None}
-    # Ask once more: proposing may have taken longer than expected.
-    in_haste = in_haste or not deadline.allows(timing.slice_s)
+    proposals, in_haste, seconds = propose_in_time(
+        propose, count, timing=timing, deadline=deadline, now=now
+    )
     if in_haste and proposals is not None and may_follow:
         mean = proposals[:, 0]
         start = torch.where(mean.isfinite(), mean, start)

@@ -1,4 +1,4 @@
-"""Timing of plans: how long each part of a plan takes on this machine, as measured."""
+"""Timing of plans: deadlines, and how long each part of a plan takes here, as measured."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 # A slice of candidates is doubled as long as it takes at most 1.5 times as long as a small one.
 SMALL_SLICE, MOST_TIME = 16, 1.5
@@ -120,3 +121,66 @@ def measure(
         proposing_s=seconds(propose, proposals)[SLOW],
         following_s=statistics.median(seconds(propose, 1)),
     )
+
+
+class Deadline:
+    """Time is up if another slice, as long as the longest so far, would end too late.
+
+    ``slice_s`` is the expected time of one slice; 0 if it was never measured, and then the first
+    slice is scored if there is any time at all. A search ends before its deadline, unless one slice
+    takes longer than ``slice_s`` and than all slices before it.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        begun: float,
+        deadline_ms: float | None,
+        slice_s: float = 0.0,
+    ) -> None:
+        self._clock = clock
+        self._ends_at = math.inf if deadline_ms is None else begun + deadline_ms / 1e3
+        self._asked_at: float | None = None
+        self._expected = slice_s
+        self.longest: float | None = None  # of the slices so far, in seconds
+
+    def __call__(self) -> bool:
+        now = self._clock()
+        if self._asked_at is not None:
+            self.longest = max(self.longest or 0.0, now - self._asked_at)
+        is_over = now + max(self._expected, self.longest or 0.0) >= self._ends_at
+        self._asked_at = None if is_over else now
+        return is_over
+
+    def allows(self, seconds: float) -> bool:
+        """Whether work that takes ``seconds``, if it begins now, ends in time."""
+        return self._clock() + seconds < self._ends_at
+
+
+P = TypeVar("P")
+
+
+def propose_in_time(
+    propose: Callable[[int], P],
+    count: int,
+    *,
+    timing: PlanTiming,
+    deadline: Deadline,
+    now: Callable[[], float],
+) -> tuple[P, bool, dict[str, float | None]]:
+    """Let the policy propose as many candidates as there is time for: all, one, or none.
+
+    Returns the proposals, whether there is no time left for a search, and the seconds that were
+    measured, by the fields of ``PlanTiming``.
+    """
+    in_haste = not deadline.allows(timing.proposing_s + timing.slice_s)
+    if in_haste:
+        count = min(1, count) if deadline.allows(timing.following_s) else 0
+    begun = now()
+    proposals = propose(count)
+    elapsed = now() - begun
+    seconds: dict[str, float | None] = {"proposing_s": elapsed}
+    if in_haste:
+        seconds = {"proposing_s": None, "following_s": elapsed if count else None}
+    # Ask once more: proposing may have taken longer than expected.
+    return proposals, in_haste or not deadline.allows(timing.slice_s), seconds

@@ -17,9 +17,11 @@ from worldmodel.envs import Environment
 from worldmodel.export.check import difference
 from worldmodel.export.folder import write
 from worldmodel.export.graphs import record
+from worldmodel.export.imagined import Belief
+from worldmodel.export.inputs import Observation
 from worldmodel.export.pruning import pruned
-from worldmodel.export.runner import Belief, Observation, Runner
 from worldmodel.export.runner import Plan as RunnersPlan
+from worldmodel.export.runner import Runner
 from worldmodel.planners import of_kind
 from worldmodel.rollout import Evaluated, evaluate
 from worldmodel.structs import Episode, Spec

@@ -1,8 +1,7 @@
-"""ONNX graphs of an agent, recorded while it observes and plans.
+"""ONNX graphs of a model: what a plan needs, recorded while torch computes it.
 
-Torch's exporter runs the agent's own code once on symbolic tensors, so there is no second
-implementation. The graph reads each random number from its input ``noise``; with the same numbers
-its plan equals the agent's.
+Torch's exporter runs the model's own code once on symbolic tensors, so there is no second
+implementation of any part of it. The graphs read each random number from an input ``noise``.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +24,9 @@ from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError
 from worldmodel.export.normal import log_normal_cdf
 from worldmodel.models.imagination import Imagination
-from worldmodel.structs import Latent, Plan, leaves, with_leaves
+from worldmodel.planners import CEM, ICEM, MPPI, CategoricalCEM, Planner
+from worldmodel.scores import reward_rows
+from worldmodel.structs import Latent, each, leaves, with_leaves
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -37,10 +39,15 @@ LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 
 @dataclass(frozen=True)
 class Graphs:
-    """The graphs of ``observe`` and ``plan``, without a batch axis, and what their inputs mean."""
+    """The graphs of an agent by name, and what their inputs mean.
 
-    observe: ModelProto  # belief, action, image, vectors, noise -> belief
-    plan: ModelProto  # belief, previous, noise -> actions, value, elites
+    ``observe`` is for one robot, without a batch axis. The others have an axis of N candidates:
+    ``imagine`` is one row of imagination (``imagine_drawn``: with noise), ``propose`` is one action
+    of the policy, and ``score`` is the reward of all rows. The search itself is no graph: the
+    runner calls these row by row, so that it can look at the clock.
+    """
+
+    models: Mapping[str, ModelProto]
     about: Mapping[str, Any]
 
 
@@ -62,38 +69,89 @@ def require_exportable(agent: Agent) -> None:
 
 
 def record(agent: Agent) -> Graphs:
-    """Record ``observe`` and ``plan``; a plan of 18 imagined rows takes a minute to record."""
+    """Record the graphs of an agent."""
     require_exportable(agent)
-    spec = agent.model.spec
-    belief, action = agent.initial(), agent.no_action()
-    image = torch.zeros(spec.image, dtype=torch.uint8)
-    vectors = {name: torch.zeros(size) for name, size in spec.vectors.items()}
-    latent = {f"belief.{name}": part for name, part in leaves(belief).items()}
-    with Drawn() as to_observe:
-        agent.observe(belief, action, {"image": image, **vectors})
-    with Drawn() as to_plan:
-        plan = agent.plan(belief)
-    seen = {"image": image, **{f"vectors.{name}": vector for name, vector in vectors.items()}}
-    observe = _to_onnx(
-        _Observe(agent, belief),
-        {**latent, "action": torch.from_numpy(action), **seen, "noise": to_observe.noise},
-        tuple(latent),
+    belief, noise = agent.initial(), _noise_of(agent)
+    models = {"observe": _record_observe(agent, belief, noise["observe"])}
+    latents = each(belief, lambda part: part[None].repeat(2, *[1] * part.dim()))  # [2]
+    inputs = {f"belief.{name}": part for name, part in leaves(latents).items()}
+    action = torch.zeros(2, agent.action_size)
+    imagined = (*inputs, "features")
+    models["imagine"] = _to_onnx(
+        _Imagine(agent, latents), {**inputs, "action": action}, imagined, has_candidates=True
     )
-    planned = _to_onnx(
-        _Plan(agent, belief, plan),
-        {**latent, "previous": torch.zeros_like(plan.actions), "noise": to_plan.noise},
-        ("actions", "value", "elites"),
+    if agent.planning.sampled:
+        drawn = torch.zeros(2, agent.model.dynamics.noise_size)
+        given = {**inputs, "action": action, "noise": drawn}
+        models["imagine_drawn"] = _to_onnx(
+            _Imagine(agent, latents), given, imagined, has_candidates=True
+        )
+    if agent.model.policy is not None:
+        given = {**inputs, "noise": action}
+        models["propose"] = _to_onnx(
+            _Propose(agent, latents), given, ("action",), has_candidates=True
+        )
+    features = latents.features[:, None].repeat(1, agent.planner.horizon, 1)  # [2, L, F]
+    models["score"] = _to_onnx(
+        _Score(agent), {"features": features}, ("rows",), has_candidates=True
     )
-    about = {
+    return Graphs(models, _about(agent, belief, noise))
+
+
+def _about(agent: Agent, belief: Latent, noise: Mapping[str, Tensor]) -> dict[str, Any]:
+    spec, origin = agent.model.spec, agent.origin
+    if origin is not None:  # without the folders of this machine
+        origin = dataclasses.replace(origin, path=Path(origin.path).name)
+    return {
         "spec": spec.to_dict(),
+        "origin": None if origin is None else dataclasses.asdict(origin),
         "action_low": 0.0 if spec.has_choices else -1.0,
         "action_high": 1.0,
         "belief": {name: _constant(name, part) for name, part in leaves(belief).items()},
-        "noise": {"observe": len(to_observe.noise), "plan": len(to_plan.noise)},
+        "noise": {verb: len(drawn) for verb, drawn in noise.items()},
+        "noise_size": agent.model.dynamics.noise_size,
         "planner": dataclasses.asdict(agent.planner),
         "planning": dataclasses.asdict(agent.planning),
+        "search": _search_settings(agent.search),
+        "free_search": _search_settings(agent.free_search),
     }
-    return Graphs(observe, planned, about)
+
+
+def _search_settings(search: Planner) -> dict[str, Any]:
+    if isinstance(search, CategoricalCEM):
+        return {"kind": "categorical", **dataclasses.asdict(search)}
+    if not isinstance(search, CEM | ICEM | MPPI):
+        raise ConfigError(
+            f"planner: expected one of {', '.join(PLANNERS)}, got a {type(search).__name__}, which"
+            " the runner of an export does not have"
+        )
+    return dataclasses.asdict(search)
+
+
+def _noise_of(agent: Agent) -> dict[str, Tensor]:
+    """The normal numbers that each verb draws."""
+    with Drawn() as to_observe:
+        agent.observe(agent.initial(), agent.no_action(), _black(agent))
+    with Drawn() as to_plan:
+        agent.plan(agent.initial())
+    return {"observe": to_observe.noise, "plan": to_plan.noise}
+
+
+def _black(agent: Agent) -> dict[str, Tensor]:
+    zeros = {name: torch.zeros(size) for name, size in agent.vector_sizes.items()}
+    return {"image": torch.zeros(agent.image_shape, dtype=torch.uint8), **zeros}
+
+
+def _record_observe(agent: Agent, belief: Latent, noise: Tensor) -> ModelProto:
+    latent = {f"belief.{name}": part for name, part in leaves(belief).items()}
+    image, *vectors = _black(agent).values()
+    named = {f"vectors.{n}": part for n, part in zip(agent.vector_sizes, vectors, strict=True)}
+    action = torch.from_numpy(agent.no_action())
+    return _to_onnx(
+        _Observe(agent, belief),
+        {**latent, "action": action, "image": image, **named, "noise": noise},
+        (*latent, "features"),
+    )
 
 
 class Drawn(TorchFunctionMode):
@@ -121,16 +179,8 @@ class Drawn(TorchFunctionMode):
         return answer
 
 
-class Given(TorchFunctionMode):
-    """Replace each normal number that the code draws by the next one of ``noise`` [M].
-
-    Also compute ``log_ndtr`` from other operators, because ONNX lacks it.
-    """
-
-    def __init__(self, noise: Tensor) -> None:
-        super().__init__()
-        self.noise = noise
-        self.used = 0
+class WithoutMissing(TorchFunctionMode):
+    """Compute ``log_ndtr`` from other operators, because ONNX lacks it."""
 
     def __torch_function__(
         self,
@@ -141,11 +191,7 @@ class Given(TorchFunctionMode):
     ) -> Any:
         if func is torch.special.log_ndtr:
             return log_normal_cdf(*args)
-        if not _is_draw(func, kwargs):
-            return func(*args, **(kwargs or {}))
-        target: Tensor = args[0]
-        begin, self.used = self.used, self.used + target.numel()
-        return target.copy_(self.noise[begin : self.used].reshape(target.shape))
+        return func(*args, **(kwargs or {}))
 
 
 def _is_draw(func: Callable[..., Any], kwargs: Mapping[str, Any] | None) -> bool:
@@ -174,34 +220,61 @@ class _Observe(nn.Module):
         vectors = dict(zip(self.model.spec.vectors, parts, strict=True))
         given = noise if noise.numel() else None
         seen = self.model.observe_step(belief, action, image, given, vectors)
-        return tuple(part[0] for part in leaves(seen).values())
+        return *(part[0] for part in leaves(seen).values()), seen.features.float()[0]
 
 
-class _Plan(nn.Module):
-    def __init__(self, agent: Agent, belief: Latent, plan: Plan) -> None:
+class _Imagine(nn.Module):
+    """One row of imagination: the next latents [N] and their features [N, F]."""
+
+    def __init__(self, agent: Agent, latents: Latent) -> None:
         super().__init__()
         self.model = agent.model  # so that weights have the model's names
-        # the model's own layers, because fast ones are specific to this machine's processor
-        self.agent = Agent(
-            agent.model,
-            agent.planner,
-            agent.planning,
-            agent.discount_rate,
-            imagination=Imagination(agent.model, None),
-        )
-        self.like, self.example = belief, plan
+        self.like = latents
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        *parts, previous, noise = inputs
-        with Given(noise):
-            plan = self.agent.plan(
-                with_leaves(self.like, parts),
-                previous=dataclasses.replace(self.example, actions=previous),
-            )
-        return plan.actions, plan.value, plan.elites
+        rows = iter(inputs)
+        latents, action, noise = with_leaves(self.like, rows), next(rows), next(rows, None)
+        dynamics = self.model.dynamics
+        imagined = dynamics.imagine(dynamics.remember(latents, action), noise)
+        return *leaves(imagined).values(), imagined.features.float()
 
 
-def _to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> ModelProto:
+class _Propose(nn.Module):
+    """The policy's actions: latents [N], noise [N, A] -> [N, A]"""
+
+    def __init__(self, agent: Agent, latents: Latent) -> None:
+        super().__init__()
+        self.model = agent.model
+        self.like = latents
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        *parts, noise = inputs
+        assert self.model.policy is not None
+        with WithoutMissing():
+            return self.model.policy.act(with_leaves(self.like, parts).features, noise)
+
+
+class _Score(nn.Module):
+    """The learned rewards: features [N, L, F] -> [N, L]"""
+
+    def __init__(self, agent: Agent) -> None:
+        super().__init__()
+        self.model = agent.model
+        # the model's own layers, because fast ones are specific to this machine's processor
+        self.heads = Imagination(agent.model, None)
+        self.discount_rate = agent.discount_rate
+
+    def forward(self, features: Tensor) -> Tensor:
+        return reward_rows(features, self.heads, self.discount_rate)
+
+
+def _to_onnx(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    has_candidates: bool = False,
+) -> ModelProto:
+    """Record a module. ``has_candidates``: the first axis is N, any number of candidates."""
     import onnx
     from onnxscript import opset18
 
@@ -221,6 +294,7 @@ def _to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[
                 tensor.clone() for tensor in inputs.values()
             ),  # cloned, because tensors that are the same object would become one input
             dynamo=True,
+            dynamic_shapes=_any_number(module, inputs) if has_candidates else None,
             input_names=[f"in.{name}" for name in inputs],  # no symbol has a dot in its name
             output_names=[f"out.{name}" for name in outputs],
             custom_translation_table={
@@ -241,6 +315,12 @@ def _to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[
     model.ClearField("metadata_props")
     onnx.checker.check_model(model)
     return model
+
+
+def _any_number(module: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[Any, ...]:
+    """The first axis of each input, as the exporter wants it said for the module's arguments."""
+    axes = tuple({0: torch.export.Dim.DYNAMIC} for _ in inputs)
+    return axes if isinstance(module, _Score) else (axes,)
 
 
 @contextlib.contextmanager

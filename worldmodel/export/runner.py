@@ -1,51 +1,65 @@
-"""Observe and plan with an exported agent. This needs numpy and onnxruntime only.
-
-This file is in the same folder as the graphs that it runs; copy the folder to a robot::
-
-    from runner import Runner                                   # the folder is on sys.path
-
-    agent = Runner("export")
-    belief = agent.initial()
-    action, plan = agent.no_action(), None
-    while True:
-        belief = agent.observe(belief, action, camera())        # what was done, what was seen
-        plan = agent.plan(belief, previous=plan)
-        action = robot.execute(plan.first)                      # the robot may clip or refuse
-"""
+"""An exported agent: it observes and plans as the original does, without torch."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT = 2  # of the folder; a runner refuses newer ones
-ABOUT = "export.json"
+from worldmodel.export.imagined import (
+    Belief,
+    Imagination,
+    ImaginedReturn,
+    LatentScore,
+    named,
+    repeated,
+    unnamed,
+)
+from worldmodel.export.inputs import (
+    Observation,
+    checked,
+    checked_delay,
+    checked_noise,
+    checked_row,
+)
+from worldmodel.export.onnx_graph import Graph, read_about
+from worldmodel.export.search import Floats, Task, search_of
+from worldmodel.limits import Limits
+from worldmodel.origin import Origin, agents_words, plans_words
+from worldmodel.timing import (
+    Deadline,
+    Lateness,
+    PlanTiming,
+    measure,
+    propose_in_time,
+    require_deadline,
+)
 
-Floats = NDArray[np.float32]
-Belief = dict[str, Floats]
-"""The parts of a latent by name; the caller keeps it, so one runner serves many robots."""
-Observation = NDArray[np.uint8] | Mapping[str, NDArray[Any]]
-"""An image, or ``{"image": image, "joints": [V], ...}`` for an agent that takes vectors too."""
+# For how many rows a goal image is observed until the belief no longer changes, as the agent does.
+ROWS_AT_REST = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """A plan: the chosen actions, and the elites of the search."""
 
     actions: Floats  # [L, A]
-    value: float  # the mean return of the elites, as the model imagines it
+    value: float  # the elites' mean imagined return; NaN: there was no time for a search
     elites: Floats  # [K, L, A] the best candidates of the last iteration, best first
-    iterations: int
+    iterations: int  # only those that scored every candidate
     milliseconds: float
+    is_allowed: bool = True  # False: no candidate that keeps limits.allowed was found
+    # where the actions come from; without time for a search: policy, or previous
+    origin: str = "search"
+
+    def __repr__(self) -> str:
+        said = plans_words(self.origin, self.first, self.value, self.iterations, self.milliseconds)
+        return f"Plan({said})"
 
     @property
     def first(self) -> Floats:
@@ -53,23 +67,93 @@ class Plan:
         first: Floats = self.actions[0]
         return first
 
+    @property
+    def sequence(self) -> Floats:
+        """[L, A] all actions, the one to execute now first."""
+        return self.actions
+
+    def after(self, rows: int) -> Plan:
+        """The same plan so many rows later: without its first actions."""
+        return replace(self, actions=self.actions[rows:], elites=self.elites[:, rows:])
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A score that is highest at the ``target`` features."""
+
+    target: Floats  # [F]
+
+    def __call__(self, latents: Floats, actions: Floats) -> Floats:
+        """[1, N, L, F], [1, N, L, A] -> [1, N, L]"""
+        closeness: Floats = -np.square(latents - self.target).mean(-1)
+        return closeness
+
+
+class Normals:
+    """Standard normal numbers, one after the other: from a seed, or those that are given."""
+
+    def __init__(self, seed: int, given: Floats | None) -> None:
+        self._random, self._given, self._used = np.random.default_rng(seed), given, 0
+
+    def __call__(self, shape: tuple[int, ...]) -> Floats:
+        if self._given is None:
+            return self._random.standard_normal(shape, np.float32)
+        begin, self._used = self._used, self._used + int(np.prod(shape))
+        return self._given[begin : self._used].reshape(shape)
+
 
 class Runner:
-    """An exported agent, for one robot: the same belief and noise give the same plan.
+    """An exported agent, for one robot: the same belief and seed give the same plan.
 
     ``threads``: of onnxruntime. Planning is many small products; a second thread rarely helps.
+    Between calls it keeps ``timing``, which each plan with a deadline corrects.
     """
 
-    def __init__(self, folder: str | Path, threads: int = 1) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        threads: int = 1,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._made_of = folder, threads
         folder = Path(folder)
-        self.about: dict[str, Any] = _read_about(folder)
-        spec = self.about["spec"]
+        self.about: dict[str, Any] = read_about(folder)
+        spec, planning = self.about["spec"], self.about["planning"]
         self.image_shape: tuple[int, ...] = tuple(spec["image"])
         self.action_size: int = spec["action_size"]
-        self.vectors: dict[str, int] = spec["vectors"]  # sizes by name
-        self.horizon: int = self.about["planner"]["horizon"]
-        self._observe = _Graph(folder, self.about["graphs"]["observe"], threads)
-        self._plan = _Graph(folder, self.about["graphs"]["plan"], threads)
+        self.has_choices: bool = spec["has_choices"]
+        self.vector_sizes: dict[str, int] = spec["vectors"]  # by name
+        origin = self.about["origin"]
+        self.origin = None if origin is None else Origin(**origin)
+        self._warm_start: bool = planning["warm_start"]
+        self._is_sampled: bool = planning["sampled"]
+        self._proposals: int = planning["proposals"]
+        self._search = search_of(self.about["search"])
+        self._free_search = search_of(self.about["free_search"])
+        graphs = {n: Graph(folder, file, threads) for n, file in self.about["graphs"].items()}
+        self._observe = graphs["observe"]
+        self._imagination = Imagination(graphs, self.about["noise_size"])
+        self.timing, self._clock, self._lateness = PlanTiming(), clock, Lateness()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the folder's name: a process of its own reads the folder again."""
+        return Runner, self._made_of
+
+    def __repr__(self) -> str:
+        said = agents_words(
+            self.origin,
+            self.image_shape,
+            self.vector_sizes,
+            self.action_size,
+            self.has_choices,
+            self.about["planner"],
+        )
+        return f"Runner({said})"
+
+    @property
+    def horizon(self) -> int:
+        """The rows of a plan."""
+        return self._search.horizon
 
     def initial(self) -> Belief:
         """The belief before the first image."""
@@ -95,156 +179,183 @@ class Runner:
         An agent that learned from vectors too takes ``{"image": image, "joints": [V], ...}``.
         Most agents follow the mean; one that draws takes ``seed`` or ``noise`` as ``plan`` does.
         """
-        seen = self._checked(image if isinstance(image, Mapping) else {"image": image})
-        action = np.asarray(action, np.float32)
-        if action.shape != (self.action_size,):
-            raise ValueError(
-                f"action: expected float32 [{self.action_size}], got {list(action.shape)}"
-            )
-        if not np.isfinite(action).all():
-            raise ValueError(f"action: expected finite numbers, got {action.tolist()}")
-        drawn = self._draw("observe", seed, noise)
-        outputs = self._observe({**_named(belief), "action": action, **seen, "noise": drawn})
-        return {name.removeprefix("belief."): part for name, part in outputs.items()}
+        return self._observed(belief, action, image, seed, noise)[0]
+
+    def imagine(self, belief: Belief, action: NDArray[np.floating]) -> Belief:
+        """The belief after ``action`` [A] was done and no image came, as when a camera fails."""
+        done = checked("action", action, (self.action_size,))[None]
+        latents, _ = self._imagination.step(repeated(belief, 1), done)
+        return {name: part[0] for name, part in latents.items()}
+
+    def is_finite(self, belief: Belief) -> bool:
+        """Whether a belief holds finite numbers only, as broken weights do not give."""
+        return all(bool(np.isfinite(part).all()) for part in belief.values())
 
     def plan(
         self,
         belief: Belief,
         previous: Plan | None = None,
         seed: int = 0,
+        deadline_ms: float | None = None,
+        score: LatentScore | None = None,
+        limits: Limits | None = None,
+        delay: NDArray[np.floating] | None = None,
+        *,
         noise: Floats | None = None,
     ) -> Plan:
         """Search for the actions with the best imagined return.
 
-        ``previous``: the last plan, which starts the search one step later. ``seed``: the same
-        belief, plan and seed give the same plan. ``noise``: standard normal numbers to use instead
-        of those that follow from the seed, ``about["noise"]["plan"]`` of them.
+        ``previous``: the last plan, which the search starts from, shifted by one row. ``seed``: the
+        same belief, plan and seed give the same plan. ``noise``: standard normal numbers to use
+        instead of those that follow from the seed, ``about["noise"]["plan"]`` of them.
+
+        ``deadline_ms``: return the best plan found when the time is up; call ``warm_up`` before.
+        Without time for a search the plan is the policy's own actions, or else the previous plan,
+        shifted by one row. Its ``origin`` says which.
+
+        ``score``: plan for this instead of the reward, such as ``goal(image)`` or a function of
+        latents [1, N, L, F] and actions [1, N, L, A] that returns [1, N, L]. ``limits``: limits of
+        every action that the search imagines or returns. ``delay`` [D, A]: actions already under
+        way, the next one first; the plan begins after them.
         """
-        begun = time.perf_counter()
-        drawn = self._draw("plan", seed, noise)
-        shape = (self.horizon, self.action_size)
-        before = np.zeros(shape, np.float32) if previous is None else previous.actions
-        found = self._plan({**_named(belief), "previous": before, "noise": drawn})
+        require_deadline(deadline_ms)
+        begun = self._clock()
+        normals = Normals(seed, checked_noise(self.about, "plan", noise))
+        under_way = checked_delay(delay, self.action_size)
+        for done in under_way:
+            belief = self.imagine(belief, done)
+        deadline = Deadline(self._clock, begun, deadline_ms, self.timing.slice_s)
+        proposals, in_haste, seconds = propose_in_time(
+            lambda count: self._propose(belief, count, normals),
+            self._proposals,
+            timing=self.timing,
+            deadline=deadline,
+            now=self._clock,
+        )
+        start, origin = self._shifted(previous), "previous"
+        if in_haste and len(proposals) and score is None:
+            start, origin = np.where(np.isfinite(proposals[0]), proposals[0], start), "policy"
+        project = self._projection(limits, under_way, previous)
+        imagined = ImaginedReturn(
+            self._imagination,
+            belief,
+            score,
+            normals if self._is_sampled else None,
+            None if limits is None else limits.allowed,
+        )
+        task = Task(
+            imagined,
+            start,
+            np.where(np.isfinite(proposals), proposals, start),
+            normals,
+            project,
+            deadline,
+            None if deadline_ms is None else self.timing.slice_size,
+        )
+        found = (self._search if score is None else self._free_search).search(task)
+        if deadline_ms is not None:
+            deadline()  # the last slice ends here
+            self.timing = self.timing.after(slice_s=deadline.longest, **seconds)
+        began_at = project(start[None])[0]
+        actions, is_allowed = imagined.best_allowed(found.actions, found.elites[0], began_at)
+        origin = "search" if deadline_ms is None or not np.isnan(found.value) else origin
+        self._lateness.note(origin, deadline_ms)
+        took_ms = (self._clock() - begun) * 1e3
         return Plan(
-            actions=found["actions"],
-            value=float(found["value"]),
-            elites=found["elites"],
-            iterations=self.about["planner"]["iterations"],
-            milliseconds=(time.perf_counter() - begun) * 1e3,
+            actions, found.value, found.elites, found.iterations, took_ms, is_allowed, origin
         )
 
-    def _checked(self, seen: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The image and the vectors [V], by the names of the graph's inputs."""
-        if seen.keys() != {"image", *self.vectors}:
-            expected, got = ", ".join(["image", *self.vectors]), ", ".join(seen)
-            raise ValueError(f"image: expected {expected}; got {got}")
-        image = np.asarray(seen["image"])
-        if image.dtype != np.uint8 or image.shape != self.image_shape:
-            raise ValueError(
-                f"image: expected uint8 {list(self.image_shape)},"
-                f" got {image.dtype} {list(image.shape)}"
-            )
-        checked = {"image": image}
-        for name, size in self.vectors.items():
-            vector = np.asarray(seen[name], np.float32)
-            if vector.shape != (size,):
-                raise ValueError(f"{name}: expected float32 [{size}], got {list(vector.shape)}")
-            if not np.isfinite(vector).all():
-                raise ValueError(f"{name}: expected finite numbers, got {vector.tolist()}")
-            checked[f"vectors.{name}"] = vector
-        return checked
+    def act(self, belief: Belief) -> Floats:
+        """The policy's most likely action, without a search: [A]"""
+        if not self._imagination.has_policy:
+            raise ValueError("policy: this agent learned none; call plan instead of act")
+        still = np.zeros((1, 1, self.action_size), np.float32)
+        action: Floats = self._imagination.follow(belief, still)[0, 0]
+        return action
 
-    def _draw(self, verb: str, seed: int, given: Floats | None) -> Floats:
-        """[M] what is given, or what follows from the seed"""
-        count: int = self.about["noise"][verb]
-        if given is None:
-            return np.random.default_rng(seed).standard_normal(count, np.float32)
-        if given.dtype != np.float32 or given.shape != (count,):
-            raise ValueError(
-                f"noise: expected float32 [{count}], got {given.dtype} {list(given.shape)}"
-            )
-        return given
-
-
-def _named(belief: Belief) -> dict[str, Floats]:
-    """By the names of the graphs' inputs: a part of a belief may be called ``image`` itself."""
-    return {f"belief.{name}": part for name, part in belief.items()}
-
-
-class _Graph:
-    """One ONNX file: arrays go in as ``in.name``, and come out as ``out.name``."""
-
-    def __init__(self, folder: Path, file: dict[str, Any], threads: int) -> None:
-        import onnxruntime
-
-        path = folder / file["file"]
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != file["sha256"]:
-            raise RuntimeError(f"{path}: its content has changed (sha256); export it again")
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        self._session = onnxruntime.InferenceSession(
-            content, session_options(threads), providers=["CPUExecutionProvider"]
+    def warm_up(self) -> None:
+        """Make the first calls, which are slow, and measure ``timing``, which a deadline needs."""
+        zeros = {n: np.zeros(size, np.float32) for n, size in self.vector_sizes.items()}
+        black: Observation = {"image": np.zeros(self.image_shape, np.uint8), **zeros}
+        belief = self.observe(self.initial(), self.no_action(), black)
+        for _ in range(2):
+            self.plan(belief)
+        score = ImaginedReturn(self._imagination, belief, None, None, None)
+        normals = Normals(0, None)
+        self.timing = measure(
+            lambda count: score(np.zeros((count, self.horizon, self.action_size), np.float32)),
+            lambda count: self._propose(belief, count, normals),
+            candidates=self._search.candidates,
+            proposals=self._proposals,
+            clock=self._clock,
         )
-        renamed: dict[str, str] = file.get("renamed", {})  # by files of format 1
-        self._inputs = {
-            part.name: renamed.get(part.name, part.name).removeprefix("in.")
-            for part in self._session.get_inputs()
-        }
-        self._outputs = {
-            part.name: renamed.get(part.name, part.name).removeprefix("out.")
-            for part in self._session.get_outputs()
-        }
 
-    def __call__(self, arrays: dict[str, NDArray[Any]]) -> dict[str, Floats]:
-        feed = {name: arrays[ours] for name, ours in self._inputs.items()}
-        found = self._session.run(list(self._outputs), feed)
-        return dict(zip(self._outputs.values(), found, strict=True))
+    def goal(self, image: Observation) -> Goal:
+        """A score for ``plan(score=...)`` that rises towards a goal image, a state to stay in.
 
+        It can also be called, so a weighted sum of scores is one line::
 
-def session_options(threads: int) -> Any:
-    """Options with which 8-bit weights become floats once, while loading.
+            goal = runner.goal(picture)
+            plan = runner.plan(belief, score=lambda latents, actions:
+                               goal(latents, actions) - 0.01 * (actions ** 2).sum(-1))
+        """
+        belief = self.initial()
+        for _ in range(ROWS_AT_REST):
+            belief, features = self._observed(belief, self.no_action(), image, 0, None)
+        return Goal(features)
 
-    By default onnxruntime would round the activations too, and multiply integers.
-    """
-    import onnxruntime
+    def reward(self, latents: Floats, actions: Floats) -> Floats:
+        """The score of ``plan``: the learned rewards, discounted, and the last row's value.
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    return options
+        [1, N, L, F], [1, N, L, A] -> [1, N, L]
+        """
+        return self._imagination.reward(np.asarray(latents, np.float32)[0])[None]
 
+    def _observed(
+        self,
+        belief: Belief,
+        action: NDArray[np.floating],
+        image: Observation,
+        seed: int,
+        noise: Floats | None,
+    ) -> tuple[Belief, Floats]:
+        """The belief, and its features [F]."""
+        seen = checked_row(image, self.image_shape, self.vector_sizes)
+        done = checked("action", action, (self.action_size,))
+        given = checked_noise(self.about, "observe", noise)
+        drawn = Normals(seed, given)((self.about["noise"]["observe"],))
+        outputs = self._observe({**named(belief), "action": done, **seen, "noise": drawn})
+        features = outputs.pop("features")
+        return unnamed(outputs), features
 
-def _read_about(folder: Path) -> dict[str, Any]:
-    path = folder / ABOUT
-    if not path.is_file():
-        raise ValueError(f"{folder}: holds no {ABOUT}, so it is not an exported agent")
-    about: dict[str, Any] = json.loads(path.read_text())
-    if about["format"] == 1:
-        return _of_format_1(about)
-    if about["format"] != FORMAT:
-        raise ValueError(
-            f"{path}: written in format {about['format']}, this runner reads 1 to {FORMAT};"
-            " use the runner.py of its own folder"
-        )
-    return about
+    def _propose(self, belief: Belief, count: int, normals: Normals) -> Floats:
+        """Draw ``count`` action sequences from the policy, the first its mean: [M, L, A]"""
+        if count == 0 or not self._imagination.has_policy:
+            return np.zeros((0, self.horizon, self.action_size), np.float32)
+        noise = normals((self.horizon, count, self.action_size))
+        noise = np.array(noise.transpose(1, 0, 2))
+        noise[0] = 0.0
+        return self._imagination.follow(belief, noise)
 
+    def _shifted(self, previous: Plan | None) -> Floats:
+        """The last plan, shifted by one row: [L, A]. Actions beyond its end are zero."""
+        start = np.zeros((self.horizon, self.action_size), np.float32)
+        if previous is not None and self._warm_start:
+            ahead = previous.actions[1 : self.horizon + 1]
+            start[: len(ahead)] = ahead
+        return start
 
-def _of_format_1(about: dict[str, Any]) -> dict[str, Any]:
-    """As format 2 says it: parts of a belief had one axis, and their inputs no ``belief.``"""
-    spec = {
-        "image": about["image"],
-        "action_size": about["action_size"],
-        "has_choices": False,
-        "vectors": {},
-    }
-    belief = {
-        name: {"shape": [part["size"]], "initial": part["initial"]}
-        for name, part in about["belief"].items()
-    }
-    renamed = {
-        f"{side}.{name}": f"{side}.belief.{name}" for name in belief for side in ("in", "out")
-    }
-    graphs = {verb: {**file, "renamed": renamed} for verb, file in about["graphs"].items()}
-    return {**about, "spec": spec, "belief": belief, "graphs": graphs}
+    def _projection(
+        self, limits: Limits | None, under_way: Floats, previous: Plan | None
+    ) -> Callable[[Floats], Floats]:
+        """Moves candidates [N, L, A] inside the limits, counted from the action before the plan."""
+        if limits is None:
+            return lambda candidates: candidates.clip(-1.0, 1.0)
+        if self.has_choices:
+            limits.refuse_for_choices()
+        last: Any = None if previous is None else previous.first
+        if len(under_way):
+            last = under_way[-1]
+        elif limits.last is not None:
+            last = limits.last
+        return limits.projection(self.action_size, last)

@@ -13,7 +13,6 @@ from worldmodel.limits import Allowed, Limits
 from worldmodel.planners.candidates import draw
 from worldmodel.planners.categorical import CategoricalCEM
 from worldmodel.planners.cem import CEM
-from worldmodel.planners.deadline import Deadline
 from worldmodel.planners.gradient import Gradient, Refined
 from worldmodel.planners.icem import ICEM
 from worldmodel.planners.ilqr import ILQR, Problem, ilqr
@@ -21,6 +20,7 @@ from worldmodel.planners.limits import projection_into
 from worldmodel.planners.mppi import MPPI
 from worldmodel.planners.planner import Planner, Project, box
 from worldmodel.planners.shooting import Shooting
+from worldmodel.timing import Deadline
 
 __all__ = [
     "CEM",
