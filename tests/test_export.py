@@ -6,6 +6,8 @@ import dataclasses
 import gzip
 import importlib.util
 import json
+import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -28,12 +30,14 @@ from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
 from worldmodel.config import Config
 from worldmodel.export.normal import log_normal_cdf
+from worldmodel.limits import Limits
 from worldmodel.models import build
 from worldmodel.models.latents import Point, Remembered
 from worldmodel.quantise import quantised
 from worldmodel.replay import write_episode
 from worldmodel.rollout import evaluate
 from worldmodel.structs import Episode, Spec, Step, leaves
+from worldmodel.timing import PlanTiming
 
 pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
@@ -418,6 +422,167 @@ def test_the_log_of_the_normal_distribution_is_as_exact_as_float32_allows() -> N
     exact = torch.special.log_ndtr(x.double())
     torch.testing.assert_close(log_normal_cdf(x).double(), exact, rtol=1e-5, atol=0)
     assert log_normal_cdf(torch.tensor([-20.0, 9.0])).isfinite().all()
+
+
+# ---------------------------------------------------------------------------- all that plan takes
+
+
+def seen_by(agent: Agent, runner: export.Runner, seed: int) -> tuple[Any, imagined.Belief]:
+    """The beliefs of both after the same image."""
+    image = np.random.default_rng(seed).integers(0, 256, SPEC.image, np.uint8)
+    still = agent.no_action()
+    theirs = agent.observe(agent.initial(), still, image)
+    return theirs, runner.observe(runner.initial(), still, image)
+
+
+def test_with_a_score_limits_and_a_delay_it_plans_as_the_original(
+    exported: tuple[Agent, Path],
+) -> None:
+    agent, out = exported
+    agent = agent.changed(planning=dataclasses.replace(agent.planning, precision="float32"))
+    runner = export.Runner(out)
+    theirs, ours = seen_by(agent, runner, 1)
+    goal = np.random.default_rng(2).integers(0, 256, SPEC.image, np.uint8)
+    delay = np.float32([[0.3, -0.3], [0.9, 0.1]])
+    limits = Limits(low=-0.5, high=[0.5, 1.0], max_change=0.2).after([0.1, 0.2])
+
+    def closer(scored: Any) -> Any:
+        return lambda latents, actions: scored(latents, actions) - 0.1 * (actions**2).sum(-1)
+
+    def half(latents: Any, actions: Any) -> Any:
+        return latents[..., 0] < np.median(np.asarray(latents[..., 0]))
+
+    for given, own in (
+        ({"limits": limits}, {}),
+        ({"delay": delay}, {}),
+        ({"limits": limits, "delay": delay}, {}),
+        ({"score": agent.goal(goal)}, {"score": runner.goal(goal)}),
+        ({"score": closer(agent.reward)}, {"score": closer(runner.reward)}),
+        ({"limits": Limits(allowed=half)}, {}),
+    ):
+        with graphs.Drawn() as drawn:
+            expected = agent.plan(theirs, seed=3, **given)
+        plan = runner.plan(ours, noise=drawn.noise.numpy(), **{**given, **own})
+        np.testing.assert_allclose(plan.actions, expected.actions, atol=TOLERANCE)
+        np.testing.assert_allclose(plan.value, float(expected.value), atol=1e-3)
+        assert plan.is_allowed == bool(expected.is_allowed)
+    with pytest.raises(ValueError, match=r"delay: expected \[any, 2\], got \[2\]"):
+        runner.plan(ours, delay=np.zeros(2))
+    with pytest.raises(ValueError, match="max_change needs the action that was done last"):
+        runner.plan(ours, limits=Limits(max_change=0.1))
+    with pytest.raises(ValueError, match=r"score: expected \[1, N, L\]"):
+        runner.plan(ours, score=lambda latents, actions: actions)
+
+
+def test_a_row_without_an_image_and_the_policy_are_those_of_the_original(
+    exported: tuple[Agent, Path],
+) -> None:
+    agent, out = exported
+    runner = export.Runner(out)
+    theirs, ours = seen_by(agent, runner, 4)
+    action = np.float32([0.4, -0.9])
+    np.testing.assert_allclose(runner.act(ours), agent.act(theirs), atol=TOLERANCE)
+    expected = leaves(agent.imagine(theirs, action))
+    for name, part in runner.imagine(ours, action).items():
+        np.testing.assert_allclose(part, expected[name], atol=TOLERANCE)
+    assert runner.is_finite(ours)
+    assert not runner.is_finite({**ours, "deter": ours["deter"] * np.nan})
+
+
+class Hours:
+    """A clock that advances by a second at every look."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def test_a_search_ends_at_its_deadline_and_says_where_the_plan_comes_from(
+    exported: tuple[Agent, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    agent, out = exported
+    runner = export.Runner(out, clock=Hours())
+    ours = runner.observe(runner.initial(), runner.no_action(), np.zeros(SPEC.image, np.uint8))
+    whole = runner.plan(ours, seed=1, deadline_ms=1e6)
+    assert (whole.origin, whole.iterations) == ("search", agent.planner.iterations)
+    assert np.array_equal(whole.actions, runner.plan(ours, seed=1).actions)
+    runner.timing = PlanTiming(4)  # half of the candidates
+    cut = runner.plan(ours, seed=1, deadline_ms=6500)
+    assert (cut.origin, cut.iterations) == ("search", 0)
+    runner.timing = PlanTiming(4, slice_s=60.0, proposing_s=60.0)
+    hasty = runner.plan(ours, previous=whole, seed=1, deadline_ms=30_000)
+    assert (hasty.origin, np.isnan(hasty.value)) == ("policy", True)
+    np.testing.assert_allclose(hasty.first, runner.act(ours), atol=1e-6)
+    for _ in range(9):
+        runner.timing = PlanTiming(4, slice_s=60.0, proposing_s=60.0, following_s=60.0)
+        late = runner.plan(ours, previous=whole, seed=1, deadline_ms=30_000)
+        assert late.origin == "previous"
+    if agent.planning.warm_start:
+        np.testing.assert_array_equal(late.actions[:-1], whole.actions[1:])
+    assert len(caplog.records) == 1
+    with pytest.raises(ValueError, match="deadline_ms: expected a finite number above 0"):
+        runner.plan(ours, deadline_ms=-3)
+    real = export.Runner(out)
+    real.warm_up()
+    assert real.timing.slice_s > 0
+    assert repr(real) == repr(agent).replace("Agent", "Runner")
+    assert repr(pickle.loads(pickle.dumps(real))) == repr(real)
+
+
+# Drives a motor where neither torch nor a simulator can be imported: once with the package's
+# controller, once with the one that travels with the export.
+MOTOR = """
+import sys
+for name in ("torch", "dm_control", "mujoco", "einops", "safetensors", "yaml"):
+    sys.modules[name] = None
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from runner import Controller, Runner
+if sys.argv[2] == "package":
+    from worldmodel.robot import Controller
+else:
+    sys.modules["worldmodel"] = None
+assert sys.argv[2] in Controller.__module__ + "package"
+random = np.random.default_rng(0)
+if __name__ == "__main__":
+    low, high = [-2.0, 0.0], [2.0, 1.0]
+    with Controller(Runner(sys.argv[1]), 10, low, high, 0.25, max_age_s=60.0) as controller:
+        last = np.zeros(2)
+        for step in range(40):
+            image = random.integers(0, 256, (16, 16, 3), np.uint8)
+            action = controller.step("no image" if step == 20 else image)
+            assert np.isfinite(action).all() and (np.abs(action - last) <= 0.25).all()
+            assert (low <= action).all() and (action <= high).all()
+            last = action
+        counts = controller.counts
+        assert counts["bad_image"] == 1 and counts["died"] == 0 and counts["planner_error"] == 0
+        assert counts["plan"] + counts["shifted"] + counts["hold"] == 40
+        assert counts["plan"] > 0, counts
+    assert not {"torch", "mujoco"} & {name for name, found in sys.modules.items() if found}
+    print(repr(controller))
+"""
+
+
+@pytest.mark.parametrize("whose", ["package", "worldmodel_robot"])
+def test_a_controller_drives_a_motor_without_torch(
+    whose: str, exported: tuple[Agent, Path], tmp_path: Path
+) -> None:
+    copied = shutil.copytree(exported[1], tmp_path / "robot")
+    program = tmp_path / "motor.py"
+    program.write_text(MOTOR)
+    root = Path(__file__).parents[1]
+    said = subprocess.run(
+        [sys.executable, program, copied, whose],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.startswith("Controller(10 Hz, 2 motors, ")
+    assert said.stdout.endswith("40 steps, 1 fault)\n")
 
 
 # ---------------------------------------------------------------------------- what is refused

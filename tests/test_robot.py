@@ -8,8 +8,10 @@ import math
 import os
 import pickle
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,18 @@ from worldmodel.assembly import agent_of
 from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.models import WorldModel, build
-from worldmodel.robot import Answer, Controller, Guard, InlineWorker, Pilot, ProcessWorker, Row
+from worldmodel.robot import (
+    Answer,
+    BlackBox,
+    Controller,
+    Guard,
+    InlineWorker,
+    Pilot,
+    ProcessWorker,
+    Row,
+    read_black_box,
+)
+from worldmodel.robot.black_box import StepRow
 from worldmodel.structs import Plan, Spec, at, leaves
 from worldmodel.timing import PlanTiming
 
@@ -1241,3 +1254,136 @@ def test_a_planner_without_time_to_search_answers_with_the_policy(
     agent.timing = PlanTiming(8, slice_s=60.0, proposing_s=60.0, following_s=60.0)
     assert pilot.consume([row]).actions is None
     assert pilot._belief is not None
+
+
+# ---------------------------------------------------------------- before a process begins
+
+
+class Toy:
+    """An actor of numpy: its plan is always 0.1, 0.2, ..."""
+
+    image_shape = SHAPE
+    vector_sizes = types.MappingProxyType({})
+    has_choices = False
+    action_size = 1
+
+    def initial(self) -> float:
+        return 0.0
+
+    def no_action(self) -> NDArray[np.float32]:
+        return np.zeros(1, np.float32)
+
+    def observe(self, belief: float, action: Any, image: Any) -> float:
+        return belief + 1
+
+    def imagine(self, belief: float, action: Any) -> float:
+        return belief + 1
+
+    def is_finite(self, belief: float) -> bool:
+        return True
+
+    def plan(self, belief: float, previous: Any = None, seed: int = 0, deadline_ms: Any = None,
+             *, limits: Any = None) -> Any:  # fmt: skip
+        raise AssertionError("never planned here")
+
+    def warm_up(self) -> None:
+        raise AssertionError("no process begins")
+
+
+class Chooser(Toy):
+    has_choices, action_size = True, 3
+
+
+@pytest.mark.parametrize(
+    ("actor", "given", "said"),
+    [
+        (Toy(), {"low": [-2, -2], "high": [2, 2]}, "low: the agent has 1 action, got 2 numbers"),
+        (Toy(), {"high": [1, 1]}, r"high: expected \[1\] as low, got \[2\]"),
+        (Toy(), {"max_change": [1, 1]}, r"max_change: expected one number or \[1\], got \[2\]"),
+        (Toy(), {"rate_hz": -20}, "rate_hz: expected a number above 0, got -20"),
+        (Chooser(), {}, "agent: its actions are one of 3 choices, which have no low"),
+    ],
+)
+def test_a_mistake_is_one_sentence_before_any_process_begins(
+    actor: Any, given: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worldmodel.robot.controller.ProcessWorker", None)
+    about = {"rate_hz": 10.0, "low": [-1], "high": [1], "max_change": 1.0, "max_age_s": 1.0}
+    with pytest.raises(ValueError, match=f"^{said}"):
+        Controller(actor, **{**about, **given})
+
+
+def test_a_process_whose_agent_does_not_fit_says_the_same_sentence() -> None:
+    with pytest.raises(ValueError, match=r"^low: the agent has 1 action, got 2 numbers$"):
+        Controller(Toy, 10, [-2, -2], [2, 2], 0.2, max_age_s=1.0)
+
+
+# ---------------------------------------------------------------- the black box
+
+
+def test_the_steps_before_a_stop_are_written_and_read(tmp_path: Path) -> None:
+    bench = Bench(black_box=tmp_path / "boxes")
+    bench.step(executed=[0.5, 0.25])
+    bench.step(image=None)
+    while bench.controller.state != "stop":
+        bench.step(image=np.zeros((2, 2), np.uint8))
+    bench.step()
+    bench.controller.close()
+    assert bench.controller.counts["boxes_written"] == 1
+    assert bench.controller.counts["boxes_failed"] == 0
+    (path,) = (tmp_path / "boxes").iterdir()
+    read = read_black_box(path)
+    assert read.level[[0, 1, -1]].tolist() == ["plan", "shifted", "stop"]
+    assert (read.level == "stop").sum() == 1  # written at the first step of the stop
+    assert read.fault[:3].tolist() == ["", "no_image", "bad_image"]
+    assert read.has_image.tolist() == [True] + [False] * (len(read) - 1)
+    assert read.image.shape == (len(read), *SHAPE)
+    again = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
+    assert np.array_equal(read.image[0], again)
+    assert read.executed[0].tolist() == [0.5, 0.25]
+    assert np.isnan(read.executed[1:]).all()
+    np.testing.assert_allclose(np.diff(read.seconds), 0.1)
+    np.testing.assert_allclose(read.action[1], [0.01, 0.01])
+    assert (read.about["rate_hz"], read.about["low"]) == (10.0, [-1.0, -1.0])
+    assert read.about["counts"]["bad_image"] == len(read) - 2
+    assert str(read).splitlines()[-1].split()[:2] == ["0.00", "stop"]
+    assert repr(bench.controller) == f"Controller(10 Hz, 2 motors, stop, {len(read) + 1} steps, {len(read) - 1} faults)"  # fmt: skip  # noqa: E501
+
+
+def test_a_black_box_is_bounded_and_can_be_saved_at_any_time(tmp_path: Path) -> None:
+    bench = Bench()
+    with pytest.raises(ValueError, match="black box: expected at least one step, got none yet"):
+        bench.controller.save_black_box(tmp_path / "box.npz")
+    for _ in range(620):
+        bench.step()
+    read = read_black_box(bench.controller.save_black_box(tmp_path / "box.npz"))
+    assert len(read) == 600  # a minute at 10 Hz
+    assert [path.name for path in tmp_path.iterdir()] == ["box.npz"]
+    large = BlackBox((480, 640, 3), rate_hz=1000, folder=None)
+    row = StepRow(0.0, "plan", "", np.zeros((480, 640, 3), np.uint8), None, np.zeros(1), "", 0, "")
+    for _ in range(3):
+        large.keep(row)
+    assert read_black_box(large.save(tmp_path / "large.npz", {})).image.shape == (3, 48, 64, 3)
+    (tmp_path / "other.npz").write_bytes(b"PK nothing")
+    with pytest.raises(ValueError, match=r"other\.npz: expected a file of a black box"):
+        read_black_box(tmp_path / "other.npz")
+
+
+def test_a_disk_that_refuses_a_black_box_is_counted_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError("no space left on device")
+
+    bench = Bench(black_box=tmp_path)
+    monkeypatch.setattr("worldmodel.robot.black_box.files.replacing", full)
+    bench.step()
+    while bench.controller.state != "stop":
+        bench.step(image=None)
+    bench.controller.close()
+    assert bench.controller.counts["boxes_failed"] == 1
+    assert bench.controller.counts["own_error"] == 0
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"black_box: cannot write to .*; give another folder"):
+        Bench(black_box=tmp_path / "file")

@@ -19,6 +19,6 @@ its own.
 
 from worldmodel.export.runner import Goal, Plan, Runner
 from worldmodel.limits import Limits
-from worldmodel.robot import Controller, Guard
+from worldmodel.robot import Controller, Guard, read_black_box
 
-__all__ = ["Controller", "Goal", "Guard", "Limits", "Plan", "Runner"]
+__all__ = ["Controller", "Goal", "Guard", "Limits", "Plan", "Runner", "read_black_box"]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from worldmodel.origin import counted
 from worldmodel.robot.actor import Actor, refuse_choices
+from worldmodel.robot.black_box import BlackBox, StepRow
 from worldmodel.robot.clock import Clock
 from worldmodel.robot.followed_plan import FollowedPlan
 from worldmodel.robot.guard import Guard
@@ -75,6 +78,8 @@ class Controller:
         as the joint angles of a robot at rest do.
     answer_within: the share of the period that ``step`` may wait for the plan of its image.
     start_s: how long the planning process may take to begin. The constructor waits for it.
+    black_box: a folder for the last minute before each stop, written by a thread of its own.
+        Without it the minute is kept in memory alone, for ``save_black_box``.
     clock: seconds, on the same clock as ``taken_at``. A step back of the clock is counted
         (``clock_back``): one period is assumed to have passed, and the belief begins again.
     """
@@ -92,6 +97,7 @@ class Controller:
         max_still_s: float | Mapping[str, float] | None = None,
         answer_within: float = 0.5,
         start_s: float = 60.0,
+        black_box: str | Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         limits = ControllerLimits.checked(
@@ -104,6 +110,7 @@ class Controller:
         self._worker = _worker_of(agent, limits, start_s)
         try:
             still_s = limits.still_s_for(self._worker)
+            self._black_box = BlackBox(self._worker.image_shape, limits.rate_hz, black_box)
         except ValueError:
             self._worker.close()
             raise
@@ -119,11 +126,20 @@ class Controller:
         self._counts = dict.fromkeys((*LEVELS, *FAULTS, *EVENTS), 0)
         self._last_error: str | None = None
         self._last = self._rest  # the last action
+        self._rate_hz = limits.rate_hz
+        self._answer: Answer | None = None  # the newest that arrived in this step
         self._number = 0  # of the step
         self._stepped_at: float | None = None
         self._has_gap = False  # steps before the next row are missing from the belief
         self._followed = FollowedPlan(self.guard.action_size, self.max_age_s)
         self._followed_at: float | None = None  # when the action last came from a plan
+
+    def __repr__(self) -> str:
+        faults = sum(self._counts[name] for name in (*FAULTS, *EVENTS))
+        return (
+            f"Controller({self._rate_hz:g} Hz, {counted(self.guard.action_size, 'motor')},"
+            f" {self._state}, {counted(self._number, 'step')}, {counted(faults, 'fault')})"
+        )
 
     @property
     def state(self) -> Level:
@@ -136,8 +152,8 @@ class Controller:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Steps by level, faults by kind, and events of the planning process."""
-        return {**self._counts, **self._worker.counts}
+        """Steps by level, faults by kind, events of the planning process, black boxes."""
+        return {**self._counts, **self._worker.counts, **self._black_box.counts}
 
     @property
     def last_error(self) -> str | None:
@@ -162,6 +178,7 @@ class Controller:
         reached = self.guard.read(executed)
         level: Level
         desired: NDArray[np.floating]
+        now, checked, self._answer = math.nan, None, None
         try:
             if executed is not None and reached is None:
                 self._counts["bad_executed"] += 1
@@ -174,6 +191,7 @@ class Controller:
             self._is_armed = False
             level, desired = "stop", self._rest
         action = self.guard.restrict(desired, self._last, reached)
+        self._keep(now, level, checked, reached, action)
         self._last = action
         self._number += 1
         self._counts[level] += 1
@@ -183,6 +201,14 @@ class Controller:
     def close(self) -> None:
         """End the planning process. A step after this holds, then stops."""
         self._worker.close()
+        self._black_box.close()
+
+    def save_black_box(self, path: str | Path) -> Path:
+        """Write the last minute to a file now: images, actions, levels, faults, plans.
+
+        ``worldmodel.robot.read_black_box(path)`` reads it.
+        """
+        return self._black_box.save(path, self._about())
 
     def __enter__(self) -> Self:
         return self
@@ -234,6 +260,7 @@ class Controller:
             self._note("planner_error", error)
 
     def _take(self, answer: Answer) -> None:
+        self._answer = answer
         if answer.error is not None:
             self._note("planner_error", answer.error)
         if not self._followed.offer(answer):
@@ -255,6 +282,47 @@ class Controller:
             return "hold", self._last
         self._is_armed = False
         return "stop", self._rest
+
+    def _keep(
+        self,
+        now: float,
+        level: Level,
+        checked: CheckedInput | None,
+        reached: NDArray[np.float64] | None,
+        action: NDArray[np.float32],
+    ) -> None:
+        """Keep this step in the black box, which is written after the first step of a stop."""
+        try:
+            answer = self._answer
+            row = StepRow(
+                seconds=now,
+                level=level,
+                fault="own_error" if checked is None else checked.fault or "",
+                image=None if checked is None else checked.image,
+                executed=reached,
+                action=action.copy(),
+                plan_origin=(answer and answer.origin) or "",
+                plan_ms=math.nan if answer is None else answer.milliseconds,
+                error=(answer and answer.error) or "",
+            )
+            self._black_box.keep(row)
+            if level == "stop" and self._state != "stop":
+                self._black_box.write_soon(self._about())
+        except Exception as error:  # the motor still needs an action
+            self._note("own_error", error)
+
+    def _about(self) -> dict[str, Any]:
+        """What a black box says beside its rows."""
+        limits = {"low": self.guard.low, "high": self.guard.high, "rest": self._rest}
+        return {
+            **{name: numbers.tolist() for name, numbers in limits.items()},
+            "max_change": [str(change) for change in self.guard.max_change],
+            "rate_hz": self._rate_hz,
+            "max_age_s": self.max_age_s,
+            "step": self._number,
+            "counts": self.counts,
+            "last_error": self._last_error,
+        }
 
     def _note(self, event: str, error: Exception | str) -> None:
         self._counts[event] += 1
