@@ -110,6 +110,7 @@ class Agent:
 
     @property
     def device(self) -> torch.device:
+        """Where the model computes."""
         return next(self.model.parameters()).device
 
     @property
@@ -124,6 +125,7 @@ class Agent:
 
     @property
     def action_size(self) -> int:
+        """The numbers of an action, or its choices."""
         return self.model.spec.action_size
 
     @property
@@ -132,6 +134,7 @@ class Agent:
         return self.model.spec.has_choices
 
     def initial(self, *batch: int) -> Latent:
+        """The belief before the first image, of one robot or of a batch."""
         return self.model.dynamics.initial(*batch)  # type: ignore[no-any-return]
 
     def no_action(self, *batch: int) -> NDArray[np.float32]:

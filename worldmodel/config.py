@@ -79,6 +79,8 @@ class ExplorationSettings:
 
 @dataclass(frozen=True)
 class Config:
+    """All settings of a run. Settings that are impossible raise ``ConfigError``."""
+
     task: str = "cartpole_swingup"
     """What to learn: a name that `worldmodel tasks` lists, or gym:ID for an environment of
     gymnasium."""
