@@ -24,6 +24,9 @@ print(outcome.env_steps, outcome.returns)
 agent = worldmodel.load("runs/one", strict=True)  # strict: never an older checkpoint
 print(agent.origin.env_steps, agent.origin.checkpoint)
 
+# --- fit_image
+image = worldmodel.fit_image(camera(), 64, "crop", order="BGR")  # as opencv gives it
+
 # --- Agent
 agent.warm_up()  # before a robot waits
 belief, action, plan = agent.initial(), agent.no_action(), None

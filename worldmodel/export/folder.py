@@ -21,15 +21,8 @@ HOUSE = Path(__file__).parents[1]
 # The files that travel with the graphs, under a name of their own: a robot may have another version
 # of the package. They need numpy and onnxruntime only.
 CARRIED = (
-    *(
-        "columns.py",
-        "files.py",
-        "limits.py",
-        "machine.py",
-        "origin.py",
-        "processes.py",
-        "timing.py",
-    ),
+    *(f"{name}.py" for name in ("columns", "files", "images", "limits", "machine", "origin")),
+    *("processes.py", "timing.py"),
     *(f"export/{name}.py" for name in ("imagined", "inputs", "onnx_graph", "runner", "search")),
     *sorted(str(path.relative_to(HOUSE)) for path in (HOUSE / "robot").glob("*.py")),
 )

@@ -9,9 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.export.search import Floats
+from worldmodel.images import ALONE, ImageFit
 
 Observation = NDArray[np.uint8] | Mapping[str, NDArray[Any]]
-"""An image, or ``{"image": image, "joints": [V], ...}`` for an agent that takes vectors too."""
+"""An image, or ``{"image": image, "joints": [V], ...}`` for an agent that takes vectors too.
+
+An agent of several cameras takes their images by name: ``{"front": image, "wrist": image, ...}``.
+"""
 
 
 def checked(name: str, numbers: Any, shape: tuple[int, ...]) -> Floats:
@@ -25,18 +29,19 @@ def checked(name: str, numbers: Any, shape: tuple[int, ...]) -> Floats:
 
 
 def checked_row(
-    given: Observation, image_shape: tuple[int, ...], vector_sizes: Mapping[str, int]
+    given: Observation, fitting: ImageFit, vector_sizes: Mapping[str, int]
 ) -> dict[str, NDArray[Any]]:
-    """The image and the vectors [V], by the names of the graph's inputs."""
-    seen = given if isinstance(given, Mapping) else {"image": given}
-    if seen.keys() != {"image", *vector_sizes}:
-        expected, got = ", ".join(["image", *vector_sizes]), ", ".join(seen)
-        raise ValueError(f"image: expected {expected}; got {got}")
-    image = np.asarray(seen["image"])
-    if image.dtype != np.uint8 or image.shape != image_shape:
-        raise ValueError(
-            f"image: expected uint8 {list(image_shape)}, got {image.dtype} {list(image.shape)}"
-        )
+    """The image and the vectors [V], by the names of the graph's inputs.
+
+    An image of another shape is fitted as in training, or refused if it has another aspect.
+    """
+    seen = given if isinstance(given, Mapping) else {ALONE: given}
+    images = {name: part for name, part in seen.items() if name not in vector_sizes}
+    is_of_cameras = fitting.of_cameras(images)
+    if vector_sizes.keys() - seen.keys() or not (is_of_cameras or images.keys() == {ALONE}):
+        expected = ", ".join([*fitting.shapes, *vector_sizes])
+        raise ValueError(f"image: expected {expected}; got {', '.join(map(str, seen))}")
+    image = fitting(images if is_of_cameras else images[ALONE])
     vectors = {
         f"vectors.{name}": checked(name, seen[name], (size,)) for name, size in vector_sizes.items()
     }

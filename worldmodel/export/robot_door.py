@@ -18,7 +18,17 @@ its own.
 """
 
 from worldmodel.export.runner import Goal, Plan, Runner
+from worldmodel.images import fit_image
 from worldmodel.limits import Limits
 from worldmodel.robot import Controller, Guard, read_black_box
 
-__all__ = ["Controller", "Goal", "Guard", "Limits", "Plan", "Runner", "read_black_box"]
+__all__ = [
+    "Controller",
+    "Goal",
+    "Guard",
+    "Limits",
+    "Plan",
+    "Runner",
+    "fit_image",
+    "read_black_box",
+]

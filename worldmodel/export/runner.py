@@ -29,6 +29,7 @@ from worldmodel.export.inputs import (
 )
 from worldmodel.export.onnx_graph import Graph, read_about
 from worldmodel.export.search import Floats, Task, search_of
+from worldmodel.images import ImageFit
 from worldmodel.limits import Limits
 from worldmodel.origin import Origin, agents_words, plans_words
 from worldmodel.timing import (
@@ -123,6 +124,7 @@ class Runner:
         self.action_size: int = spec["action_size"]
         self.has_choices: bool = spec["has_choices"]
         self.vector_sizes: dict[str, int] = spec["vectors"]  # by name
+        self._fitting = ImageFit.described(spec)
         origin = self.about["origin"]
         self.origin = None if origin is None else Origin(**origin)
         self._warm_start: bool = planning["warm_start"]
@@ -176,6 +178,7 @@ class Runner:
     ) -> Belief:
         """The belief after ``action`` [A] was *done* and ``image`` [H, W, C] was seen.
 
+        An image of another shape is fitted as in training, or refused if it has another aspect.
         An agent that learned from vectors too takes ``{"image": image, "joints": [V], ...}``.
         Most agents follow the mean; one that draws takes ``seed`` or ``noise`` as ``plan`` does.
         """
@@ -320,7 +323,7 @@ class Runner:
         noise: Floats | None,
     ) -> tuple[Belief, Floats]:
         """The belief, and its features [F]."""
-        seen = checked_row(image, self.image_shape, self.vector_sizes)
+        seen = checked_row(image, self._fitting, self.vector_sizes)
         done = checked("action", action, (self.action_size,))
         given = checked_noise(self.about, "observe", noise)
         drawn = Normals(seed, given)((self.about["noise"]["observe"],))
