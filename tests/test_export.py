@@ -549,7 +549,7 @@ assert sys.argv[2] in Controller.__module__ + "package"
 random = np.random.default_rng(0)
 if __name__ == "__main__":
     low, high = [-2.0, 0.0], [2.0, 1.0]
-    with Controller(Runner(sys.argv[1]), 10, low, high, 0.25, max_age_s=60.0) as controller:
+    with Controller(Runner(sys.argv[1]), 0.05, low, high, 0.25, max_age_s=999.0) as controller:
         last = np.zeros(2)
         for step in range(40):
             image = random.integers(0, 256, (16, 16, 3), np.uint8)
@@ -559,8 +559,8 @@ if __name__ == "__main__":
             last = action
         counts = controller.counts
         assert counts["bad_image"] == 1 and counts["died"] == 0 and counts["planner_error"] == 0
-        assert counts["plan"] + counts["shifted"] + counts["hold"] == 40
-        assert counts["plan"] > 0, counts
+        assert counts["plan"] == 39, counts  # so slow that every plan is awaited
+        assert counts["shifted"] + counts["hold"] == 1
     assert not {"torch", "mujoco"} & {name for name, found in sys.modules.items() if found}
     print(repr(controller))
 """
@@ -581,7 +581,7 @@ def test_a_controller_drives_a_motor_without_torch(
         text=True,
     )
     assert said.returncode == 0, said.stderr
-    assert said.stdout.startswith("Controller(10 Hz, 2 motors, ")
+    assert said.stdout.startswith("Controller(0.05 Hz, 2 motors, ")
     assert said.stdout.endswith("40 steps, 1 fault)\n")
 
 

@@ -26,6 +26,7 @@ from worldmodel.agent import Agent
 from worldmodel.assembly import agent_of
 from worldmodel.checks import read
 from worldmodel.config import Config
+from worldmodel.images import ImageFit, fit_image
 from worldmodel.models import WorldModel, build
 from worldmodel.robot import (
     Answer,
@@ -33,6 +34,7 @@ from worldmodel.robot import (
     Controller,
     Guard,
     InlineWorker,
+    InputCheck,
     Pilot,
     ProcessWorker,
     Row,
@@ -283,7 +285,7 @@ class Clock:
 class FakeWorker:
     """A worker that answers as ``behave`` says; the clock advances while the controller waits."""
 
-    image_shape = SHAPE
+    fitting = ImageFit(SHAPE)
     action_size = A
 
     def __init__(self, clock: Clock, vector_sizes: dict[str, int] | None = None) -> None:
@@ -608,6 +610,25 @@ def test_invalid_vectors_are_counted_and_never_reach_the_planner() -> None:
     assert bench.controller.counts["bad_vector"] == number + 2
     bench.step(feeling(bench, np.zeros(5, int)))
     assert bench.worker.rows[-1].observation is not None
+
+
+def test_images_of_cameras_are_fitted_as_the_agent_does() -> None:
+    bench = Bench()
+    large = bench.random.integers(0, 256, (48, 48, 3), np.uint8)
+    bench.step(large)
+    assert np.array_equal(bench.worker.rows[-1].image, fit_image(large, 16))
+    bench.step(large[:, :24])  # another picture
+    assert bench.controller.counts["bad_image"] == 1
+    shape = (12, 16, 3)
+    bench.worker.fitting = ImageFit((16, 16, 6), "pad", {"front": shape, "wrist": shape})
+    check = InputCheck(bench.worker.fitting, {}, 0.25, {"image": 0.25}, 0.1)
+    front, wrist = bench.random.integers(0, 256, (2, *shape), np.uint8)
+    read = check.check({"front": front, "wrist": wrist}, None, 0.0)
+    assert read.image is not None
+    assert np.array_equal(read.image[..., 3:], fit_image(wrist, 16, "pad"))
+    assert check.check({"front": front, "wrist": None}, None, 0.1).fault == "no_image"
+    assert check.check({"front": front}, None, 0.1).fault == "no_image"
+    assert check.check({"front": front, "wrist": wrist + 1}, None, 0.3).fault == "frozen_image"
 
 
 def test_an_agent_with_vectors_needs_them_with_the_image() -> None:
@@ -1262,7 +1283,7 @@ def test_a_planner_without_time_to_search_answers_with_the_policy(
 class Toy:
     """An actor of numpy: its plan is always 0.1, 0.2, ..."""
 
-    image_shape = SHAPE
+    fitting = ImageFit(SHAPE)
     vector_sizes = types.MappingProxyType({})
     has_choices = False
     action_size = 1

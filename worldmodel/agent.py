@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worldmodel.images import ImageFit
 from worldmodel.inputs import Observation, as_numbers, as_observed, as_under_way, leading
 from worldmodel.machine import compute_dtype
 from worldmodel.models import WorldModel, refuse_infinite_weights
@@ -117,6 +118,11 @@ class Agent:
     def image_shape(self) -> tuple[int, ...]:
         """Height, width and channels of the images to observe."""
         return tuple(self.model.spec.image)
+
+    @property
+    def fitting(self) -> ImageFit:
+        """How images of cameras become the image that the model takes."""
+        return self.model.spec.fitting
 
     @property
     def vector_sizes(self) -> dict[str, int]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.export.search import Floats
-from worldmodel.images import ALONE, ImageFit
+from worldmodel.images import ImageFit
 
 Observation = NDArray[np.uint8] | Mapping[str, NDArray[Any]]
 """An image, or ``{"image": image, "joints": [V], ...}`` for an agent that takes vectors too.
@@ -35,13 +35,8 @@ def checked_row(
 
     An image of another shape is fitted as in training, or refused if it has another aspect.
     """
-    seen = given if isinstance(given, Mapping) else {ALONE: given}
-    images = {name: part for name, part in seen.items() if name not in vector_sizes}
-    is_of_cameras = fitting.of_cameras(images)
-    if vector_sizes.keys() - seen.keys() or not (is_of_cameras or images.keys() == {ALONE}):
-        expected = ", ".join([*fitting.shapes, *vector_sizes])
-        raise ValueError(f"image: expected {expected}; got {', '.join(map(str, seen))}")
-    image = fitting(images if is_of_cameras else images[ALONE])
+    images, seen = fitting.split(given, vector_sizes)
+    image = fitting(images)
     vectors = {
         f"vectors.{name}": checked(name, seen[name], (size,)) for name, size in vector_sizes.items()
     }

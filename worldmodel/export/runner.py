@@ -124,7 +124,7 @@ class Runner:
         self.action_size: int = spec["action_size"]
         self.has_choices: bool = spec["has_choices"]
         self.vector_sizes: dict[str, int] = spec["vectors"]  # by name
-        self._fitting = ImageFit.described(spec)
+        self.fitting = ImageFit.described(spec)  # of the cameras' images
         origin = self.about["origin"]
         self.origin = None if origin is None else Origin(**origin)
         self._warm_start: bool = planning["warm_start"]
@@ -323,7 +323,7 @@ class Runner:
         noise: Floats | None,
     ) -> tuple[Belief, Floats]:
         """The belief, and its features [F]."""
-        seen = checked_row(image, self._fitting, self.vector_sizes)
+        seen = checked_row(image, self.fitting, self.vector_sizes)
         done = checked("action", action, (self.action_size,))
         given = checked_noise(self.about, "observe", noise)
         drawn = Normals(seed, given)((self.about["noise"]["observe"],))

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel.images import ImageFit
 from worldmodel.limits import Limits
 from worldmodel.origin import counted
 
@@ -41,7 +42,8 @@ class Actor(Protocol):
     """An agent for one robot: ``worldmodel.Agent``, or the ``Runner`` of an export."""
 
     @property
-    def image_shape(self) -> tuple[int, ...]: ...
+    def fitting(self) -> ImageFit:
+        """How images of cameras become the one that is observed."""
 
     @property
     def vector_sizes(self) -> Mapping[str, int]: ...

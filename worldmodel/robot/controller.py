@@ -110,12 +110,12 @@ class Controller:
         self._worker = _worker_of(agent, limits, start_s)
         try:
             still_s = limits.still_s_for(self._worker)
-            self._black_box = BlackBox(self._worker.image_shape, limits.rate_hz, black_box)
+            self._black_box = BlackBox(self._worker.fitting.image, limits.rate_hz, black_box)
         except ValueError:
             self._worker.close()
             raise
         self._input_check = InputCheck(
-            self._worker.image_shape,
+            self._worker.fitting,
             self._worker.vector_sizes,
             self.max_age_s,
             still_s,
@@ -170,8 +170,9 @@ class Controller:
     ) -> NDArray[np.float32]:
         """[A] the motor's next action, in its own units.
 
-        ``image`` uint8 [H, W, C], or None if the camera has no new one; an agent that learned from
-        vectors too takes ``{"image": image, "joints": [V], ...}``, all or none of it.
+        ``image`` uint8 [H, W, C], or None if the camera has no new one; one of another shape is
+        fitted as in training. An agent that learned from vectors too takes ``{"image": image,
+        "joints": [V], ...}``, and one of several cameras their images by name: all or none of it.
         ``executed`` [A]: what the motor did since the last step; None: exactly the last action.
         ``taken_at``: when the image was taken; None: just now.
         """

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel.images import ALONE, ImageFit
 from worldmodel.robot.guard import read_numbers
 
 Fault = Literal[
@@ -33,24 +34,25 @@ class CheckedInput:
 class InputCheck:
     """Checks each input, and remembers the last one to detect late and frozen ones.
 
-    An input is an image, or a dict of the image and vectors. An image is *bad* unless it is a uint8
-    array of the agent's shape. Vectors are *bad* unless they are finite numbers, each of its own
-    size, and none is missing or unknown. An input is *late* if it was taken more than ``max_age_s``
-    ago, before the last one, or at an impossible time (more than ``max_early_s`` ahead, NaN, not a
-    number). An image or vector is *frozen* if the same bytes have repeated for longer than its
-    ``max_still_s``, or were late when they first came. The noise of a real camera changes some byte
-    in every image; a joint angle may really stay the same.
+    An input is an image, or a dict of the image, or those of several cameras, and vectors. An image
+    is *bad* unless it is a uint8 array that can be fitted to the agent's shape. Vectors are *bad*
+    unless they are finite numbers, each of its own size, and none is missing or unknown. An input
+    is *late* if it was taken more than ``max_age_s`` ago, before the last one, or at an impossible
+    time (more than ``max_early_s`` ahead, NaN, not a number). An image or vector is *frozen* if the
+    same bytes have repeated for longer than its ``max_still_s``, or were late when they first came.
+    The noise of a real camera changes some byte in every image; a joint angle may really stay the
+    same.
     """
 
     def __init__(
         self,
-        image_shape: tuple[int, ...],
+        fitting: ImageFit,
         vector_sizes: Mapping[str, int],
         max_age_s: float,
         max_still_s: Mapping[str, float],
         max_early_s: float,
     ) -> None:
-        self.image_shape = image_shape
+        self.fitting = fitting
         self.vector_sizes = vector_sizes
         self.max_age_s = max_age_s
         self.max_still_s = max_still_s
@@ -67,8 +69,9 @@ class InputCheck:
             read = "bad_image"
         if isinstance(read, str):
             return CheckedInput(now, fault=read)
+        image, parts = read
         taken = now if taken_at is None else taken_at
-        for name, part in read.items():
+        for name, part in parts.items():
             if name not in self._last or not np.array_equal(part, self._last[name]):
                 self._last[name] = np.array(part)
                 # if bytes that were late repeat without a time, they still count as that old
@@ -76,27 +79,29 @@ class InputCheck:
         if not max(now - self.max_age_s, self._last_taken_at) <= taken <= now + self.max_early_s:
             return CheckedInput(now, fault="late_image")
         for name, changed_at in self._changed_at.items():
-            if now - changed_at > self.max_still_s[name]:
-                return CheckedInput(
-                    now, fault="frozen_image" if name == "image" else "frozen_vector"
-                )
+            is_vector = name in self.vector_sizes
+            if now - changed_at > self.max_still_s[name if is_vector else ALONE]:
+                return CheckedInput(now, fault="frozen_vector" if is_vector else "frozen_image")
         self._last_taken_at = taken
         vectors = {name: self._last[name] for name in self.vector_sizes}
-        return CheckedInput(taken, self._last["image"], vectors)
+        return CheckedInput(taken, image, vectors)
 
-    def _read(self, given: object) -> dict[str, NDArray[Any]] | Fault:
-        parts = given if isinstance(given, Mapping) else {"image": given}
-        image = parts.get("image")
-        if image is None:
+    def _read(self, given: object) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]]] | Fault:
+        """The fitted image; and the images as they came, by camera, with the vectors."""
+        parts = given if isinstance(given, Mapping) else {ALONE: given}
+        cameras = self.fitting.shapes.keys()
+        names = cameras if cameras & parts.keys() else {ALONE}
+        read: dict[str, Any] = {name: parts.get(name) for name in names}
+        if any(image is None for image in read.values()):
             return "no_image"
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        if not all(isinstance(image, np.ndarray) for image in read.values()):
             return "bad_image"
-        if image.shape != self.image_shape:
+        try:
+            image = np.array(self.fitting(read if len(read) > 1 else read[next(iter(names))]))
+        except ValueError:
             return "bad_image"
-        read: dict[str, NDArray[Any]] = {"image": np.asarray(image)}
         for name, size in self.vector_sizes.items():
-            vector = read_numbers(parts.get(name), size, np.float32)
-            if vector is None:
+            read[name] = read_numbers(parts.get(name), size, np.float32)
+            if read[name] is None:
                 return "bad_vector"
-            read[name] = vector
-        return read if len(parts) == len(read) else "bad_vector"
+        return (image, read) if len(parts) == len(read) else "bad_vector"

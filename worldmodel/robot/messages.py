@@ -18,6 +18,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel.images import ImageFit
+
 
 @dataclass(frozen=True)
 class Row:
@@ -62,7 +64,7 @@ class Worker(Protocol):
     """
 
     @property
-    def image_shape(self) -> tuple[int, ...]: ...
+    def fitting(self) -> ImageFit: ...
 
     @property
     def vector_sizes(self) -> Mapping[str, int]: ...

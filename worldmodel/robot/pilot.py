@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel.images import ImageFit
 from worldmodel.limits import Limits
 from worldmodel.robot.actor import Actor, ActorsPlan, Belief, refuse_choices, require_action_size
 from worldmodel.robot.messages import Answer, Row
@@ -37,8 +38,8 @@ class Pilot:
         self._rows_since_plan = 0
 
     @property
-    def image_shape(self) -> tuple[int, ...]:
-        return self.agent.image_shape
+    def fitting(self) -> ImageFit:
+        return self.agent.fitting
 
     @property
     def vector_sizes(self) -> dict[str, int]:
@@ -88,7 +89,7 @@ class Pilot:
         """Make the first, slow calls before the control loop begins. Raises the agent's errors."""
         deadline_ms, self.deadline_ms = self.deadline_ms, None
         still = {name: np.zeros(size, np.float32) for name, size in self.vector_sizes.items()}
-        row = Row(0, None, np.zeros(self.image_shape, np.uint8), vectors=still)
+        row = Row(0, None, np.zeros(self.fitting.image, np.uint8), vectors=still)
         for _ in range(2):
             answer = self.consume([row])
             if answer.error is not None:
@@ -137,8 +138,8 @@ class InlineWorker:
         self._answers: list[Answer] = []
 
     @property
-    def image_shape(self) -> tuple[int, ...]:
-        return self._pilot.image_shape
+    def fitting(self) -> ImageFit:
+        return self._pilot.fitting
 
     @property
     def vector_sizes(self) -> dict[str, int]:

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from worldmodel import processes
+from worldmodel.images import ImageFit
 from worldmodel.limits import Limits
 from worldmodel.machine import cores, use_threads
 from worldmodel.robot.actor import Actor
@@ -25,9 +26,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
 
 @dataclass(frozen=True)
 class _Ready:
-    """The first message of a process: it is ready for rows of these sizes."""
+    """The first message of a process: it is ready for rows of these images and sizes."""
 
-    image_shape: tuple[int, ...]
+    fitting: ImageFit
     vector_sizes: dict[str, int]
     action_size: int
 
@@ -97,8 +98,8 @@ class ProcessWorker:
         self._about: _Ready = ready
 
     @property
-    def image_shape(self) -> tuple[int, ...]:
-        return self._about.image_shape
+    def fitting(self) -> ImageFit:
+        return self._about.fitting
 
     @property
     def vector_sizes(self) -> dict[str, int]:
@@ -257,7 +258,7 @@ def _work(
                 connection.send(_Refused(str(error)))
                 return
             pilot.warm_up()
-            ready = _Ready(pilot.image_shape, pilot.vector_sizes, pilot.action_size)
+            ready = _Ready(pilot.fitting, pilot.vector_sizes, pilot.action_size)
         except Exception as error:
             connection.send(f"{type(error).__name__}: {error}")
             return
