@@ -35,6 +35,7 @@ from worldmodel.models import build
 from worldmodel.models.latents import Point, Remembered
 from worldmodel.quantise import quantised
 from worldmodel.replay import write_episode
+from worldmodel.robot import Controller
 from worldmodel.rollout import evaluate
 from worldmodel.structs import Episode, Spec, Step, leaves
 from worldmodel.timing import PlanTiming
@@ -361,8 +362,9 @@ SENSES = {"joints": 3, "image size": 1}
 
 @pytest.fixture(scope="module")
 def folded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Agent, export.Runner]:
-    """An agent whose latent is a board and whose rows hold vectors, and its export."""
-    agent = make_agent(spec=Spec((16, 16, 3), 2, vectors=SENSES), horizon=1, iterations=1)
+    """An agent of a board as latent, rows with vectors, and choices as actions; its export."""
+    spec = Spec((16, 16, 3), 3, has_choices=True, vectors=SENSES)
+    agent = make_agent(spec=spec, candidates=6, planning={"proposals": 2})
     agent.model.dynamics = Folded(agent.model.dynamics)  # type: ignore[assignment]
     agent = agent.changed()
     out = tmp_path_factory.mktemp("folded") / "export"
@@ -402,17 +404,19 @@ def test_vectors_are_inputs_as_the_image_is(folded: tuple[Agent, export.Runner])
             runner.observe(belief, still, wrong)
 
 
-def test_choices_are_planned_as_the_original_plans_them(tmp_path: Path) -> None:
-    spec = Spec((16, 16, 3), 3, has_choices=True)
-    agent = make_agent(spec=spec, candidates=6, planning={"proposals": 2})
-    out = tmp_path / "export"
-    export.write(export.record(agent), out, made_from={})
-    runner = export.Runner(out)
+def test_choices_are_planned_as_the_original_plans_them(
+    folded: tuple[Agent, export.Runner],
+) -> None:
+    agent, runner = folded
     assert export.difference(agent, runner, steps=6) <= TOLERANCE
     assert (runner.about["action_low"], runner.about["action_high"]) == (0.0, 1.0)
     actions = runner.plan(runner.initial()).actions
     assert actions.sum(-1).tolist() == [1.0, 1.0]
     assert set(actions.ravel().tolist()) == {0.0, 1.0}
+    with pytest.raises(ValueError, match="an action of this agent is a choice, which has no low"):
+        runner.plan(runner.initial(), limits=Limits(low=0.5))
+    with pytest.raises(ValueError, match="agent: its actions are one of 3 choices"):
+        Controller(runner, 10, [0] * 3, [1] * 3, 1.0, max_age_s=1.0)
     plans = {runner.plan(runner.initial(), seed=seed).elites.tobytes() for seed in range(6)}
     assert len(plans) > 1
 

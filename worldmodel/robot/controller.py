@@ -261,11 +261,11 @@ class Controller:
             self._note("planner_error", error)
 
     def _take(self, answer: Answer) -> None:
-        self._answer = answer
         if answer.error is not None:
             self._note("planner_error", answer.error)
         if not self._followed.offer(answer):
             self._counts["bad_plan"] += 1
+        self._answer = answer
 
     def _choose(self, now: float) -> tuple[Level, NDArray[np.floating]]:
         """The first level that is possible, and its action in the motor's units."""

@@ -78,9 +78,9 @@ class InputCheck:
                 self._changed_at[name] = taken if taken < now - self.max_age_s else now
         if not max(now - self.max_age_s, self._last_taken_at) <= taken <= now + self.max_early_s:
             return CheckedInput(now, fault="late_image")
-        for name, changed_at in self._changed_at.items():
+        for name in parts:
             is_vector = name in self.vector_sizes
-            if now - changed_at > self.max_still_s[name if is_vector else ALONE]:
+            if now - self._changed_at[name] > self.max_still_s[name if is_vector else ALONE]:
                 return CheckedInput(now, fault="frozen_vector" if is_vector else "frozen_image")
         self._last_taken_at = taken
         vectors = {name: self._last[name] for name in self.vector_sizes}
