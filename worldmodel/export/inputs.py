@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.export.search import Floats
-from worldmodel.images import ImageFit
+from worldmodel.images import ALONE, ImageFit
 
 Observation = NDArray[np.uint8] | Mapping[str, NDArray[Any]]
 """An image, or ``{"image": image, "joints": [V], ...}`` for an agent that takes vectors too.
@@ -35,7 +35,8 @@ def checked_row(
 
     An image of another shape is fitted as in training, or refused if it has another aspect.
     """
-    images, seen = fitting.split(given, vector_sizes)
+    row = given if isinstance(given, Mapping) else {ALONE: given}
+    images, seen = fitting.split(row, vector_sizes)
     image = fitting(images)
     vectors = {
         f"vectors.{name}": checked(name, seen[name], (size,)) for name, size in vector_sizes.items()
