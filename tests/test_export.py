@@ -29,6 +29,7 @@ from worldmodel.assembly import agent_of
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
 from worldmodel.config import Config
+from worldmodel.export.made import Plan as RunnersPlan
 from worldmodel.export.normal import log_normal_cdf
 from worldmodel.limits import Limits
 from worldmodel.models import build
@@ -57,7 +58,6 @@ from worldmodel.export import (
     imagined,
     onnx_graph,
     pruning,
-    runner,
 )
 
 TOLERANCE = 1e-4
@@ -896,10 +896,10 @@ def test_a_runner_plays_whole_episodes(env: type[Painter]) -> None:
             )
             return {"deter": belief["deter"] + 1}
 
-        def plan(self, belief: Any, previous: Any, seed: int) -> runner.Plan:
+        def plan(self, belief: Any, previous: Any, seed: int) -> RunnersPlan:
             assert (previous is None) == (belief["deter"] == 1)
             actions = np.full((3, 2), 0.5, np.float32)
-            return runner.Plan(actions, 0.0, actions[None], 1, 2.0)
+            return RunnersPlan(actions, 0.0, actions[None], 1, 2.0)
 
     actor = comparison.OneAtATime(Robot(), spec)  # type: ignore[arg-type]
     played = evaluate(actor, env(), 2)  # type: ignore[arg-type]

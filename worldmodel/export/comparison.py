@@ -19,8 +19,8 @@ from worldmodel.export.folder import write
 from worldmodel.export.graphs import record
 from worldmodel.export.imagined import Belief
 from worldmodel.export.inputs import Observation
+from worldmodel.export.made import Plan as RunnersPlan
 from worldmodel.export.pruning import pruned
-from worldmodel.export.runner import Plan as RunnersPlan
 from worldmodel.export.runner import Runner
 from worldmodel.planners import of_kind
 from worldmodel.rollout import Evaluated, evaluate

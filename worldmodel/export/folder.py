@@ -23,7 +23,10 @@ HOUSE = Path(__file__).parents[1]
 CARRIED = (
     *(f"{name}.py" for name in ("columns", "files", "images", "limits", "machine", "origin")),
     *("processes.py", "timing.py"),
-    *(f"export/{name}.py" for name in ("imagined", "inputs", "onnx_graph", "runner", "search")),
+    *(
+        f"export/{name}.py"
+        for name in ("imagined", "inputs", "made", "onnx_graph", "runner", "search")
+    ),
     *sorted(str(path.relative_to(HOUSE)) for path in (HOUSE / "robot").glob("*.py")),
 )
 CARRIED_NAME = "worldmodel_robot"

@@ -66,6 +66,15 @@ class Imagination:
                 latents, _ = self.step(latents, rows[-1])
         return np.stack(rows, 1)
 
+    def propose(self, belief: Belief, shape: tuple[int, int, int], draw: Draw) -> Floats:
+        """Draw M action sequences from the policy, the first its mean; ``shape``: [M, L, A]."""
+        count, length, action_size = shape
+        if count == 0 or not self.has_policy:
+            return np.zeros((0, length, action_size), np.float32)
+        noise = np.array(draw((length, count, action_size)).transpose(1, 0, 2))
+        noise[0] = 0.0
+        return self.follow(belief, noise)
+
     def reward(self, features: Floats) -> Floats:
         """Each row's learned reward, discounted; the last row also has its value.
 

@@ -17,7 +17,8 @@ This file is in the same folder as the graphs that it runs; copy the folder to a
 its own.
 """
 
-from worldmodel.export.runner import Goal, Plan, Runner
+from worldmodel.export.made import Goal, Plan
+from worldmodel.export.runner import Runner
 from worldmodel.images import fit_image
 from worldmodel.limits import Limits
 from worldmodel.robot import Controller, Guard, read_black_box

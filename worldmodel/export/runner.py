@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,12 @@ from worldmodel.export.inputs import (
     checked_noise,
     checked_row,
 )
+from worldmodel.export.made import Goal, Normals, Plan, shifted
 from worldmodel.export.onnx_graph import Graph, read_about
 from worldmodel.export.search import Floats, Task, search_of
 from worldmodel.images import ImageFit
 from worldmodel.limits import Limits
-from worldmodel.origin import Origin, agents_words, plans_words
+from worldmodel.origin import Origin, agents_words
 from worldmodel.timing import (
     Deadline,
     Lateness,
@@ -43,64 +43,6 @@ from worldmodel.timing import (
 
 # For how many rows a goal image is observed until the belief no longer changes, as the agent does.
 ROWS_AT_REST = 3
-
-
-@dataclass(frozen=True, repr=False)
-class Plan:
-    """A plan: the chosen actions, and the elites of the search."""
-
-    actions: Floats  # [L, A]
-    value: float  # the elites' mean imagined return; NaN: there was no time for a search
-    elites: Floats  # [K, L, A] the best candidates of the last iteration, best first
-    iterations: int  # only those that scored every candidate
-    milliseconds: float
-    is_allowed: bool = True  # False: no candidate that keeps limits.allowed was found
-    # where the actions come from; without time for a search: policy, or previous
-    origin: str = "search"
-
-    def __repr__(self) -> str:
-        said = plans_words(self.origin, self.first, self.value, self.iterations, self.milliseconds)
-        return f"Plan({said})"
-
-    @property
-    def first(self) -> Floats:
-        """[A] the action to execute now."""
-        first: Floats = self.actions[0]
-        return first
-
-    @property
-    def sequence(self) -> Floats:
-        """[L, A] all actions, the one to execute now first."""
-        return self.actions
-
-    def after(self, rows: int) -> Plan:
-        """The same plan so many rows later: without its first actions."""
-        return replace(self, actions=self.actions[rows:], elites=self.elites[:, rows:])
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A score that is highest at the ``target`` features."""
-
-    target: Floats  # [F]
-
-    def __call__(self, latents: Floats, actions: Floats) -> Floats:
-        """[1, N, L, F], [1, N, L, A] -> [1, N, L]"""
-        closeness: Floats = -np.square(latents - self.target).mean(-1)
-        return closeness
-
-
-class Normals:
-    """Standard normal numbers, one after the other: from a seed, or those that are given."""
-
-    def __init__(self, seed: int, given: Floats | None) -> None:
-        self._random, self._given, self._used = np.random.default_rng(seed), given, 0
-
-    def __call__(self, shape: tuple[int, ...]) -> Floats:
-        if self._given is None:
-            return self._random.standard_normal(shape, np.float32)
-        begin, self._used = self._used, self._used + int(np.prod(shape))
-        return self._given[begin : self._used].reshape(shape)
 
 
 class Runner:
@@ -228,16 +170,9 @@ class Runner:
         for done in under_way:
             belief = self.imagine(belief, done)
         deadline = Deadline(self._clock, begun, deadline_ms, self.timing.slice_s)
-        proposals, in_haste, seconds = propose_in_time(
-            lambda count: self._propose(belief, count, normals),
-            self._proposals,
-            timing=self.timing,
-            deadline=deadline,
-            now=self._clock,
+        start, proposals, origin, seconds = self._begin(
+            belief, previous, deadline, normals, may_follow=score is None
         )
-        start, origin = self._shifted(previous), "previous"
-        if in_haste and len(proposals) and score is None:
-            start, origin = np.where(np.isfinite(proposals[0]), proposals[0], start), "policy"
         project = self._projection(limits, under_way, previous)
         imagined = ImaginedReturn(
             self._imagination,
@@ -249,7 +184,7 @@ class Runner:
         task = Task(
             imagined,
             start,
-            np.where(np.isfinite(proposals), proposals, start),
+            proposals,
             normals,
             project,
             deadline,
@@ -331,22 +266,35 @@ class Runner:
         features = outputs.pop("features")
         return unnamed(outputs), features
 
-    def _propose(self, belief: Belief, count: int, normals: Normals) -> Floats:
-        """Draw ``count`` action sequences from the policy, the first its mean: [M, L, A]"""
-        if count == 0 or not self._imagination.has_policy:
-            return np.zeros((0, self.horizon, self.action_size), np.float32)
-        noise = normals((self.horizon, count, self.action_size))
-        noise = np.array(noise.transpose(1, 0, 2))
-        noise[0] = 0.0
-        return self._imagination.follow(belief, noise)
+    def _begin(
+        self,
+        belief: Belief,
+        previous: Plan | None,
+        deadline: Deadline,
+        normals: Normals,
+        *,
+        may_follow: bool,
+    ) -> tuple[Floats, Floats, str, dict[str, float | None]]:
+        """Where a search starts [L, A], its proposals [M, L, A], the origin of the start, seconds.
 
-    def _shifted(self, previous: Plan | None) -> Floats:
-        """The last plan, shifted by one row: [L, A]. Actions beyond its end are zero."""
-        start = np.zeros((self.horizon, self.action_size), np.float32)
-        if previous is not None and self._warm_start:
-            ahead = previous.actions[1 : self.horizon + 1]
-            start[: len(ahead)] = ahead
-        return start
+        ``may_follow``: whether the policy has learned for this score, so that without time for a
+        search the plan is the policy's.
+        """
+        proposals, in_haste, seconds = propose_in_time(
+            lambda count: self._propose(belief, count, normals),
+            self._proposals,
+            timing=self.timing,
+            deadline=deadline,
+            now=self._clock,
+        )
+        start = shifted(previous if self._warm_start else None, self.horizon, self.action_size)
+        origin = "previous"
+        if in_haste and len(proposals) and may_follow:
+            start, origin = np.where(np.isfinite(proposals[0]), proposals[0], start), "policy"
+        return start, np.where(np.isfinite(proposals), proposals, start), origin, seconds
+
+    def _propose(self, belief: Belief, count: int, normals: Normals) -> Floats:
+        return self._imagination.propose(belief, (count, self.horizon, self.action_size), normals)
 
     def _projection(
         self, limits: Limits | None, under_way: Floats, previous: Plan | None
