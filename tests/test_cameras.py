@@ -17,13 +17,16 @@ import yaml
 import worldmodel
 from worldmodel import export
 from worldmodel.analysis import predict
+from worldmodel.assembly import agent_of
 from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.images import Image, fit_image
 from worldmodel.loop import online
+from worldmodel.models import build
 from worldmodel.replay import cut, read_episode
 from worldmodel.report.strips import draw_strip, strip_open_loop
 from worldmodel.robot import Controller, InlineWorker
+from worldmodel.structs import Spec
 
 RAW = (480, 640, 3)
 SETTINGS = {"env": {"fit": "crop"}, "loop": {"seed_updates": 1, "updates": 1}}
@@ -162,6 +165,12 @@ def test_another_aspect_is_refused_by_an_evaluation_and_by_a_resumed_run(
         worldmodel.evaluate(agent, Wide(), episodes=1)
     with pytest.raises(worldmodel.ConfigError, match=r"spec.cameras = .*480.*360"):
         worldmodel.train(read(tiny, SETTINGS), tmp_path / "run", env=Wide(), steps=40)
+
+
+def test_an_agent_of_an_older_version_plays_where_its_images_were_stretched(tiny: Config) -> None:
+    agent = agent_of(tiny, build(tiny.model, Spec((16, 16, 3), 2)))
+    evaluated = worldmodel.evaluate(agent, Wide(), episodes=1)
+    assert np.array_equal(evaluated.episodes[0].image[0], fit_image(frame(0)[:360], 16))
 
 
 def test_two_cameras_are_learned_from_stored_shown_and_planned_with(

@@ -447,3 +447,16 @@ def test_nothing_in_a_checkpoint_is_a_pickle(tmp_path):
     for file in path.iterdir():
         assert file.suffix in (".json", ".safetensors")
         assert not file.read_bytes().startswith((b"\x80", b"PK"))
+
+
+def test_the_cameras_of_a_model_are_compared_unless_an_older_run_does_not_know_them(
+    tmp_path: Path,
+) -> None:
+    seen = Spec((16, 16, 3), 2, fit="crop", cameras={"image": (48, 64, 3)})
+    save(tmp_path, 1, {"model": {"a": torch.zeros(1)}}, {}, made=Made(seen))
+    assert load(tmp_path, made=Made(Spec((16, 16, 3), 2))) is not None
+    for other, said in (({"image": (36, 64, 3)}, "36"), ({"front": (48, 64, 3)}, "front")):
+        with pytest.raises(ConfigError, match=rf"made with spec\.cameras = .*48.*{said}.* asked"):
+            load(tmp_path, made=Made(Spec((16, 16, 3), 2, fit="crop", cameras=other)))
+    with pytest.raises(ConfigError, match=r"made with spec\.fit = crop, and pad is asked for"):
+        load(tmp_path, made=Made(Spec((16, 16, 3), 2, fit="pad", cameras=seen.cameras)))

@@ -326,6 +326,8 @@ def _refuse_others(path: Path, manifest: Mapping[str, JSON], made: Made) -> None
     pairs = {name: (kind, made.parts.get(name, kind)) for name, kind in manifest["parts"].items()}
     if manifest["spec"] is not None and made.spec is not None:
         asked = made.spec.to_dict()
+        if not asked["cameras"]:  # a run that began in an older version does not know its cameras
+            asked |= {name: manifest["spec"].get(name) for name in ("fit", "cameras")}
         pairs |= {f"spec.{name}": (was, asked[name]) for name, was in manifest["spec"].items()}
     for name, (was, asked) in pairs.items():
         require(

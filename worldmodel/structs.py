@@ -111,7 +111,8 @@ class Spec:
     vectors: Mapping[str, int] = field(default_factory=dict)  # sizes, by name
     frames: int = 1  # images that are stacked in the channels, the newest last
     fit: Fit = "stretch"  # how images of other shapes are fitted
-    # by name: the shapes of the cameras' images before they were fitted; older runs hold none
+    # by name: the shapes of the cameras' images before they were fitted; empty in runs that an
+    # older version began, where they are not known
     cameras: Mapping[str, Shape] = field(default_factory=dict)
 
     @classmethod

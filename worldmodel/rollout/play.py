@@ -173,11 +173,11 @@ def _check_fit(row: Step, spec: Spec) -> None:
     got = {"image": row.image.shape, **{name: v.shape for name, v in row.vectors.items()}}
     if got != expected:
         raise BadEpisodeError(f"first row: expected {expected} as the agent takes, got {got}")
-    shapes = spec.fitting.shapes
-    for name, shape in row.cameras.items():
-        if name in shapes and not has_aspect(shape, shapes[name]):
+    for name, learned in spec.cameras.items():  # older runs do not know them
+        shape = row.cameras.get(name, learned)
+        if not has_aspect(shape, learned):
             raise BadEpisodeError(
-                f"first row: {name}: expected images {list(shapes[name])} as the agent learned"
+                f"first row: {name}: expected images {list(learned)} as the agent learned"
                 f" from, or others of this aspect; got {list(shape)}, which show another picture"
             )
 
