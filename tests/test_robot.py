@@ -631,6 +631,29 @@ def test_images_of_cameras_are_fitted_as_the_agent_does() -> None:
     assert check.check({"front": front, "wrist": wrist + 1}, None, 0.3).fault == "frozen_image"
 
 
+@pytest.mark.parametrize(
+    "given",
+    [np.zeros((36, 64, 3), np.uint8), np.zeros(SHAPE), np.zeros((16, 16), np.uint8), [[1]]],
+    ids=["aspect", "float", "grey", "list"],
+)
+def test_a_wrong_image_is_counted_and_answered_with_the_agents_own_sentence(given: Any) -> None:
+    bench = Bench()
+    bench.step(given)
+    assert bench.controller.counts["bad_image"] == 1
+    with pytest.raises(ValueError, match="type: image = ") as no:
+        ImageFit(SHAPE)(given)
+    assert bench.controller.last_fault == str(no.value)
+
+
+def test_what_changes_outside_of_the_crop_shows_that_a_camera_is_alive() -> None:
+    fit = ImageFit(SHAPE, "crop", {"image": (48, 64, 3)})
+    check, image = InputCheck(fit, {}, 0.25, {"image": 0.25}, 0.1), np.zeros((48, 64, 3), np.uint8)
+    for step in range(9):
+        image[0, 0] = step  # this corner is cut off
+        assert check.check(image, None, 0.1 * step).fault is None
+    assert check.check(image, None, 1.1).fault == "frozen_image"
+
+
 def test_an_agent_with_vectors_needs_them_with_the_image() -> None:
     class Closed(dict[str, Any]):
         def get(self, *given: Any) -> Any:

@@ -125,6 +125,7 @@ class Controller:
         self._is_armed = True
         self._counts = dict.fromkeys((*LEVELS, *FAULTS, *EVENTS), 0)
         self._last_error: str | None = None
+        self._last_fault: str | None = None
         self._last = self._rest  # the last action
         self._rate_hz = limits.rate_hz
         self._answer: Answer | None = None  # the newest that arrived in this step
@@ -154,6 +155,11 @@ class Controller:
     def counts(self) -> dict[str, int]:
         """Steps by level, faults by kind, events of the planning process, black boxes."""
         return {**self._counts, **self._worker.counts, **self._black_box.counts}
+
+    @property
+    def last_fault(self) -> str | None:
+        """What was wrong with the last image that could not be fitted, and what to type."""
+        return self._last_fault
 
     @property
     def last_error(self) -> str | None:
@@ -237,6 +243,7 @@ class Controller:
         """Send the row of this step to the planner, and take its answers."""
         if checked.fault is not None:
             self._counts[checked.fault] += 1
+            self._last_fault = checked.sentence or self._last_fault
         if checked.image is not None:
             self._followed.note_image(self._number, checked.taken_at)
         self._followed.drop_old_images(now)

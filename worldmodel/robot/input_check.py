@@ -29,6 +29,7 @@ class CheckedInput:
     image: NDArray[np.uint8] | None = None  # [H, W, C] a copy: cameras reuse their buffer
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)  # by name: [V]
     fault: Fault | None = None
+    sentence: str = ""  # what is wrong with an image that cannot be fitted, and what to type
 
 
 class InputCheck:
@@ -65,6 +66,8 @@ class InputCheck:
         """Check an input; ``taken_at`` None means now."""
         try:
             read = self._read(given)
+        except ValueError as error:
+            return CheckedInput(now, fault="bad_image", sentence=str(error))
         except Exception:  # an unknown object may raise anything
             read = "bad_image"
         if isinstance(read, str):
@@ -87,19 +90,17 @@ class InputCheck:
         return CheckedInput(taken, image, vectors)
 
     def _read(self, given: object) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]]] | Fault:
-        """The fitted image; and the images as they came, by camera, with the vectors."""
+        """The fitted image; and the images as they came, by camera, with the vectors.
+
+        Raise ``ValueError``, with the sentence of ``agent.observe``, if an image cannot be fitted.
+        """
         parts = given if isinstance(given, Mapping) else {ALONE: given}
         cameras = self.fitting.shapes.keys()
         names = cameras if cameras & parts.keys() else {ALONE}
         read: dict[str, Any] = {name: parts.get(name) for name in names}
         if any(image is None for image in read.values()):
             return "no_image"
-        if not all(isinstance(image, np.ndarray) for image in read.values()):
-            return "bad_image"
-        try:
-            image = np.array(self.fitting(read if len(read) > 1 else read[next(iter(names))]))
-        except ValueError:
-            return "bad_image"
+        image = np.array(self.fitting(read if len(read) > 1 else read[next(iter(names))]))
         for name, size in self.vector_sizes.items():
             read[name] = read_numbers(parts.get(name), size, np.float32)
             if read[name] is None:
