@@ -488,7 +488,7 @@ def test_numbers_go_to_the_files_and_to_the_screen_once(
     with Progress("twice", None, None, SHOWN) as progress:
         Reporter(journal, progress).numbers({"env_steps": 4, "train_return": 2.0})
     assert read_metrics(tmp_path / "metrics.jsonl") == [{"env_steps": 4, "train_return": 2.0}]
-    assert capsys.readouterr().out.count("training 2") == 1
+    assert capsys.readouterr().out.count("training return 2") == 1
 
 
 def test_nothing_is_written_when_a_batch_does_not_fit_the_memory(
@@ -575,7 +575,7 @@ def test_phases_are_said_in_their_order(
 ) -> None:
     go(tiny, tmp_path / "run", steps=480)
     lines = capsys.readouterr().out.splitlines()
-    phases = ("playing random episodes 1/2", "learning from them 0/3", "collecting and learning: ")
+    phases = ("playing random episodes 1/2", "learning from them 0/3", "training: episode 3")
     places = [
         next(number for number, line in enumerate(lines) if phase in line)
         for phase in (*phases, "final evaluation 2 episodes")

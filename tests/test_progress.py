@@ -54,16 +54,16 @@ def test_without_a_terminal_a_run_is_a_few_plain_lines(capsys, monkeypatch):
     with Progress("cartpole [swingup]", 1000, None, SHOWN, clock=clock) as progress:
         for second in range(31):
             clock.now = float(second)
-            progress.phase("playing random episodes", f"{second}/40", 120.0 - second)
+            progress.phase("random episodes", f"{second}/40", 120.0 - second)
             progress.update({"env_steps": 10 * second, "train_return": second, "loss/kl": 0.5})
         progress.event("checkpoint [bold]300")
         progress.done("score 801")
     assert capsys.readouterr().out.splitlines() == [
         "cartpole [swingup]",
-        "0:00, about 2:00 left  playing random episodes 0/40",
-        "0:10, about 1:50 left  playing random episodes 10/40  90 / 1,000 env steps  training 9",
-        "0:20, about 1:40 left  playing random episodes 20/40  190 / 1,000 env steps  training 19",
-        "0:30, about 1:30 left  playing random episodes 30/40  290 / 1,000 env steps  training 29",
+        "0:00, about 2:00 left  random episodes 0/40",
+        "0:10, about 1:50 left  random episodes 10/40  90 / 1,000 env steps  training return 9",
+        "0:20, about 1:40 left  random episodes 20/40  190 / 1,000 env steps  training return 19",
+        "0:30, about 1:30 left  random episodes 30/40  290 / 1,000 env steps  training return 29",
         "0:30  checkpoint [bold]300",
         "0:30  score 801",
     ]
@@ -73,13 +73,13 @@ def test_a_new_phase_is_a_line_at_once_and_its_counts_are_not(capsys):
     clock = Clock()
     with Progress("toy", None, None, SHOWN, clock=clock) as progress:
         for episode in range(1, 4):
-            progress.phase("playing random episodes", f"{episode}/3")
+            progress.phase("random episodes", f"{episode}/3")
         clock.now = 1.0
         for update in range(9):
             progress.phase("learning from them", f"{update}/9")
     assert capsys.readouterr().out.splitlines() == [
         "toy",
-        "0:00  playing random episodes 1/3",
+        "0:00  random episodes 1/3",
         "0:01  learning from them 0/9",
     ]
 
@@ -89,8 +89,8 @@ def test_no_plain_line_of_numbers_is_wider_than_a_hundred_columns(capsys):
     with Progress("toy", 10_000_000, None, SHOWN, clock=clock) as progress:
         progress.update({"wall_clock_s": 86_400.0, "env_steps": 9_999_999, "score": 123.456})
         clock.now = 20.0
-        what = "collecting and learning:"
-        detail = "episodes 10000-10004 99%, update 1,234/9,999"
+        what = "training:"
+        detail = "evaluating 10000 episodes 99%, update 123,456/999,999"
         progress.phase(what, detail, 4000.0)
     *_, last = capsys.readouterr().out.splitlines()
     assert last == f"24:00:20, about 1:06:40 left  {what} {detail}"
@@ -112,12 +112,12 @@ def test_a_terminal_gets_one_screen_and_lasting_lines(monkeypatch):
     screen = Console(file=file, force_terminal=True, width=80, height=30)
     clock = Clock()
     with Progress("toy", 1000, None, SHOWN, screen=screen, clock=clock) as progress:
-        progress.phase("collecting and learning:", "episode 3 40%")
+        progress.phase("training:", "episode 3 40%")
         progress.update({"env_steps": 100, "train_return": 1.0, "wall_clock_s": 0.0})
         clock.now = 10.0
         progress.update({"env_steps": 200, "train_return": 2.0, "updates_per_s": 33.33})
         progress.update({"checkpoint_env_steps": 200, "checkpoint_wall_clock_s": 10.0})
-        progress.phase("collecting and learning:", "episode 4 40%", 125.0)
+        progress.phase("training:", "episode 4 40%", 125.0)
         clock.now = 15.0
         progress.event("checkpoint [x]")
         progress.done("finished")
@@ -126,7 +126,7 @@ def test_a_terminal_gets_one_screen_and_lasting_lines(monkeypatch):
     assert out.rstrip().endswith("finished")
     last = out[out.rindex("training return") :]
     assert "2          ▁█" in last
-    assert "collecting and learning: episode 4 40%" in last
+    assert "training: episode 4 40%" in last
     assert "200 / 1,000" in last
     assert "33.3 updates/s, " in last
     assert "0:15, about 2:00 left" in last
@@ -181,7 +181,7 @@ def test_no_line_of_the_screen_is_wider_than_the_terminal(monkeypatch, width):
     screen = Console(file=Terminal(), force_terminal=True, width=width, height=40)
     progress = Progress("a title " * 20, 1000, 1.0, SHOWN, screen=screen, clock=Clock())
     for step in range(300):
-        progress.phase("collecting and learning:", "episode 3, update 4/50", 300.0 - step)
+        progress.phase("training:", "episode 3, update 4/50", 300.0 - step)
         progress.update({"env_steps": step, "score": step, "train_return": step, **LOSSES})
         progress.update({"updates_per_s": 5.5, "frames_per_s": 29.25, "plan_ms": 31.123})
     lines = drawn(progress, width)
@@ -281,7 +281,7 @@ def test_time_continues_from_an_earlier_call_and_its_numbers_are_remembered(caps
         clock.now = 10.0
         progress.update({"env_steps": 1100, "wall_clock_s": 70.0})
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == "1:10  score 4.00  1,100 / 2,000 env steps  training 2"
+    assert last == "1:10  score 4.00  1,100 / 2,000 env steps  training return 2"
 
 
 def test_a_curve_covers_the_whole_run_in_bounded_memory():

@@ -344,11 +344,13 @@ def disturb(monkeypatch: pytest.MonkeyPatch, signals: Mapping[int, signal.Signal
     """
     begin, start = ProcessCollector.begin, ProcessCollector._start
 
-    def begin_and_disturb(self: ProcessCollector, job: Job) -> None:
+    def begin_and_disturb(
+        self: ProcessCollector, job: Job, watch: Callable[[], object] = lambda: None
+    ) -> None:
         if job.episode in signals:
             assert self._process.pid is not None
             os.kill(self._process.pid, signal.SIGSTOP)
-        begin(self, job)
+        begin(self, job, watch)
         if job.episode in signals:
             os.kill(self._process.pid, signals[job.episode])
             self.config = read(self.config, {"loop": {"patience_s": 0.5}})

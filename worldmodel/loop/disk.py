@@ -50,8 +50,8 @@ def disk_line(run: Path, model: WorldModel, row_bytes: int, rows: int) -> str:
     checkpoints = (KEPT + 1) * checkpoint_bytes(model)
     free, _ = free_bytes(run)
     return (
-        f"disk: up to {row_bytes * rows / 1e9:.2f} GB of rows, {checkpoints / 1e9:.2f} GB of"
-        f" checkpoints; {free / 1e9:.1f} GB are free"
+        f"disk: up to {megabytes(row_bytes * rows)} of rows, {megabytes(checkpoints)} of"
+        f" checkpoints; {megabytes(free)} are free"
     )
 
 

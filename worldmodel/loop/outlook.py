@@ -62,7 +62,7 @@ class Outlook:
         """``due``: the updates after this round; ``rate``: updates for each 1000 steps."""
         self._job, self._due, self._rate = job, due, rate / 1000
         self._seen, self._looked_at = Rows(), self._clock()
-        self.show()
+        self._show(Rows())  # the collector still has those of the job before
 
     def begin_updates(self, due: int, rate: float, agent: Agent) -> None:
         """The updates on the seed episodes, while nothing is collected.
@@ -71,7 +71,7 @@ class Outlook:
         would not be known before the first round.
         """
         self._job, self._due, self._rate = None, due, rate / 1000
-        self.show()
+        self._show(Rows())
         if self.costs.of("planned row") is None:
             agent.plan_blank()  # the first one is slower
             begun = self._clock()
@@ -82,7 +82,7 @@ class Outlook:
     def begin_final(self) -> None:
         """The final evaluation, which plays in this process."""
         self._job, self._final_rows, self._looked_at = None, 0, self._clock()
-        self.show()
+        self._show(Rows())
 
     def final_row(self) -> None:
         assert self._final_rows is not None
@@ -113,7 +113,7 @@ class Outlook:
                 kind = "evaluation row"
             self.costs.saw(kind, played or evaluated, now - self._looked_at)
         self._seen, self._looked_at = rows, now
-        self.show()
+        self._show(rows)
 
     @property
     def _rows(self) -> Rows:
@@ -121,8 +121,8 @@ class Outlook:
             return Rows(evaluated=self._final_rows)
         return self._collector.rows if self._job is not None else Rows()
 
-    def show(self) -> None:
-        at = self._standing()
+    def _show(self, rows: Rows) -> None:
+        at = self._standing(rows)
         what, detail = self._phase(at)
         self._reporter.phase(what, detail, self._left(at))
 
@@ -130,8 +130,8 @@ class Outlook:
         at_once = isinstance(self._collector, ProcessCollector)
         return seconds_left(self._schedule, at, self.costs, at_once)
 
-    def _standing(self) -> Standing:
-        replay, state, rows = self._training.replay, self._training.state, self._rows
+    def _standing(self, rows: Rows) -> Standing:
+        replay, state = self._training.replay, self._training.state
         job = self._job if self._job is not None and not self._job.random else None
         episodes = replay.episodes
         return Standing(
@@ -156,7 +156,7 @@ class Outlook:
         schedule = self._schedule
         if at.is_final:
             share = _percent(at.rows_evaluated, schedule.final_episodes * at.rows_per_episode)
-            return "final evaluation", f"{schedule.final_episodes} episodes{share}"
+            return "final evaluation", f"{_episodes(schedule.final_episodes)}{share}"
         if at.episodes < schedule.seed_episodes:
             starts = ", the environment starts" if not (at.env_steps or at.rows_played) else ""
             count = f"{at.episodes + 1}/{schedule.seed_episodes}"
@@ -166,16 +166,20 @@ class Outlook:
         first = self._job.episode + 1
         if at.rows_evaluated:
             share = _percent(at.rows_evaluated, at.present_evaluation * at.rows_per_episode)
-            playing = f"evaluating {at.present_evaluation} episodes{share}"
+            playing = f"evaluating {_episodes(at.present_evaluation)}{share}"
         elif at.present_episodes > 1:
             share = _percent(at.rows_played, at.present_episodes * at.rows_per_episode)
             playing = f"episodes {first}-{first + at.present_episodes - 1}{share}"
         else:
             playing = f"episode {first}{_percent(at.rows_played, at.rows_per_episode)}"
         learning = f", update {at.updates:,}/{self._due:,}" if at.updates < self._due else ""
-        return "collecting and learning:", f"{playing}{learning}"
+        return "training:", f"{playing}{learning}"
 
 
 def _percent(done: float, whole: float) -> str:
     """The share that is done; at most 99 %, because how long an episode gets is not known."""
     return f" {min(99, int(100 * done / whole))}%" if whole else ""
+
+
+def _episodes(count: int) -> str:
+    return f"{count} episode" if count == 1 else f"{count} episodes"

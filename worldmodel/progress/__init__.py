@@ -4,7 +4,7 @@
 
     shown = [Group({"plan_ms": "ms a plan"}, "speed")]
     with Progress("cartpole_swingup", steps=100_000, minutes=None, groups=shown) as progress:
-        progress.phase("collecting and learning", "update 3 of 75", left_s=1200.0)
+        progress.phase("training:", "update 3/75", left_s=1200.0)
         progress.update({"env_steps": 4000, "score": 31.5})
         progress.event("checkpoint at 4000")
         progress.done("score 801")

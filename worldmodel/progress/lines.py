@@ -48,7 +48,7 @@ class Lines:
         if steps := state.steps_text():
             words.append(f"{steps} env steps")
         if "train_return" in latest:
-            words.append(f"training {number_text(latest['train_return'])}")
+            words.append(f"training return {number_text(latest['train_return'])}")
         line = ""
         for word in filter(None, words):
             longer = f"{line}  {word}" if line else word
