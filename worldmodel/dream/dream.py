@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,10 +68,14 @@ class Dream:
         agent = self.agent
         if agent.model.policy is not None:
             return self._imagined(row, agent.act(row.belief)[0], None)
-        if row.plan is None:
-            agent.warm_up()  # measures what a deadline depends on
-        plan = agent.plan(row.belief, previous=row.plan, deadline_ms=PLAN_MS)
+        plan = self._planner.plan(row.belief, previous=row.plan, deadline_ms=PLAN_MS)
         return self._imagined(row, plan.first[0], plan)
+
+    @functools.cached_property
+    def _planner(self) -> Agent:
+        """The agent after it has measured its plans, which a deadline depends on."""
+        self.agent.warm_up()
+        return self.agent
 
     def _imagined(self, row: Row, action: NDArray[np.float32], plan: Plan | None) -> Row:
         actions = torch.as_tensor(action, device=self.agent.device)[None, None]  # [1, 1, A]
