@@ -1048,6 +1048,26 @@ def test_visualize_writes_a_report(
     assert_mistake(capsys, here, words, ["out: ", "afile is a file"])
 
 
+def test_a_missing_run_is_answered_with_a_similar_one_in_python_too(here: Path) -> None:
+    (here / "runs" / "one").mkdir(parents=True)
+    (here / "runs" / "one" / "config.yaml").touch()
+    with pytest.raises(ConfigError, match=r"runs/two holds no .*; did you mean runs/one\?"):
+        run_folder.load("runs/two")
+
+
+def test_a_command_prints_our_warnings_once_though_the_root_logger_has_a_screen(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As absl gives it one, which comes with the simulator."""
+    root = logging.StreamHandler(sys.stderr)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [root])
+    monkeypatch.setattr(sys, "argv", ["worldmodel", "tasks"])
+    monkeypatch.setattr(tasks, "_list_tasks", lambda: run_folder.logger.warning("once") or 0)
+    assert main() == 0
+    assert capsys.readouterr().err == "once\n"
+    assert run_folder.logger.propagate
+
+
 def test_our_warnings_reach_the_screen_once(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

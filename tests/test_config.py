@@ -201,11 +201,17 @@ def test_planet_has_no_part_that_was_published_after_it() -> None:
         ({"planner": {"horizon": 0}}, ["planner.horizon: expected 1 or more, got 0"]),
         (
             {"planner": {"candidates": 5, "elites": 10}, "planning": {"proposals": 0}},
-            ["planner.elites: expected at most planner.candidates = 5, got 10"],
+            [
+                "planner.elites: expected at most planner.candidates = 5, got 10",
+                "--planner.candidates 5 --planner.elites 1",
+            ],
         ),
         (
             {"planner": {"candidates": 16}},
-            ["planning.proposals: expected fewer than planner.candidates = 16, got 16"],
+            [
+                "planning.proposals: expected fewer than planner.candidates = 16, got 16",
+                "--planner.candidates 16 --planning.proposals 4",
+            ],
         ),
         (
             {"planner": {"min_std": 0.2}, "planning": {"std_without_policy": 0.15}},

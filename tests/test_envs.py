@@ -191,10 +191,8 @@ DEFECTS = {
     "env_steps: expected 1 or more, got 0": later(env_steps=0),
     "action: expected shape": later(action=np.zeros(3)),
     "action: expected finite": later(action=np.array([np.nan, 0.0])),
-    "expected a worldmodel.structs.Step, got tuple": broken(lambda row, number: ()),
-    "step: expected a worldmodel.structs.Step, got dict": broken(
-        lambda row, number: {} if number else row
-    ),
+    "expected a worldmodel.Step, got tuple": broken(lambda row, number: ()),
+    "step: expected a worldmodel.Step, got dict": broken(lambda row, number: {} if number else row),
 }
 
 

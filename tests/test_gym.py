@@ -165,6 +165,8 @@ def test_an_id_that_does_not_exist_is_answered_with_the_nearest() -> None:
         make_env("gym:Pendulm-v1")
     with pytest.raises(ConfigError, match="no Pendulum-v7; did you mean Pendulum-v1"):
         make_env("gym:Pendulum-v7")
+    with pytest.raises(ConfigError, match=r"no Nope-v0; this lists all: python -c"):
+        make_env("gym:Nope-v0")
     with pytest.raises(ConfigError, match="cannot be made: No module named 'nowhere'"):
         make_env("gym:nowhere:Robot-v0")
 

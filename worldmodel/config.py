@@ -8,6 +8,7 @@ path and the most similar known name.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -22,7 +23,7 @@ from worldmodel.envs.settings import EnvSettings
 from worldmodel.learner import LearnerSettings
 from worldmodel.losses import Objective, terms_in
 from worldmodel.models.settings import ModelSettings
-from worldmodel.planners import ILQR, MPPI, PlannerSettings
+from worldmodel.planners import MPPI, PlannerSettings
 from worldmodel.planning import Planning
 from worldmodel.replay.settings import ReplaySettings
 
@@ -108,10 +109,12 @@ class Config:
     def __post_init__(self) -> None:
         check(self)
         planner, planning = self.planner, self.planning
+        candidates = getattr(planner, "candidates", math.inf)
         require(
-            isinstance(planner, ILQR) or planning.proposals < planner.candidates,
-            "planning.proposals: expected fewer than planner.candidates ="
-            f" {getattr(planner, 'candidates', 0)}, got {planning.proposals}",
+            planning.proposals < candidates,
+            f"planning.proposals: expected fewer than planner.candidates = {candidates}, got"
+            f" {planning.proposals}; choose both, such as --planner.candidates {candidates}"
+            f" --planning.proposals {candidates // 4}",
         )
         require(
             not isinstance(planner, MPPI) or planning.std_without_policy >= planner.min_std,

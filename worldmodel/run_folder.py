@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import logging
+import os
 import platform
 import time
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import yaml
 
 from worldmodel import files, older_settings
-from worldmodel.checks import ConfigError, kinds_of_parts, read, require, require_device
+from worldmodel.checks import ConfigError, kinds_of_parts, nearest, read, require, require_device
 from worldmodel.compare_settings import differences, settings_hash, unsaid
 from worldmodel.log import EVALUATIONS, METRICS
 from worldmodel.machine import cores
@@ -49,6 +50,16 @@ OWN = (
 LOOK_S = 0.1  # a list of runs holds a run's lock for less than this
 
 logger = logging.getLogger("worldmodel")
+
+
+def require_run(run: Path) -> None:
+    """Raise if the folder is not a run; name a similar one."""
+    if not (run / "config.yaml").is_file():
+        others = sorted(str(path.parent) for path in run.parent.glob("*/config.yaml"))
+        raise ConfigError(
+            f"run: {run} holds no config.yaml, so it is not a run"
+            f"{nearest(str(run), others) if others else ''}"
+        )
 
 
 def default_run(preset: str, config: Config) -> Path:
@@ -119,10 +130,11 @@ def claim(run: Path) -> IO[bytes]:
         try:
             _lock(lock)
         except BlockingIOError:
+            holder = _holder(lock)
             lock.close()
             raise ConfigError(
-                f"run: another process is training {run}; wait until it has stopped, or choose"
-                " another folder with --run"
+                f"run: another process{holder} is training {run}; wait until it has stopped, or"
+                " choose another folder with --run"
             ) from None
     except OSError as error:  # a file system without locks
         logger.warning("run: %s cannot be locked (%s): train it once at a time", run, error)
@@ -157,6 +169,18 @@ def put_away(run: Path) -> Path:
             number += 1
         run.rename(old)
     return old
+
+
+def _holder(lock: IO[bytes]) -> str:
+    """`` (pid 123)``, the process that holds a lock; empty if the system does not tell."""
+    inode = os.fstat(lock.fileno()).st_ino
+    try:
+        rows = [row.split() for row in Path("/proc/locks").read_text().splitlines()]
+    except OSError:  # not Linux
+        return ""
+    # such as: 1: FLOCK ADVISORY WRITE 123 fd:01:456 0 EOF
+    found = {row[4] for row in rows if row[1] == "FLOCK" and row[5].endswith(f":{inode}")}
+    return f" (pid {found.pop()})" if len(found) == 1 and "0" not in found else ""
 
 
 def refuse_links(run: Path) -> None:
@@ -218,8 +242,7 @@ def read_about(run: Path) -> dict[str, Any]:
     """Read all of a run's config.yaml: settings, image, environment, versions."""
     path = run / "config.yaml"
     refuse_links(run)
-    if not path.is_file():
-        raise ConfigError(f"run: {run} holds no config.yaml, so it is not a run")
+    require_run(run)
     try:
         written = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from worldmodel import run_folder
 from worldmodel.checks import require
 from worldmodel.cli.arguments import Trust, parse
 from worldmodel.cli.renderer import environment_of
-from worldmodel.cli.requirements import require_run
 from worldmodel.cli.screen import say
 
 if TYPE_CHECKING:  # it imports torch, and mistakes are answered without it
@@ -68,7 +68,7 @@ def _measure(
         f"repetitions: expected 1 or more, got {repetitions}",
     )
     if run is not None:
-        require_run(run)
+        run_folder.require_run(run)
 
     names: list[str] = list(SECONDS) if what == "all" else [what]
     say(_announced(names, repetitions))
@@ -115,7 +115,7 @@ def _tables(
     trust: bool,
 ) -> Iterator[bench.Table]:
     """The tables of one benchmark, each when it is done."""
-    from worldmodel import bench, run_folder
+    from worldmodel import bench
     from worldmodel.presets import load_preset
 
     default, planet = load_preset("default"), load_preset("planet")

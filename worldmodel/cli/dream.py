@@ -16,7 +16,7 @@ from worldmodel import run_folder
 from worldmodel.checks import require
 from worldmodel.cli.arguments import parse
 from worldmodel.cli.process_setup import one_thread
-from worldmodel.cli.requirements import require_run, require_writable, version_explained
+from worldmodel.cli.requirements import require_writable, version_explained
 from worldmodel.local_page import PORT
 
 if TYPE_CHECKING:  # it imports torch, and mistakes are answered without it
@@ -51,7 +51,7 @@ def _dream(
     ] = None,
 ) -> int:
     if run is not None:
-        require_run(run)
+        run_folder.require_run(run)
     if html is not None:
         require(html.suffix == ".html", f"html: expected a name like dream.html, got {html}")
         require(not html.is_dir(), f"html: {html} is a folder")

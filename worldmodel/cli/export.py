@@ -12,7 +12,7 @@ from worldmodel.checks import require
 from worldmodel.cli.arguments import RunFolder, Trust, parse
 from worldmodel.cli.process_setup import one_thread
 from worldmodel.cli.renderer import Renderer, environment_of
-from worldmodel.cli.requirements import require_run, require_writable
+from worldmodel.cli.requirements import require_writable
 from worldmodel.cli.screen import say
 from worldmodel.columns import aligned
 
@@ -53,7 +53,7 @@ def _export_run(
 ) -> int:
     require(0 <= prune < 1, f"prune: expected 0 or more and less than 1, got {prune}")
     require(episodes >= 0, f"episodes: expected 0 or more, got {episodes}")
-    require_run(run)
+    run_folder.require_run(run)
 
     from worldmodel import export  # imports torch, and mistakes are answered before
 

@@ -17,7 +17,7 @@ from worldmodel.checks import ConfigError, require
 from worldmodel.cli.arguments import RunFolder, Trust, parse
 from worldmodel.cli.process_setup import one_thread
 from worldmodel.cli.renderer import Renderer, environment_of
-from worldmodel.cli.requirements import require_run, require_writable
+from worldmodel.cli.requirements import require_writable
 from worldmodel.cli.screen import score, show_episode
 
 if TYPE_CHECKING:  # these rooms import torch, and mistakes are answered without it
@@ -63,7 +63,7 @@ def _play_run(
 ) -> int:
     require(episodes >= 1, f"episodes: expected 1 or more, got {episodes}")
     require(seed >= 0, f"seed: expected 0 or more, got {seed}")
-    require_run(run)
+    run_folder.require_run(run)
     if video is not None:
         _require_video(video)
 

@@ -9,17 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from worldmodel import run_folder
-from worldmodel.checks import ConfigError, nearest
-
-
-def require_run(run: Path) -> None:
-    """Raise if the folder is not a run; name a similar one."""
-    if not (run / "config.yaml").is_file():
-        others = sorted(str(path.parent) for path in run.parent.glob("*/config.yaml"))
-        raise ConfigError(
-            f"run: {run} holds no config.yaml, so it is not a run"
-            f"{nearest(str(run), others) if others else ''}"
-        )
+from worldmodel.checks import ConfigError
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import tyro
 from worldmodel import run_folder
 from worldmodel.cli.arguments import RunFolder, Trust, parse
 from worldmodel.cli.process_setup import one_thread
-from worldmodel.cli.requirements import require_run, require_writable, version_explained
+from worldmodel.cli.requirements import require_writable, version_explained
 from worldmodel.cli.screen import say
 
 
@@ -34,7 +34,7 @@ def _draw_run(
     ] = None,
     trust: Trust = False,
 ) -> int:
-    require_run(run)
+    run_folder.require_run(run)
     out = out or run / "report"
     require_writable(out, "out")
     with version_explained(run):

@@ -13,7 +13,6 @@ import tyro
 from worldmodel import run_folder
 from worldmodel.cli.arguments import RunFolder, Trust, parse
 from worldmodel.cli.process_setup import one_thread
-from worldmodel.cli.requirements import require_run
 from worldmodel.local_page import PORT
 
 
@@ -34,7 +33,7 @@ def _follow_run(
     port: Annotated[int, tyro.conf.arg(metavar="N", help="of 127.0.0.1; 0: a free one")] = PORT,
     trust: Trust = False,
 ) -> int:
-    require_run(run)
+    run_folder.require_run(run)
 
     from worldmodel.watch import Watch, in_another_process  # imports torch
 

@@ -50,7 +50,7 @@ def _wrong_rows(env: Any, rows: int) -> list[str]:
 
 def _wrong_row(where: str, row: Any, actions: Actions, first: Step | None = None) -> list[str]:
     if not isinstance(row, Step):
-        return [f"{where}: expected a worldmodel.structs.Step, got {type(row).__name__}"]
+        return [f"{where}: expected a worldmodel.Step, got {type(row).__name__}"]
     wrong = [f"{where}: {complaint}" for complaint in wrong_row(row, first)]
     if not isinstance(row.is_last, (bool, np.bool_)):
         wrong.append(f"{where}: is_last: expected a bool, got {type(row.is_last).__name__}")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.checks import ConfigError, nearest
+from worldmodel.checks import ConfigError
 from worldmodel.envs.settings import EnvSettings
 from worldmodel.images import ALONE
 from worldmodel.structs import Step
@@ -132,17 +133,29 @@ def _make(name: str, **options: Any) -> Any:
         return gymnasium.make(name, **options)
     except gymnasium.error.UnregisteredEnv as error:
         raise ConfigError(
-            f"task: gymnasium knows no {name}{nearest(name, _shorter(name, gymnasium.registry))}"
+            f"task: gymnasium knows no {name}{_similar(name, list(gymnasium.registry))}"
         ) from error
     except (ImportError, gymnasium.error.Error) as error:
         raise ConfigError(f"task: gym:{name} cannot be made: {error}") from error
 
 
-def _shorter(name: str, registry: Any) -> list[str]:
-    """Ids of the registry that contain the wanted name, else all; the registry has hundreds."""
-    typed = name.rsplit("/", 1)[-1].partition("-v")[0].lower()
-    same = [known for known in registry if typed in known.lower()]
-    return same or list(registry)
+def _similar(name: str, registry: Sequence[str]) -> str:
+    """``; did you mean x?`` if an id is nearly this name, whatever its version; else how to look.
+
+    The registry has hundreds of ids. Names are short, so it takes much to call two of them similar.
+    """
+    plain = {_unversioned(known) for known in registry}
+    close = difflib.get_close_matches(_unversioned(name), plain, n=1, cutoff=0.75)
+    close = close or [known for known in plain if _unversioned(name) in known]
+    if len(close) == 1:
+        ids = [known for known in registry if _unversioned(known) == close[0]]
+        return f"; did you mean {difflib.get_close_matches(name, ids, n=1, cutoff=0.0)[0]}?"
+    return "; this lists all: python -c 'import gymnasium; gymnasium.pprint_registry()'"
+
+
+def _unversioned(name: str) -> str:
+    """``ALE/Pong-v5`` -> ``pong``"""
+    return name.rsplit("/", 1)[-1].partition("-v")[0].lower()
 
 
 def _without_a_display() -> None:

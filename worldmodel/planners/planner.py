@@ -75,5 +75,6 @@ def require_elites(planner: HasElites, path: str) -> None:
     require(
         planner.elites <= planner.candidates,
         f"{path}.elites: expected at most {path}.candidates = {planner.candidates},"
-        f" got {planner.elites}",
+        f" got {planner.elites}; choose both, such as --{path}.candidates {planner.candidates}"
+        f" --{path}.elites {max(1, planner.candidates // 4)}",
     )
