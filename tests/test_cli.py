@@ -361,7 +361,7 @@ def test_answers_come_before_torch(run: Path) -> None:
     }
     for words, loaded in modules_after(steps).modules.items():
         assert "worldmodel.cli" in loaded
-        assert not loaded & {"torch", "mujoco", "dm_control", "matplotlib"}, words
+        assert not loaded & {"torch", "numpy", "mujoco", "dm_control", "matplotlib"}, words
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
@@ -443,6 +443,17 @@ def test_the_config_of_a_run_is_a_preset(
     assert "images were drawn by toy" in output.out
     assert main(["train", str(run / "config.yaml"), "--seed", "4", "--task", "walker_walk"]) == 0
     assert (asked[1][0].seed, asked[1][0].task) == (4, "walker_walk")
+    written = (run / "config.yaml").read_text()
+    (here / "older.yaml").write_text(re.sub(r"\n *swell: [\d.]+", "", written))
+    output = run_command(capsys, "train", "older.yaml", *words)
+    assert "newer settings have today's defaults: exploration.swell: 1.0" in output.out
+
+
+def test_the_folder_of_a_run_is_answered_with_its_file(
+    here: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = f"{run} is the folder of a run; the file with its settings is {run / 'config.yaml'}"
+    assert_mistake(capsys, here, ["train", run], [answer])
 
 
 # ---------------------------------------------------------------------------- mistakes
@@ -456,6 +467,7 @@ def test_the_config_of_a_run_is_a_preset(
         (["train", "mine.yaml"], ["no file mine.yaml"]),
         (["train", "--planner.horizn", "3"], ["--planner.horizn", "--planner.horizon"]),
         (["train", "--planer.horizon", "3"], ["--planer.horizon", "--planner.horizon"]),
+        (["train", "-horizon", "3"], ["no option -horizon; options begin with --"]),
         (["train", "--horizon", "3"], ["--behaviour.horizon or --planner.horizon?"]),
         (
             ["train", "--zzzz", "3"],

@@ -37,6 +37,7 @@ def test_a_wheel_holds_every_room_and_every_preset(wheel: Path) -> None:
     assert rooms <= inside
     assert presets <= inside
     assert "worldmodel/py.typed" in inside
+    assert {"worldmodel/cli/tasks.csv", "worldmodel/cli/settings_table.json"} <= inside
     assert "worldmodel/assets/published_pixel_scores.csv" in inside
     assert {"worldmodel/pretrained/demo.safetensors", "worldmodel/pretrained/demo.json"} <= inside
     assert "worldmodel/pretrained/heldout/000000.npz" in inside

@@ -22,13 +22,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from worldmodel import files
-from worldmodel.video import Images, side_by_side, write_video
+
+if TYPE_CHECKING:  # commands read the files of a run, and mistakes are answered without numpy
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from worldmodel.video import Images
 
 METRICS, EVALUATIONS = "metrics.jsonl", "eval.csv"
 COLUMNS = ["env_steps", "wall_clock_s", "episode", "seed", "return"]
@@ -89,15 +91,21 @@ class Journal:
         _append(self._run / EVALUATIONS, "".join(lines))
         tensorboard = self._open_tensorboard(env_steps)
         if tensorboard is not None and len(returns):
+            import numpy as np
+
             tensorboard.add_scalar("score", float(np.mean(returns)), env_steps)
 
     def show(self, env_steps: int, videos: Sequence[Images]) -> None:
         """Write the last evaluation [T, H, W, 3] as a small video, its episodes side by side."""
+        from worldmodel.video import side_by_side, write_video
+
         if importlib.util.find_spec("imageio") is not None:  # optional, as on a robot
             images = side_by_side(videos, THUMBNAIL_IMAGES)
             write_video(self._run / THUMBNAIL, images, THUMBNAIL_PER_S)
         tensorboard = self._open_tensorboard(env_steps)
         if tensorboard is not None:
+            import numpy as np
+
             strip = np.concatenate(list(side_by_side(videos[:1], STRIP_IMAGES)), axis=1)
             tensorboard.add_image("evaluation", strip, env_steps, dataformats="HWC")
 

@@ -49,6 +49,11 @@ def preset_file(name: str) -> Path:
     if name in shipped:
         return shipped[name]
     if name.endswith((".yaml", ".yml")) or "/" in name:
+        of_a_run = Path(name) / "config.yaml"
+        require(
+            not of_a_run.is_file(),
+            f"preset: {name} is the folder of a run; the file with its settings is {of_a_run}",
+        )
         require(Path(name).is_file(), f"preset: no file {name}")
         return Path(name)
     raise ConfigError(f"preset: no preset {name}{nearest(name, list(shipped))}")

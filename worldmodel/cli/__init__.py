@@ -8,7 +8,6 @@ with 1; an interrupted one exits with 130.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
@@ -101,7 +100,9 @@ def _dispatch(typed: list[str]) -> int:
             print(_overview(), end="")
             return 0
         case ["--version", *_]:
-            print(f"worldmodel {importlib.metadata.version('worldmodel')}")
+            from importlib.metadata import version  # half the time of the overview
+
+            print(f"worldmodel {version('worldmodel')}")
             return 0
         case [name, *rest] if name in COMMANDS:
             return _call(name, rest)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
+from worldmodel import older_settings
 from worldmodel.checks import (
     RENAMED,
     ConfigError,
@@ -27,6 +28,7 @@ from worldmodel.checks import (
     sections,
 )
 from worldmodel.cli.tasks import known_tasks
+from worldmodel.compare_settings import unsaid
 from worldmodel.presets import is_of_a_run, mapping_in, preset_file, preset_on, presets
 
 T = TypeVar("T")
@@ -117,9 +119,11 @@ def note_of_run(preset: str, base: Any) -> str:
     version = written.get("versions", {}).get("worldmodel", "an unknown version")
     drawn = written.get("environment", {}).get("renderer")
     images = f"; its images were drawn by {drawn}" if drawn else ""
+    lacking = unsaid(base, older_settings.with_todays_names(written["settings"]))
+    newer = f"; newer settings have today's defaults: {', '.join(lacking)}" if lacking else ""
     return (
         f"{path}: the settings of a run on {base.task}, seed {base.seed}, made with worldmodel"
-        f" {version}{images}"
+        f" {version}{images}{newer}"
     )
 
 
@@ -139,6 +143,8 @@ def _split(typed: Sequence[str], defaults: Any) -> tuple[dict[str, Any], dict[st
     for word in words:
         _require_text(word)
         if not word.startswith("--"):
+            if word.startswith("-"):
+                raise ConfigError(f"no option {word}; options begin with --")
             if "preset" in given:
                 raise ConfigError(f"expected one PRESET, got {given['preset']} and {word}")
             given["preset"] = Typed(word)
