@@ -58,7 +58,7 @@ class TrainOptions:
     seed: Annotated[
         str | None, Shown("S[,S...]", "several seeds are trained one after another")
     ] = None
-    device: Annotated[Literal["cpu", "cuda"], Shown("D", "where the model learns")] = "cpu"
+    device: Annotated[Literal["cpu", "cuda"], Shown("cpu|cuda", "where the model learns")] = "cpu"
     dry_run: Annotated[
         bool, Shown("", "say what time, memory and disk the run needs here, and write nothing")
     ] = False
@@ -81,19 +81,19 @@ def read_words(typed: Sequence[str], defaults: T) -> Asked[T]:
     """Read the words into ``defaults``, a tree of all settings; raise for the first mistake."""
     given, settings = _split(typed, defaults)
     declared = {name: options(hint)[0] for name, hint in hints(TrainOptions).items()}
-    told = TrainOptions(
+    own = TrainOptions(
         **{name: convert(value, declared[name], name) for name, value in given.items()}
     )
-    preset, base = starting_point(told.preset, defaults)
-    if told.preset == getattr(base, "task", "") != preset and told.task not in ("", told.preset):
-        raise ConfigError(f"task: two are given, {told.preset} and --task {told.task}")
-    task = told.task or getattr(base, "task", "")
+    preset, base = starting_point(own.preset, defaults)
+    if own.preset == getattr(base, "task", "") != preset and own.task not in ("", own.preset):
+        raise ConfigError(f"task: two are given, {own.preset} and --task {own.task}")
+    task = own.task or getattr(base, "task", "")
     chosen = read(base, {**settings, "task": task})
-    seeds = [getattr(base, "seed", 0)] if told.seed is None else read_seeds(told.seed)
+    seeds = [getattr(base, "seed", 0)] if own.seed is None else read_seeds(own.seed)
     configs = [read(chosen, {"seed": seed}) for seed in seeds]
     for config in configs:
         check(config)
-    return Asked(told, preset, base, configs)
+    return Asked(own, preset, base, configs)
 
 
 def starting_point(word: str, defaults: T) -> tuple[str, T]:

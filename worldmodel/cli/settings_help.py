@@ -36,7 +36,7 @@ GENERAL = "general"  # the section of settings that are in no section
 HELP = """\
 usage: worldmodel train [PRESET] [--option VALUE ...] [--section.setting VALUE ...]
 
-{told}
+{description}
 
 options:
 {options}
@@ -86,7 +86,7 @@ def asked_for_help(command: Callable[[list[str]], int], typed: Sequence[str]) ->
 
 def train_text(command: Callable[[list[str]], int]) -> str:
     """The short help: the options of ``train``, and where the settings are."""
-    told, _, examples = (inspect.getdoc(command) or "").partition("Example:")
+    description, _, examples = (inspect.getdoc(command) or "").partition("Example:")
     rows = []
     for name, hint in hints(TrainOptions).items():
         shown = next(note for note in hint.__metadata__ if isinstance(note, Shown))
@@ -94,7 +94,7 @@ def train_text(command: Callable[[list[str]], int]) -> str:
         takes = "" if options(hint) == [bool] else f" {shown.value}"
         rows.append((shown.value if name == "preset" else f"{option}{takes}", shown.sentence))
     return HELP.format(
-        told=told.strip(),
+        description=description.strip(),
         options=aligned(rows, indent="    "),
         examples=f"Example:{examples}".rstrip(),
     )
@@ -105,11 +105,11 @@ def settings_text(tree: Any, section: str = "") -> str:
     lines = []
     for name, explained in by_section(tree, section).items():
         lines += [name, ""]
-        for one in explained:
-            notes = [", ".join(one.of)] * bool(one.of) + [one.allowed]
-            lines.append(f"  --{one.path} {one.value}  ({'; '.join(notes)})")
+        for shown in explained:
+            notes = [", ".join(shown.of)] * bool(shown.of) + [shown.allowed]
+            lines.append(f"  --{shown.path} {shown.value}  ({'; '.join(notes)})")
             lines += textwrap.wrap(
-                one.sentence, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6
+                shown.sentence, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6
             )
         lines.append("")
     return "\n".join(lines)
@@ -121,9 +121,9 @@ def page() -> str:
     for name, explained in by_section(settings_tree()).items():
         parts.append(f"## {name}\n\n| setting | default | allowed | what it does |")
         parts.append("|---|---|---|---|")
-        for one in explained:
-            of = f" ({', '.join(one.of)})" if one.of else ""
-            cells = [f"`{one.path}`{of}", f"`{one.value}`", one.allowed, one.sentence]
+        for shown in explained:
+            of = f" ({', '.join(shown.of)})" if shown.of else ""
+            cells = [f"`{shown.path}`{of}", f"`{shown.value}`", shown.allowed, shown.sentence]
             parts.append(f"| {' | '.join(cell.replace('|', ' or ') for cell in cells)} |")
         parts.append("")
     return "\n".join(parts)
@@ -131,15 +131,15 @@ def page() -> str:
 
 def by_section(tree: Any, section: str = "") -> dict[str, list[Explained]]:
     """The settings of each section; ``section``: only those whose path begins with it."""
-    found: dict[str, list[Explained]] = {}
-    for one in _merged(explain(setting) for setting in settings_in(tree)):
-        name = one.path.split(".")[0] if "." in one.path else GENERAL
-        if section in ("", name) or f"{one.path}.".startswith(f"{section.replace('-', '_')}."):
-            found.setdefault(name, []).append(one)
-    if not found:
+    by_name: dict[str, list[Explained]] = {}
+    for shown in _merged(explain(setting) for setting in settings_in(tree)):
+        name = shown.path.split(".")[0] if "." in shown.path else GENERAL
+        if section in ("", name) or f"{shown.path}.".startswith(f"{section.replace('-', '_')}."):
+            by_name.setdefault(name, []).append(shown)
+    if not by_name:
         known = list(by_section(tree))
         raise ConfigError(f"no section of settings {section}{nearest(section, known)}")
-    return found
+    return by_name
 
 
 def explain(setting: Setting) -> Explained:

@@ -91,20 +91,20 @@ def table() -> str:
     """The table of the settings as they are declared; this imports all of them."""
     from worldmodel.config import Config
 
-    found: dict[str, list[Row]] = {}
-    _collect(Config, found)
+    collected: dict[str, list[Row]] = {}
+    _collect(Config, collected)
     parts = []
-    for name, rows in found.items():  # a line for each setting
+    for name, rows in collected.items():  # a line for each setting
         lines = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in rows)
         parts.append(f"{json.dumps(name)}: [\n{lines}\n]")
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def _collect(section: type, found: dict[str, list[Row]]) -> None:
+def _collect(section: type, collected: dict[str, list[Row]]) -> None:
     """Add the rows of a dataclass and of all that it contains."""
-    if _name(section) in found:
+    if _name(section) in collected:
         return
-    rows = found[_name(section)] = []
+    rows = collected[_name(section)] = []
     sentences, declared = _docstrings(section), hints(section)
     for field in dataclasses.fields(section):
         hint = declared[field.name]
@@ -123,7 +123,7 @@ def _collect(section: type, found: dict[str, list[Row]]) -> None:
             row |= _type(hint) | {"default": field.default}
         rows.append(row)
         for variant in variants:
-            _collect(variant, found)
+            _collect(variant, collected)
 
 
 def _type(hint: Any) -> Row:
@@ -143,7 +143,7 @@ def _docstrings(section: type) -> dict[str, str]:
     """The docstring under each field of a class."""
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(section))).body
     assert isinstance(tree, ast.ClassDef)
-    found = {}
+    collected = {}
     for field, below in zip(tree.body, tree.body[1:], strict=False):
         if (
             isinstance(field, ast.AnnAssign)
@@ -152,8 +152,8 @@ def _docstrings(section: type) -> dict[str, str]:
             and isinstance(below.value, ast.Constant)
             and isinstance(below.value.value, str)
         ):
-            found[field.target.id] = " ".join(below.value.value.split())
-    return found
+            collected[field.target.id] = " ".join(below.value.value.split())
+    return collected
 
 
 if __name__ == "__main__":
