@@ -19,7 +19,6 @@ from worldmodel.checks import ConfigError, kinds_of_parts, nearest, read, requir
 from worldmodel.compare_settings import differences, settings_hash, unsaid
 from worldmodel.log import EVALUATIONS, METRICS
 from worldmodel.machine import cores
-from worldmodel.origin import Origin
 
 # These rooms import torch, which takes seconds: a missing run, or one with other settings, is
 # answered without it.
@@ -272,6 +271,7 @@ def load(
     from worldmodel import checkpoint
     from worldmodel.assembly import agent_of
     from worldmodel.models import build, refuse_infinite_weights
+    from worldmodel.origin import Origin
     from worldmodel.structs import Spec
 
     run = Path(run)
