@@ -336,6 +336,8 @@ def test_the_decisions_shown_are_those_whose_candidates_differ_most():
     assert returns.decisive(1) == [(0, 1)]
     assert returns.decisive(2) == [(0, 1), (1, 1)]  # rows 0 and 2 are too near to row 1
     assert returns.decisive(9) == [(0, 1), (0, 9), (1, 1)]
+    same = dataclasses.replace(returns, spread=np.array([5.0, 90.0, 8.0, 1.0, 2.0, 7.0]))
+    assert same.decisive(9) == [(0, 1)]  # elsewhere the candidates look alike
 
 
 def test_the_spread_of_a_decision_is_that_of_its_candidates_before_the_search():

@@ -25,7 +25,7 @@ from worldmodel.cli import main
 from worldmodel.config import Config
 from worldmodel.local_page import HOST
 from worldmodel.log import THUMBNAIL, Journal
-from worldmodel.report import visualize_run
+from worldmodel.report import visualize_run, write_page
 from worldmodel.run_folder import load
 from worldmodel.watch import Watch, in_another_process, newest_checkpoint
 
@@ -131,6 +131,27 @@ def test_a_report_older_than_the_checkpoint_is_served_until_a_new_one_is_drawn(
         assert ask("/report.html") == (200, "report 1")
 
 
+def test_while_a_report_is_drawn_the_page_says_how_long_the_last_one_took(tmp_path: Path) -> None:
+    save(tmp_path, 9)
+    keep_report(tmp_path, age_s=60)
+    page = write_page("", "", [], [], seconds=41.2)
+    (tmp_path / "report" / "report.html").write_text(page)
+    os.utime(tmp_path / "report" / "report.html", (1, 1))
+    states = []
+
+    def draw(folder: Path) -> Path:
+        states.append(json.loads(ask("/now")[1])["state"])
+        assert ask("/report.html") == (200, page)  # there is something to read meanwhile
+        (folder / "page").write_text("new")
+        return folder / "page"
+
+    with watching(tmp_path, draw) as (watch, ask):
+        watch.look()
+        assert states[0].startswith("drawing the report of checkpoint 000000009, about 42 s, ")
+        assert "so far" in states[0]
+        assert "so far" not in json.loads(ask("/now")[1])["state"]
+
+
 def _say_where(folder: Path) -> None:
     (folder / "report.html").write_text(f"drawn by process {os.getpid()}")
 
@@ -225,7 +246,9 @@ def test_the_page_answers_while_a_report_is_drawn(tmp_path: Path) -> None:
         drawing = threading.Thread(target=watch.look)
         drawing.start()
         assert at_work.wait(20)
-        assert json.loads(ask("/now")[1])["state"] == "drawing the report of checkpoint 000000007"
+        state = json.loads(ask("/now")[1])["state"]
+        assert state.startswith("drawing the report of checkpoint 000000007, some minutes, ")
+        assert state.endswith(" s so far")
         go_on.set()
         drawing.join()
         assert ask("/report.html") == (200, "done")

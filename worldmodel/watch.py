@@ -25,7 +25,7 @@ from types import TracebackType
 from worldmodel import processes
 from worldmodel.local_page import Content, LocalPage
 from worldmodel.log import EVALUATIONS, METRICS, THUMBNAIL, read_evaluations, read_metrics
-from worldmodel.report.page import POLICY
+from worldmodel.report.page import POLICY, drawn_in
 from worldmodel.report.templates import render
 
 LOOK_S = 2.0  # between two checks of the run
@@ -62,6 +62,7 @@ class Watch:
         self._draw = draw
         self._drawn_of = ""  # the checkpoint of the present report
         self._took_s: float | None = None  # seconds that drawing the last report took
+        self._drawing_since: float | None = None
         self._report = render("no_report.html").encode()
         self.now = Now()
         self._take_the_runs_report()
@@ -97,9 +98,10 @@ class Watch:
             self.now = replace(self.now, state="no checkpoint yet; the first one brings a report")
         if newest in (None, self._drawn_of):
             return
-        about = f", about {self._took_s:.0f} s" if self._took_s is not None else ""
-        self.now = replace(self.now, state=f"drawing the report of checkpoint {newest}{about}")
-        begun = time.monotonic()
+        about = "some minutes" if self._took_s is None else f"about {self._took_s:.0f} s"
+        state = f"drawing the report of checkpoint {newest}, {about}"
+        self.now, begun = replace(self.now, state=state), time.monotonic()
+        self._drawing_since = begun
         try:
             with tempfile.TemporaryDirectory(prefix="worldmodel-watch-") as folder:
                 self._report = self._draw(Path(folder)).read_bytes()
@@ -107,6 +109,8 @@ class Watch:
             # training may replace files while they are read; the next check finds them complete
             self.now = replace(self.now, state=f"no report of checkpoint {newest} yet: {error}")
             return
+        finally:
+            self._drawing_since = None
         self._drawn_of, self._took_s = newest, time.monotonic() - begun
         state = f"report of checkpoint {newest}, drawn at {time.strftime('%H:%M:%S')}"
         self.now = replace(self.now, state=state, drawn=self.now.drawn + 1)
@@ -120,6 +124,7 @@ class Watch:
                 return
             written = page.stat().st_mtime
             self._report = page.read_bytes()
+            self._took_s = drawn_in(self._report)
             saved = (self._run / "checkpoints" / (newest or "")).stat().st_mtime
         except OSError:  # no report yet, or training has just deleted a checkpoint
             return
@@ -130,7 +135,10 @@ class Watch:
 
     def _now_with_progress(self) -> Now:
         """``now`` with the present steps and score of the run, also while a report is drawn."""
-        return replace(self.now, where=self._where(), video=self._video())
+        state, since = self.now.state, self._drawing_since
+        if since is not None:
+            state += f", {time.monotonic() - since:.0f} s so far"
+        return replace(self.now, state=state, where=self._where(), video=self._video())
 
     def _where(self) -> str:
         """The steps, time and score that the run has written so far."""

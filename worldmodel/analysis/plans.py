@@ -30,6 +30,7 @@ from worldmodel.structs import Episode, Latent, Plan, Score, Search, at, repeat
 
 EPISODES_PLANNED = 4  # as one batch
 ROWS_PLANNED = 250  # the first rows of each episode: 15 s if a plan takes 60 ms
+LEAST_SPREAD = 0.1
 SHOWN_BEFORE = (0.0, 0.5, 1.0)  # ranks of the candidates drawn: the best, the middle, the worst
 SHOWN_AFTER = (0.0, 1.0)  # of the elites of the last iteration
 
@@ -55,10 +56,12 @@ class PlanReturns:
     def decisive(self, most: int) -> list[tuple[int, int]]:
         """The decisions whose candidates differ most: (episode, row), by episode and row.
 
-        Two of the same episode are a whole look-ahead apart at least.
+        Two of the same episode are a whole look-ahead apart at least. Decisions whose spread is
+        less than LEAST_SPREAD of the largest are left out: their candidates look alike.
         """
         chosen: list[tuple[int, int]] = []
-        for index in np.argsort(-self.spread, kind="stable"):
+        matters = self.spread >= LEAST_SPREAD * self.spread.max()
+        for index in np.argsort(-self.spread, kind="stable")[: matters.sum()]:
             episode, row = int(self.episode[index]), int(self.row[index])
             near = (e == episode and abs(r - row) < self.horizon for e, r in chosen)
             if len(chosen) < most and not any(near):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from worldmodel.analysis import (
     check_fit,
     fit_reward,
     follow,
+    image_change,
     long_enough,
     mean_image,
     measure,
@@ -111,6 +113,7 @@ def visualize(
     ``trust``: a module that the task names may be imported. ``say`` is called with the name of each
     file when it is written.
     """
+    begun = time.perf_counter()
     check_fit(agent, episodes)
     task = config.task if config is not None else ""
     long = long_enough(episodes, CONTEXT)
@@ -142,7 +145,8 @@ def visualize(
     if source is not None:
         sections += show_learning(folder, source, task)
     summary = Summary(errors, reward, returns, probes, folder.files, folder.notes)
-    folder.write("report.html", _page(config, summary, sections, source).encode())
+    took = time.perf_counter() - begun
+    folder.write("report.html", _page(config, summary, sections, source, took).encode())
     return summary
 
 
@@ -151,10 +155,12 @@ def _show_predictions(
 ) -> list[Section]:
     prediction = foresee(agent, long)
     rows = prediction.truth.shape[1]
-    beliefs = observe(agent, cut(long, [(0, 0)], rows), rows)
-    course = follow(agent, long[0], at(beliefs, 0), CONTEXT, rows)
+    moving = [image_change(episode, agent.model.spec)[:rows].sum() for episode in long]
+    number = int(np.argmax(moving[: len(prediction.truth)]))  # most can be foreseen there
+    beliefs = observe(agent, cut(long, [(number, 0)], rows), rows)
+    course = follow(agent, long[number], at(beliefs, 0), CONTEXT, rows)
     return [
-        show_open_loop(folder, prediction, course),
+        show_open_loop(folder, prediction, course, number),
         *show_vectors(folder, prediction, task),
     ]
 
@@ -183,6 +189,7 @@ def _page(
     summary: Summary,
     sections: Sequence[Section],
     source: Source | None,
+    seconds: float,
 ) -> str:
     near = summary.errors.at(SUMMARY_AHEAD)
     facts = []
@@ -241,6 +248,7 @@ def _page(
         sections,
         summary.notes,
         source.settings() if source else "",
+        seconds,
     )
 
 

@@ -7,6 +7,8 @@ fits a phone, and follows the reader's choice of light or dark.
 from __future__ import annotations
 
 import base64
+import math
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,6 +106,7 @@ class Fact:
     verdict: Verdict | None = None
 
 
+MOST_OF_HEAD = 2000  # bytes; the line is one of the first
 # The browser may load nothing from outside the file, and runs no script
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
@@ -115,8 +118,12 @@ def write_page(
     sections: Sequence[Section],
     notes: Sequence[str] = (),
     settings: str = "",
+    seconds: float = 0.0,
 ) -> str:
-    """The HTML of the page. ``notes``: what is missing, and how to get it."""
+    """The HTML of the page. ``notes``: what is missing, and how to get it.
+
+    ``seconds``: how long it took to draw; ``drawn_in`` reads it from the page.
+    """
     return render(
         "page.html",
         title=title,
@@ -126,10 +133,17 @@ def write_page(
         notes=notes,
         settings=settings,
         policy=POLICY,
+        seconds=math.ceil(seconds),
         light=vars(LIGHT),
         dark=vars(DARK),
         uri=_uri,
     )
+
+
+def drawn_in(page: bytes) -> float | None:
+    """The seconds that a page says it took to draw; None if it does not say so."""
+    said = re.search(rb'<meta name="drawn-in-seconds" content="(\d+)">', page[:MOST_OF_HEAD])
+    return float(said[1]) if said else None
 
 
 def _uri(kind: str, content: bytes) -> str:

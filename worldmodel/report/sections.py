@@ -82,7 +82,7 @@ def _all(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else "both guesses"
 
 
-def show_open_loop(folder: Folder, prediction: Prediction, course: Course) -> Section:
+def show_open_loop(folder: Folder, prediction: Prediction, course: Course, episode: int) -> Section:
     alt = "truth, model and error of several episodes, side by side"
     film = folder.video("open_loop", draw_film(prediction, DARK), alt)
     return Section(
@@ -96,11 +96,11 @@ def show_open_loop(folder: Folder, prediction: Prediction, course: Course) -> Se
             *folder.figure("course.png", lambda: plot_course(course)),
             folder.strip("open_loop.png", strip_open_loop(prediction)),
         ],
-        "The charts follow episode 0 of the film. Surprise is the divergence (KL) of the belief"
-        " with the row's image from the belief without it: a peak is an image that the model did"
-        " not expect. Reward: what came, and what is read from beliefs that saw the first images"
-        " only. Value: the rewards expected later, read from beliefs that see every image, and from"
-        " those that saw the first images only.",
+        f"The charts follow episode {episode} of the film, in which most changes. Surprise is the"
+        " divergence (KL) of the belief with the row's image from the belief without it: a peak is"
+        " an image that the model did not expect. Reward: what came, and what is read from beliefs"
+        " that saw the first images only. Value: the rewards expected later, read from beliefs that"
+        " see every image, and from those that saw the first images only.",
     )
 
 
