@@ -97,7 +97,7 @@ class Folder:
                 ),
             )
         content = (self.path / name).read_bytes()
-        poster = self.imageio.imwrite("<bytes>", frames[len(frames) // 2], extension=".png")
+        poster = self.imageio.imwrite("<bytes>", frames[len(frames) // 4], extension=".png")
         return Video(name, content, poster, alt)
 
     def figure(self, name: str, plot: Callable[[], Figure]) -> list[Chart]:
