@@ -279,9 +279,9 @@ def plot_curves(
     those at the next number of steps.
     """
     losses = list(dict.fromkeys(n for row in metrics for n in row if n.startswith("loss/")))
-    lines = -(-len(losses) // 4)
-    places = [[0] * 4, [0] * 4]
-    places += [[1 + 4 * line + column for column in range(4)] for line in range(lines)]
+    lines = -(-max(0, len(losses) - 4) // 4)  # below the first four, which are next to the scores
+    places = [[0, 0, 1, 2], [0, 0, 3, 4]]
+    places += [[5 + 4 * line + column for column in range(4)] for line in range(lines)]
     figure, (score, *rest) = panels(places, width=15, height=5.8 + 2.9 * lines)
     trained = [row for row in metrics if "train_return" in row]
     score.plot(
