@@ -519,7 +519,7 @@ SEEN = """async () => ({
   paper: getComputedStyle(document.body).backgroundColor,
   across: document.scrollingElement.scrollWidth,
   columns: [...document.querySelectorAll('.tiles')].map(tiles =>
-    [...tiles.children].filter(c => c.offsetTop === tiles.children[0].offsetTop).length - 1),
+    [...tiles.children].filter(c => c.getClientRects().length && c.offsetTop === 0).length - 1),
   cut_off: [...document.querySelectorAll('figure, figure *')]
     .filter(part => part.tagName !== 'INPUT' && part.getClientRects().length)
     .filter(part => {
