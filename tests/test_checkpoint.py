@@ -243,10 +243,10 @@ def test_format_1_is_read_and_its_weights_get_todays_names(tmp_path):
     assert load_group(tmp_path, "averaged").keys() == loaded.tensors["averaged"].keys()
 
 
-def test_one_group_needs_only_its_own_file(tmp_path):
-    path = save(tmp_path, 5, numbers(5), {})
+def test_one_group_needs_only_its_own_file_and_the_state(tmp_path):
+    path = save(tmp_path, 5, numbers(5), {"env_steps": 7})
     (path / "acting.safetensors").unlink()
-    (path / "state.json").unlink()
+    assert load(tmp_path, group="model").state == {"env_steps": 7}
     assert set(load_group(tmp_path, "model")) == {"weight", "bias"}
     with pytest.raises(RuntimeError, match=r"no group optimizer; its files: .*model"):
         load_group(tmp_path, "optimizer")

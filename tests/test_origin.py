@@ -35,13 +35,14 @@ def run(tmp_path: Path, tiny: Config) -> Path:
     (folder / "config.yaml").write_text(yaml.safe_dump(about))
     weights = build(tiny.model, SPEC).state_dict()
     for env_steps in (4000, 6000):
-        checkpoint.save(folder / "checkpoints", env_steps, {"averaged": weights}, {})
+        saved_with = {"env_steps": env_steps}
+        checkpoint.save(folder / "checkpoints", env_steps // 20, {"averaged": weights}, saved_with)
     return folder
 
 
 def test_an_agent_says_which_checkpoint_it_is(run: Path) -> None:
     agent = worldmodel.load(run, strict=True)
-    assert agent.origin == Origin(str(run), "toy", 6000, "000006000", None)
+    assert agent.origin == Origin(str(run), "toy", 6000, "000000300", None)
     assert repr(agent).startswith("Agent(toy, 6,000 env steps, image 16x16x3, 2 actions, mppi")
     assert agent.changed(planning=agent.planning).origin == agent.origin
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -49,18 +50,18 @@ def test_an_agent_says_which_checkpoint_it_is(run: Path) -> None:
 
 
 def test_older_weights_are_said_and_refused_where_they_must_not_drive(run: Path) -> None:
-    newest = run / "checkpoints" / "000006000" / "averaged.safetensors"
+    newest = run / "checkpoints" / "000000300" / "averaged.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1])
     origin = worldmodel.load(run).origin
     assert origin is not None
-    assert (origin.env_steps, origin.checkpoint) == (4000, "000004000")
+    assert (origin.env_steps, origin.checkpoint) == (4000, "000000200")
     assert origin.fallback is not None
-    assert "000006000: averaged.safetensors: expected" in origin.fallback
+    assert "000000300: averaged.safetensors: expected" in origin.fallback
     with pytest.raises(ConfigError) as raised:
         worldmodel.load(run, strict=True)
     assert str(raised.value) == (
         "run: strict: expected the newest checkpoint, which cannot be used"
-        f" ({origin.fallback}); without strict=True the agent of 4,000 env steps is loaded"
+        f" ({origin.fallback}); without strict=True the one before it, 000000200, is loaded"
     )
 
 

@@ -150,7 +150,7 @@ def load(
 ) -> Checkpoint | None:
     """Read the newest whole checkpoint of a run; None where none was ever written.
 
-    ``group``: read this group only, of the newest checkpoint in which it is whole.
+    ``group``: read this group and the state only, of the newest checkpoint with both whole.
 
     One with a NaN or infinite number in a group of ``finite`` is passed over like a broken one.
     Raise ConfigError, before any weight is read, if it was not ``made`` for this.
@@ -161,7 +161,7 @@ def load(
 def load_group(
     folder: Path, group: str, device: torch.device | str = "cpu", made: Made = ANY
 ) -> dict[str, Tensor] | None:
-    """Read one group of the newest checkpoint in which it is whole, and no other file."""
+    """Read one group of the newest checkpoint in which it and the state are whole, and no more."""
     checkpoint = _read_newest(folder, group, device, made=made)
     return None if checkpoint is None else checkpoint.tensors[group]
 
@@ -277,7 +277,7 @@ def _read(
         if group is not None:
             if f"{group}.safetensors" not in names:
                 raise RuntimeError(f"{path}: no group {group}; its files: {', '.join(names)}")
-            names = [f"{group}.safetensors"]
+            names = [f"{group}.safetensors", "state.json"]
         state: dict[str, JSON] = {}
         tensors: dict[str, dict[str, Tensor]] = {}
         for name in names:

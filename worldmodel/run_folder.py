@@ -287,7 +287,7 @@ def load(
     require(
         newest.fallback is None or not strict,
         f"run: strict: expected the newest checkpoint, which cannot be used ({newest.fallback});"
-        f" without strict=True the agent of {newest.step:,} env steps is loaded",
+        f" without strict=True the one before it, {newest.path.name}, is loaded",
     )
     weights = newest.tensors["averaged"]
     try:
@@ -304,7 +304,8 @@ def load(
             f"run: {run}: {error}; move the newest folder out of {run / 'checkpoints'}, and the one"
             " before it is read"
         ) from error
-    origin = Origin(str(run), config.task, newest.step, newest.path.name, newest.fallback)
+    env_steps = newest.state.get("env_steps")  # checkpoints of version 0.1.0 do not say it
+    origin = Origin(str(run), config.task, env_steps, newest.path.name, newest.fallback)
     return agent_of(config, model.to(device).requires_grad_(False), origin=origin)
 
 

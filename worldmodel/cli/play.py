@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # these rooms import torch, and mistakes are answered without
     import numpy as np
     from numpy.typing import NDArray
 
+    from worldmodel.agent import Agent
     from worldmodel.envs import Environment
     from worldmodel.structs import Episode
     from worldmodel.video import Images
@@ -74,6 +75,7 @@ def _play_run(
     config = run_folder.read_run(run)
     agent = run_folder.load(run)
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        print(_who_plays(agent), flush=True)
         env = environment_of(run, config, renderer, trust=trust)
         try:
             with one_thread():
@@ -100,6 +102,15 @@ def _play_run(
     if as_json:
         print(json.dumps(answer))
     return 0
+
+
+def _who_plays(agent: Agent) -> str:
+    """Which checkpoint plays, so that nobody takes older weights for the newest."""
+    origin = agent.origin
+    assert origin is not None, "run_folder.load names the origin"
+    trained = "" if origin.env_steps is None else f", of {origin.env_steps:,} env steps"
+    older = "" if origin.fallback is None else "; it is not the newest, which is broken"
+    return f"checkpoint {origin.checkpoint}{trained}, plays{older}"
 
 
 def _lengths(episodes: Sequence[Episode]) -> str:

@@ -123,6 +123,7 @@ class Training:
                 **dataclasses.asdict(self.state),
                 "wall_clock_s": self.wall_clock_s,
                 "episodes": self.replay.episodes,
+                "env_steps": self.replay.env_steps,
                 "data_random": checkpoint.numpy_state(self.data_random),
                 "journal": self.journal.position(),
             },
