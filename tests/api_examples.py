@@ -24,6 +24,13 @@ print(outcome.env_steps, outcome.returns)
 agent = worldmodel.load("runs/one", strict=True)  # strict: never an older checkpoint
 print(agent.origin.env_steps, agent.origin.checkpoint)
 
+# --- open_run
+run = worldmodel.open_run("runs/one")  # numbers and figures, as in a notebook
+print(run)  # Run(toy, 60,000 env steps, best score 74.2, 10 held-out episodes)
+prediction = run.predict(episode=0, seen=5, ahead=45)
+print(prediction.model_images.shape, prediction.axes["model_images"])
+print(prediction.error, prediction.error_hold_last)  # by rows ahead
+
 # --- fit_image
 image = worldmodel.fit_image(camera(), 64, "crop", order="BGR")  # as opencv gives it
 

@@ -39,7 +39,7 @@ FLOORS = [
         "presets",
     },
     {"run_folder", "report"},
-    {"loop", "bench", "doctor", "compare", "export", "watch", "demo", "dream"},
+    {"loop", "bench", "doctor", "compare", "export", "watch", "demo", "dream", "opened_run"},
     {"cli", "experiments"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from worldmodel.images import fit_image as fit_image
     from worldmodel.limits import Limits as Limits
     from worldmodel.loop import train as train
+    from worldmodel.opened_run import open_run as open_run
     from worldmodel.robot import Controller as Controller
     from worldmodel.rollout import evaluate as evaluate
     from worldmodel.run_folder import load as load
@@ -53,6 +54,7 @@ _ROOMS = {  # the room of each public name; a test compares it with the imports 
     "fit_image": "images",
     "load": "run_folder",
     "make_env": "envs",
+    "open_run": "opened_run",
     "train": "loop",
     "within": "sizing",
 }

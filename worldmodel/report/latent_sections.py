@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from worldmodel.agent import Agent
 from worldmodel.analysis import (
     FEWEST_EPISODES,
+    Map,
     NoTruthError,
     Probe,
     States,
@@ -72,11 +73,7 @@ def _show_map(
     states: Sequence[States],
 ) -> Section:
     latents = map_latents(features)
-    colours: dict[str, NDArray[np.float64]] = {
-        **(_true_colours(states) if states else {}),
-        "time (row of the episode)": latents.row.astype(np.float64),
-        "reward": np.concatenate([e.reward for e in episodes]).astype(np.float64),
-    }
+    colours = map_colours(latents, episodes, states)
     return Section(
         "How its latent states are arranged",
         f"Each point is the belief at one row of {len(episodes)} held-out episodes; similar beliefs"
@@ -87,6 +84,17 @@ def _show_map(
         f"The places are principal components: two of them hold {latents.shares[:2].sum():.0%} of"
         f" the variance, three {latents.shares.sum():.0%}.",
     )
+
+
+def map_colours(
+    latents: Map, episodes: Sequence[Episode], states: Sequence[States]
+) -> dict[str, NDArray[np.float64]]:
+    """The quantities [M] that colour a map, by name; ``states``: none if they are not known."""
+    return {
+        **(_true_colours(states) if states else {}),
+        "time (row of the episode)": latents.row.astype(np.float64),
+        "reward": np.concatenate([e.reward for e in episodes]).astype(np.float64),
+    }
 
 
 def _show_probes(folder: Folder, probes: Sequence[Probe], episodes: int) -> list[Section]:

@@ -152,8 +152,8 @@ def strip_reconstructions(truth: Images, model: Images, moments: Sequence[int]) 
     )
 
 
-def strip_open_loop(prediction: Prediction) -> Strip:
-    """Some rows of the first windows, one window below the other."""
+def strip_open_loop(prediction: Prediction, first: int = 0) -> Strip:
+    """Some rows of the first windows, one window below the other; ``first``: its episode."""
     seen = prediction.context - 1
     length = prediction.truth.shape[1]
     picks = [0, seen] if seen else [seen]
@@ -167,7 +167,7 @@ def strip_open_loop(prediction: Prediction) -> Strip:
             prediction.model[window, picks],
             valid=prediction.valid[window, picks],
             seen=np.array(picks) <= seen,
-            name=f"episode {window}",
+            name=f"episode {first + window}",
         )
     wanted = {seen, *(seen + ahead for ahead in PHONE_AHEAD)}
     phone = [place for place, pick in enumerate(picks) if pick in wanted]
