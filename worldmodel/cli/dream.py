@@ -45,7 +45,7 @@ def _dream(
     /,
     *,
     port: Annotated[int, tyro.conf.arg(metavar="N", help="of 127.0.0.1; 0: a free one")] = PORT,
-    browser: Annotated[bool, tyro.conf.arg(help="do not open a browser")] = True,
+    no_browser: Annotated[bool, tyro.conf.arg(help="only print the address")] = False,
     html: Annotated[
         Path | None, tyro.conf.arg(metavar="FILE", help="write this file instead, to be sent")
     ] = None,
@@ -64,7 +64,7 @@ def _dream(
     agent, task = _load(run)
     dream = Dream(agent, read_starts(agent, run or demo.WEIGHTS.parent))
     if html is None:
-        _serve(dream, task, port, browser)
+        _serve(dream, task, port, opens_browser=not no_browser and _has_screen())
     else:
         _write(dream, task, html)
     return 0
@@ -78,7 +78,7 @@ def _write(dream: Dream, task: str, html: Path) -> None:
     print(f"{html}: {html.stat().st_size / 1e6:.1f} MB; it dreams in a browser, alone")
 
 
-def _serve(dream: Dream, task: str, port: int, browser: bool) -> None:
+def _serve(dream: Dream, task: str, port: int, *, opens_browser: bool) -> None:
     from worldmodel.dream.page import DreamServer
 
     with (
@@ -87,7 +87,7 @@ def _serve(dream: Dream, task: str, port: int, browser: bool) -> None:
         DreamServer(dream, task, port) as server,
     ):
         print(f"{server.address} dreams of {task}; Ctrl-C ends this", flush=True)
-        if browser and _has_screen():
+        if opens_browser:
             webbrowser.open(server.address)
         threading.Event().wait()
 
