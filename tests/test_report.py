@@ -33,6 +33,7 @@ from worldmodel.analysis import (
     map_latents,
     measure,
     predict,
+    read_source,
     try_alternatives,
 )
 from worldmodel.checks import ConfigError, read
@@ -56,9 +57,10 @@ from worldmodel.report import (
     write_page,
 )
 from worldmodel.report.figures import panel_boxes, panels
+from worldmodel.report.folder import Folder
 from worldmodel.report.page import Fact, Section, Table, Verdict
 from worldmodel.report.palette import DARK
-from worldmodel.report.sections import judge
+from worldmodel.report.sections import judge, show_learning
 from worldmodel.report.strips import Row, Strip, few, paint_error, say_action
 from worldmodel.rollout import evaluate, play_constant
 from worldmodel.structs import Spec, at
@@ -476,13 +478,13 @@ def test_sections_without_content_are_left_out(run):
     journal = Journal(run)
     journal.evaluation(100, 10.0, [1.0, 2.0], [0, 1])
     journal.metrics({"env_steps": 100, "loss/image": 1.0})
-    visualize_run(agent_of(Adder()), run)
-    assert "How it learned" not in (run / "report" / "report.html").read_text()
+    source = read_source(run)
+    folder = Folder(run / "report")
+    assert show_learning(folder, source, "") == []
     journal.evaluation(200, 20.0, [3.0, 4.0], [0, 1])
-    visualize_run(agent_of(Adder()), run)
-    page = (run / "report" / "report.html").read_text()
-    assert "How it learned" in page
-    assert "The score went from 2 after 100 steps to 4 after 200." in page
+    (section,) = show_learning(folder, source, "")
+    assert section.title == "How it learned"
+    assert section.seen == "The score went from 2 after 100 steps to 4 after 200."
 
 
 def test_each_panel_of_a_figure_has_a_box_of_its_own():
