@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import inspect
 import itertools
 import json
 import re
@@ -55,6 +56,7 @@ README = PAGES["README.md"]
 # The words that tell the Python blocks apart. Each block is run by a test below.
 TEN_LINES, CONTROLLER, CORRIDOR = "robot.execute(plan.first)", "Controller(", "class Corridor"
 FOLLOWER, CAMERA, DELAY = "ILQR(", "cv2.VideoCapture", "delay="
+DASHBOARD = "trackio.log("
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -80,7 +82,7 @@ def test_the_first_page_is_short() -> None:
 
 
 def test_every_python_block_is_one_that_a_test_runs() -> None:
-    marks = (TEN_LINES, CONTROLLER, CORRIDOR, FOLLOWER, CAMERA, DELAY)
+    marks = (TEN_LINES, CONTROLLER, CORRIDOR, FOLLOWER, CAMERA, DELAY, DASHBOARD)
     for page, block in blocks("python"):
         assert sum(mark in block for mark in marks) == 1, (page, block)
 
@@ -218,19 +220,54 @@ def test_the_arm_sees_a_command_that_breaks_a_promise() -> None:
 
 
 def test_a_task_of_ones_own_is_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Check the class unchanged, train a tiny model for a few episodes, and read its numbers."""
+    """Check the class unchanged, train a tiny model for a few episodes, and read its numbers.
+
+    The lines for a dashboard get these numbers too, with a stand-in for the dashboard.
+    """
     monkeypatch.setattr(online, "FINAL_EPISODES", 1)
     names: dict[str, object] = {"__name__": "corridor"}
     exec(example(CORRIDOR), names)
     env = names["Corridor"]()  # type: ignore[operator]
     worldmodel.envs.check_env(env)
     config = read(Config(), {**TINY, "task": "corridor", "env": {"image_size": 64}})
-    outcome = worldmodel.train(config, tmp_path / "run", env=env, steps=100)
+    sent: list[tuple[dict[str, float], int]] = []
+    send = dashboard("part", monkeypatch, lambda numbers, step: sent.append((numbers, step)))
+    outcome = worldmodel.train(config, tmp_path / "run", env=env, steps=100, on_round=send)
     assert outcome.env_steps >= 100
+    assert sent[-1][0]["env_steps"] == outcome.env_steps
+    assert [step for _, step in sent] == sorted(step for _, step in sent)
     lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
     written = set().union(*(json.loads(line) for line in lines))
     assert "loss/image" in written
     assert written <= words_of_numbers().keys()
+
+
+def dashboard(
+    name: str, monkeypatch: pytest.MonkeyPatch, log: Callable[[dict[str, float], int], None]
+) -> Callable[[worldmodel.loop.Round], None]:
+    """Run the lines for a dashboard under this ``__name__``; return their function."""
+    stand_in = types.ModuleType("trackio")
+    stand_in.__dict__.update(init=lambda project: None, log=log, finish=lambda: None)
+    monkeypatch.setitem(sys.modules, "trackio", stand_in)
+    names: dict[str, Any] = {"__name__": name}
+    exec(example(DASHBOARD), names)
+    return cast("Callable[[worldmodel.loop.Round], None]", names["send"])
+
+
+def test_the_lines_for_a_dashboard_train_with_their_function(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = inspect.signature(worldmodel.train)
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        worldmodel,
+        "train",
+        lambda *words, **named: given.append(real.bind(*words, **named).arguments),
+    )
+    send = dashboard("__main__", monkeypatch, lambda numbers, step: None)
+    assert given == [
+        {"config": Config(), "run": "runs/cartpole", "steps": 100_000, "on_round": send}
+    ]
 
 
 def words_of_numbers() -> dict[str, str]:
