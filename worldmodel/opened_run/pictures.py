@@ -58,8 +58,10 @@ def draw(measured: Measurements, name: str, episode: int, row: int) -> Figure:
     require(name in FIGURES, f"figure: no figure {name!r}; there are {', '.join(sorted(FIGURES))}")
     try:
         figure = FIGURES[name](measured, episode, row)
-    except ImportError as error:  # matplotlib, or Pillow for strips
-        raise ConfigError(f"figure: it needs {error.name}: pip install {error.name}") from error
+    except ImportError as error:
+        raise ConfigError(
+            f"figure: it draws with matplotlib and pillow: pip install matplotlib pillow ({error})"
+        ) from error
     figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]
     return figure
 
