@@ -15,7 +15,7 @@ from worldmodel.behaviours.imagined import Imagined
 from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
 from worldmodel.models import build
-from worldmodel.older_settings import is_older, with_todays_names
+from worldmodel.older_settings import is_older, upgraded
 from worldmodel.planners import CEM, MPPI
 from worldmodel.presets import load_preset, presets
 from worldmodel.structs import Spec
@@ -41,7 +41,7 @@ loop: {together: 3, noise: 0.1, noise_memory: 0.0}
 
 def test_an_older_run_has_the_settings_that_it_was_made_with() -> None:
     assert is_older(OLD)
-    config = read(Config(), with_todays_names(OLD))
+    config = read(Config(), upgraded(OLD))
     model, objective, learner = config.model, config.objective, config.learner
     assert (config.replay.batch, config.replay.tournament) == (9, 1)
     assert (model.layers, model.dynamics.deter_size) == ("plain", 20)
@@ -63,9 +63,9 @@ def test_every_kept_file_of_settings_can_be_read(path: Path) -> None:
     written = yaml.safe_load(path.read_text())
     if "renewal" in written["imagination"]:  # a setting that is gone, not renamed
         with pytest.raises(ConfigError, match="imagination"):
-            read(Config(), with_todays_names(written))
+            read(Config(), upgraded(written))
         return
-    config = read(Config(), with_todays_names(written))
+    config = read(Config(), upgraded(written))
     assert isinstance(config.planner, MPPI)
     assert config.planner.initial_std == written["planner"]["max_std"]
     assert isinstance(config.behaviour, Imagined)
@@ -94,11 +94,41 @@ def test_an_older_run_is_opened_and_never_resumed(tmp_path: Path, tiny: Config) 
         run_folder.refuse_other_settings(tmp_path, tiny)
 
 
+def test_a_run_from_before_cameras_is_resumed_with_what_it_did(
+    tmp_path: Path, tiny: Config
+) -> None:
+    settings = asdict(tiny)
+    del settings["env"]["fit"], settings["env"]["cameras"]
+    spec = {"image": [16, 16, 3], "action_size": 2, "has_choices": False, "vectors": {}}
+    about = {"settings": settings, "spec": spec, "environment": {}, "versions": {"worldmodel": "0"}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(about))
+    assert not is_older(settings)
+    run_folder.refuse_other_settings(tmp_path, tiny)
+    assert run_folder.read_run(tmp_path) == tiny
+    for changed, difference in (
+        ({"fit": "crop"}, "env.fit: stretch -> crop"),
+        ({"cameras": [0, 1]}, r"env.cameras: \(\) -> \(0, 1\)"),
+    ):
+        with pytest.raises(ConfigError, match=difference):
+            run_folder.refuse_other_settings(tmp_path, read(tiny, {"env": changed}))
+
+
+def test_a_setting_that_an_older_run_has_keeps_its_value() -> None:
+    env = {"cameras": [2, 0], "image_size": 32}
+    expected = {"env": {"cameras": [2, 0], "image_size": 32, "fit": "stretch"}}
+    assert upgraded({"env": env}) == expected
+    assert upgraded({"loop": {"noise": 0.1}, "env": env}) == {
+        "exploration": {"size": 0.1},
+        **expected,
+    }
+    assert upgraded({"seed": 3}) == {"seed": 3}
+
+
 @pytest.mark.parametrize("name", sorted(presets()))
 def test_no_preset_of_today_is_taken_for_an_older_one(name: str) -> None:
     config = read(load_preset(name), {"objective": {"image": "none"}})
     assert not is_older(asdict(config))
-    assert read(Config(), with_todays_names(asdict(config))) == config
+    assert read(Config(), upgraded(asdict(config))) == config
 
 
 def test_a_run_that_cannot_be_read_names_the_version_that_reads_it(tmp_path: Path) -> None:
@@ -117,6 +147,6 @@ def test_a_run_that_cannot_be_read_names_the_version_that_reads_it(tmp_path: Pat
 def test_todays_settings_stay_as_they_are_and_unknown_ones_are_refused() -> None:
     today = {"planner": {"kind": "cem", "temperature": 1.0}}
     assert not is_older(today)
-    assert with_todays_names(today) == today
+    assert upgraded(today) == today
     with pytest.raises(ConfigError, match=r"planner\.wings: no such setting"):
-        read(Config(), with_todays_names({"planner": {"kind": "mppi", "wings": 2, "max_std": 1.0}}))
+        read(Config(), upgraded({"planner": {"kind": "mppi", "wings": 2, "max_std": 1.0}}))

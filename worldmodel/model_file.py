@@ -114,7 +114,7 @@ def read_about(path: Path) -> dict[str, Any]:
 
 def _settings_in(about: Mapping[str, Any], path: Path, config: Config | None) -> Config:
     """The settings in ``about``: those given, if they do not differ."""
-    written = older_settings.with_todays_names(about["settings"])
+    written = older_settings.upgraded(about["settings"])
     if config is None:
         return checks.read(Config(), written)
     differing = differences(checks.read(config, written), config)

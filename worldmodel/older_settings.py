@@ -1,4 +1,4 @@
-"""Rename settings of earlier versions to the present names, so that older runs can be opened."""
+"""Write the settings of earlier versions as the present one does, so that older runs are read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 from worldmodel.checks import RENAMED, hints, kinds, sections
 
 HEADS = ("discount", "value", "policy")  # optional heads of a model
+# Settings that earlier versions did not have, with the value that says what they did: an image of
+# another shape was stretched, which leaves square ones as they are, and env.camera drew alone.
+NOT_YET: Mapping[str, Mapping[str, Any]] = {"env": {"fit": "stretch", "cameras": []}}
 
 
 def is_older(written: Mapping[str, Any]) -> bool:
@@ -19,10 +22,21 @@ def is_older(written: Mapping[str, Any]) -> bool:
     return any(path in RENAMED and value is not None for path, value in _leaves(written))
 
 
-def with_todays_names(written: Mapping[str, Any]) -> dict[str, Any]:
-    """The same settings under their present names; present names do not change."""
-    if not is_older(written):
-        return dict(written)
+def upgraded(written: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings as the present version writes them.
+
+    Former names become the present ones, and a setting that did not exist yet has the value that
+    says what the earlier version did. Nothing else changes.
+    """
+    return _completed(_renamed(written) if is_older(written) else written)
+
+
+def _completed(written: Mapping[str, Any]) -> dict[str, Any]:
+    absent = {name: {**NOT_YET[name], **written[name]} for name in NOT_YET if name in written}
+    return {**written, **absent}
+
+
+def _renamed(written: Mapping[str, Any]) -> dict[str, Any]:
     from worldmodel.config import Config  # imports torch, and today's names need none of this
 
     old = dict(_leaves(written))

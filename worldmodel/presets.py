@@ -62,7 +62,7 @@ def preset_file(name: str) -> Path:
 def _read_file(defaults: T, path: Path) -> T:
     written = mapping_in(path)
     if is_of_a_run(written):
-        written = older_settings.with_todays_names(written["settings"])
+        written = older_settings.upgraded(written["settings"])
     try:
         return read(defaults, written)
     except ConfigError as error:

@@ -79,8 +79,9 @@ def refuse_other_settings(run: Path, config: Config) -> None:
             " and exported, but only the version that made it can resume it; choose another folder"
             " with --run"
         )
-    made_with = read(config, _written(run))  # parts may be the user's own
-    newer = unsaid(made_with, read_about(run)["settings"])
+    written = older_settings.upgraded(read_about(run)["settings"])
+    made_with = read(config, written)  # parts may be the user's own
+    newer = unsaid(made_with, written)
     if newer:
         raise ConfigError(
             f"run: {run} was made before these settings existed; add them to its config.yaml, with"
@@ -207,7 +208,7 @@ def read_run(run: Path, config: Config | None = None) -> Config:
 
 def _settings_in(about: Mapping[str, Any], run: Path, config: Config | None) -> Config:
     """The settings in ``about``, which is what ``read_about`` read of ``run``."""
-    written = older_settings.with_todays_names(about["settings"])
+    written = older_settings.upgraded(about["settings"])
     if config is None:
         from worldmodel.config import Config
 
@@ -231,10 +232,6 @@ def _settings_in(about: Mapping[str, Any], run: Path, config: Config | None) -> 
             + "\n  ".join(differing)
         )
     return config
-
-
-def _written(run: Path) -> dict[str, Any]:
-    return older_settings.with_todays_names(read_about(run)["settings"])
 
 
 def read_about(run: Path) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def note_of_run(preset: str, base: Any) -> str:
     version = written.get("versions", {}).get("worldmodel", "an unknown version")
     drawn = written.get("environment", {}).get("renderer")
     images = f"; its images were drawn by {drawn}" if drawn else ""
-    lacking = unsaid(base, older_settings.with_todays_names(written["settings"]))
+    lacking = unsaid(base, older_settings.upgraded(written["settings"]))
     newer = f"; newer settings have today's defaults: {', '.join(lacking)}" if lacking else ""
     return (
         f"{path}: the settings of a run on {base.task}, seed {base.seed}, made with worldmodel"
