@@ -154,8 +154,8 @@ def test_a_plan_has_its_fields_and_follows_from_its_seed(exported: tuple[Agent, 
     assert not np.array_equal(plan.actions, other.actions)
 
 
-# Blocks the packages that the folder must not need, then plans as a robot does.
-ROBOT = """
+# Blocks the packages that the folder must not need, and opens it.
+OPENED = """
 import sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
@@ -166,6 +166,10 @@ import numpy as np
 sys.path.insert(0, sys.argv[1])
 from runner import Runner
 agent = Runner(sys.argv[1])
+"""
+
+# Plans as a robot does.
+ROBOT = f"""{OPENED}
 belief, action, plan = agent.initial(), agent.no_action(), None
 for step in range(3):
     image = np.full(agent.image_shape, 40 * step, np.uint8)
@@ -358,17 +362,24 @@ class Folded(torch.nn.Module):
 
 
 SENSES = {"joints": 3, "image size": 1}
+CAMERAS = {"front": (24, 32, 1), "wrist": (60, 80, 3)}
 
 
 @pytest.fixture(scope="module")
-def folded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Agent, export.Runner]:
-    """An agent of a board as latent, rows with vectors, and choices as actions; its export."""
-    spec = Spec((16, 16, 3), 3, has_choices=True, vectors=SENSES)
+def exported_folded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Agent, Path]:
+    """An agent of a board as latent, two cameras, vectors, and choices as actions; its export."""
+    spec = Spec((16, 16, 4), 3, has_choices=True, vectors=SENSES, fit="crop", cameras=CAMERAS)
     agent = make_agent(spec=spec, candidates=6, planning={"proposals": 2})
     agent.model.dynamics = Folded(agent.model.dynamics)  # type: ignore[assignment]
     agent = agent.changed()
     out = tmp_path_factory.mktemp("folded") / "export"
     export.write(export.record(agent), out, made_from={})
+    return agent, out
+
+
+@pytest.fixture
+def folded(exported_folded: tuple[Agent, Path]) -> tuple[Agent, export.Runner]:
+    agent, out = exported_folded
     return agent, export.Runner(out)
 
 
@@ -384,7 +395,7 @@ def test_parts_of_a_belief_may_have_any_shape_and_any_name(
 def test_vectors_are_inputs_as_the_image_is(folded: tuple[Agent, export.Runner]) -> None:
     agent, runner = folded
     assert export.difference(agent, runner, steps=3) <= TOLERANCE
-    belief, still, image = runner.initial(), runner.no_action(), np.zeros((16, 16, 3), np.uint8)
+    belief, still, image = runner.initial(), runner.no_action(), np.zeros((16, 16, 4), np.uint8)
     row = {"image": image, "joints": np.zeros(3), "image size": np.zeros(1)}
     rested = (
         runner.observe(belief, still, row)["image"],
@@ -394,14 +405,60 @@ def test_vectors_are_inputs_as_the_image_is(folded: tuple[Agent, export.Runner])
     assert np.array_equal(*rested)
     assert not np.array_equal(moved, rested[0])
     for wrong, sentence in (
-        (image, "image: expected image, joints, image size; got image"),
-        ({**row, "torque": np.zeros(1)}, "image: expected image, joints, image size; got"),
+        (image, "image: expected front, wrist, joints, image size; got image"),
+        ({**row, "torque": np.zeros(1)}, "image: expected front, wrist, joints, image size; got"),
         ({**row, "joints": np.zeros(2)}, r"joints: expected float32 \[3\], got \[2\]"),
         ({**row, "joints": np.full(3, np.nan)}, "joints: expected finite numbers"),
-        ({**row, "image": image[:8]}, "image: expected uint8"),
+        ({**row, "image": image[:8]}, r"image: expected .* uint8 \[16, 16, 4\]; got uint8 \[8,"),
     ):
         with pytest.raises(ValueError, match=sentence):
             runner.observe(belief, still, wrong)
+
+
+# Plays with the images of two cameras as they come, and with the noise of the original.
+TWO_CAMERAS = f"""{OPENED}
+rows = np.load(sys.argv[2])
+belief, action, plan = agent.initial(), agent.no_action(), None
+for step in range(len(rows["front"])):
+    row = {{name: rows[name][step] for name in ("front", "wrist", "joints", "image size")}}
+    belief = agent.observe(belief, action, row, noise=rows["to_observe"][step])
+    plan = agent.plan(belief, previous=plan, noise=rows["to_plan"][step])
+    action = plan.first
+    print(*plan.actions.flatten())
+"""
+
+
+def test_an_agent_of_two_cameras_plays_without_torch_as_the_original_does(
+    exported_folded: tuple[Agent, Path], tmp_path: Path
+) -> None:
+    agent, out = exported_folded
+    random, steps = np.random.default_rng(5), 5
+    rows: dict[str, Any] = {
+        **{n: random.integers(0, 256, (steps, *s), np.uint8) for n, s in CAMERAS.items()},
+        **{name: random.standard_normal((steps, size)) for name, size in SENSES.items()},
+    }
+    noises: dict[str, list[Any]] = {"to_observe": [], "to_plan": []}
+    belief, plan, done = agent.initial(), None, agent.no_action()
+    expected = []
+    for step in range(steps):
+        with graphs.Drawn() as to_observe:
+            row = {name: values[step] for name, values in rows.items()}
+            belief = agent.observe(belief, done, row, seed=step)
+        with graphs.Drawn() as to_plan:
+            plan = agent.plan(belief, previous=plan, seed=step)
+        noises["to_observe"].append(to_observe.noise.numpy())
+        noises["to_plan"].append(to_plan.noise.numpy())
+        expected.append(plan.actions.flatten().tolist())
+        done = plan.first
+    np.savez(tmp_path / "rows.npz", **rows, **noises)
+    said = subprocess.run(
+        [sys.executable, "-c", TWO_CAMERAS, out, tmp_path / "rows.npz"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert [[float(word) for word in line.split()] for line in said.stdout.splitlines()] == expected
+    assert len({tuple(actions) for actions in expected}) > 1
 
 
 def test_choices_are_planned_as_the_original_plans_them(
