@@ -838,7 +838,7 @@ def test_an_older_run_is_put_away_and_a_new_one_begins(
     shutil.copytree(run / "heldout", here / "run.old-1")
     words = ["train", preset, "--run", "run", "--steps", STEPS, "--planner.horizon", "3"]
     with run_folder.claim(here / "run"):
-        assert_mistake(capsys, here, [*words, "--anew"], ["another process is training run"])
+        assert_mistake(capsys, here, [*words, "--anew"], ["is training run; wait"])
     with pytest.MonkeyPatch.context() as patch:
         asked = started(patch)
         output = run_command(capsys, *words, "--anew")

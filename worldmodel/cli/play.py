@@ -75,8 +75,8 @@ def _play_run(
     config = run_folder.read_run(run)
     agent = run_folder.load(run)
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        print(_who_plays(agent), flush=True)
         env = environment_of(run, config, renderer, trust=trust)
+        print(_who_plays(agent), flush=True)
         try:
             with one_thread():
                 evaluated = evaluate(agent, env, episodes, seed, show_episode)
