@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import functools
+import json
+import os
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +37,10 @@ from worldmodel.rollout import play_constant
 from worldmodel.run_folder import claim
 from worldmodel.structs import Episode, Spec
 
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "notebooks.md").read_text()
+NOTEBOOK_PATH = ROOT / "docs" / "look_at_a_run.ipynb"
+NOTEBOOK = json.loads(NOTEBOOK_PATH.read_text())
 LONG, SHORT = 20, 12  # rows of the two episodes in the adder's run
 
 
@@ -453,3 +463,105 @@ def test_weights_are_loaded_when_they_are_first_needed(folder: Path) -> None:
     repr(run), run.scores(), run.metrics(), run.heldout[0], run.config
     assert "agent" not in vars(run._measured)
     assert run.agent is run.agent
+
+
+# ------------------------------------------------------------------------- page and notebook
+
+
+def test_the_lines_of_the_page_run(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder.rename(tmp_path / "runs" / "default-cartpole_swingup-0")
+    (block,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert type(names["figure"]).__name__ == "Figure"
+    assert "Run(toy, 2,600 env steps" in capsys.readouterr().out
+
+
+def test_the_page_lists_every_figure_and_every_verb() -> None:
+    numbers, figures = PAGE.split("## Figures")
+    assert sorted(re.findall(r"^\| `(\w+)` \|", figures, re.MULTILINE)) == sorted(
+        opened_run.FIGURES
+    )
+    listed = {name for row in numbers.splitlines() for name in re.findall(r"`run\.(\w+)", row)}
+    public = {name for name in vars(opened_run.Run) if not name.startswith("_")}
+    assert listed | {"figure", "folder"} == public
+    last = "".join(NOTEBOOK["cells"][-1]["source"])
+    assert [name for name in opened_run.FIGURES if f"`{name}`" not in last] == []
+
+
+def code_cells() -> list[str]:
+    return ["".join(c["source"]) for c in NOTEBOOK["cells"] if c["cell_type"] == "code"]
+
+
+def test_the_notebook_is_valid_small_and_without_results() -> None:
+    assert (NOTEBOOK["nbformat"], NOTEBOOK["nbformat_minor"]) == (4, 5)
+    assert set(NOTEBOOK) == {"cells", "metadata", "nbformat", "nbformat_minor"}
+    ids = [cell["id"] for cell in NOTEBOOK["cells"]]
+    assert len(set(ids)) == len(ids)
+    for cell in NOTEBOOK["cells"]:
+        needed = {"cell_type", "id", "metadata", "source"}
+        if cell["cell_type"] == "code":
+            needed |= {"execution_count", "outputs"}
+            assert (cell["execution_count"], cell["outputs"]) == (None, [])
+        assert set(cell) == needed
+    assert NOTEBOOK_PATH.stat().st_size < 20_000
+
+
+def test_the_notebook_uses_public_names_only() -> None:
+    nodes = [node for cell in code_cells() for node in ast.walk(ast.parse(cell))]
+    imported = {
+        alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
+    }
+    imported |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert imported == {"dataclasses", "pathlib", "worldmodel"}
+    read = [node for node in nodes if isinstance(node, ast.Attribute)]
+    of = {(node.value.id, node.attr) for node in read if isinstance(node.value, ast.Name)}
+    public = {name for name in vars(opened_run.Run) if not name.startswith("_")}
+    assert {name for owner, name in of if owner == "worldmodel"} <= set(worldmodel.__all__)
+    assert {name for owner, name in of if owner == "run"} <= public
+    assert not any(node.attr.startswith("_") for node in read)
+
+
+def test_the_notebook_runs_on_a_small_run(
+    toy: opened_run.Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its training is replaced by a copy of a run; the rest is as it stands."""
+    few = functools.partial(analysis.measure, windows=2)
+    monkeypatch.setattr(
+        "worldmodel.opened_run.measurements.measure", lambda *given, **settings: few(*given)
+    )
+    monkeypatch.chdir(tmp_path)
+    trained: list[Config] = []
+
+    def copy(config: Config, run: Path, *, steps: int) -> None:
+        trained.append(config)
+        shutil.copytree(toy.folder, run)
+
+    monkeypatch.setattr(worldmodel, "train", copy)
+    names: dict[str, Any] = {}
+    for number, cell in enumerate(code_cells()):
+        exec(compile(cell, f"cell {number}", "exec"), names)
+    assert [config.task for config in trained] == ["toy"]
+    said = capsys.readouterr().out
+    for words in ("45 rows ahead: model", "best candidate of each iteration", "velocity x"):
+        assert words in said
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_as_it_stands(tmp_path: Path) -> None:
+    program = "\n".join(code_cells())
+    search = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=search, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert "45 rows ahead: model" in ended.stdout

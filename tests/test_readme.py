@@ -56,7 +56,7 @@ README = PAGES["README.md"]
 # The words that tell the Python blocks apart. Each block is run by a test below.
 TEN_LINES, CONTROLLER, CORRIDOR = "robot.execute(plan.first)", "Controller(", "class Corridor"
 FOLLOWER, CAMERA, DELAY = "ILQR(", "cv2.VideoCapture", "delay="
-DASHBOARD = "trackio.log("
+DASHBOARD, NOTEBOOK = "trackio.log(", "open_run("
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -82,7 +82,7 @@ def test_the_first_page_is_short() -> None:
 
 
 def test_every_python_block_is_one_that_a_test_runs() -> None:
-    marks = (TEN_LINES, CONTROLLER, CORRIDOR, FOLLOWER, CAMERA, DELAY, DASHBOARD)
+    marks = (TEN_LINES, CONTROLLER, CORRIDOR, FOLLOWER, CAMERA, DELAY, DASHBOARD, NOTEBOOK)
     for page, block in blocks("python"):
         assert sum(mark in block for mark in marks) == 1, (page, block)
 
