@@ -120,9 +120,11 @@ def prior_sees() -> Iterator[None]:
     """While learning, the prior sees the image too; in imagination there is none."""
     observe = WorldModel.observe
 
-    def observe_with_evidence(self: WorldModel, actions: Any, embeds: Any, noise: Any) -> Any:
-        contexts, posterior = observe(self, actions, embeds, noise)
-        evidence = self.posterior.evidence(embeds, actions)
+    def observe_with_evidence(
+        self: WorldModel, actions: Any, embeds: Any, valid: Any, noise: Any
+    ) -> Any:
+        contexts, posterior = observe(self, actions, embeds, valid, noise)
+        evidence = self.posterior.evidence(embeds, actions, valid)
         return _Observed(contexts, evidence, self.posterior), posterior
 
     def imagine(self: Recurrent, context: Any, noise: Any) -> Any:

@@ -22,7 +22,22 @@ from worldmodel.models.settings import ModelSettings
 from worldmodel.presets import load_preset, load_yaml, presets
 
 # settings that are changed together or not at all
+DETERMINISTIC: dict[str, Any] = {
+    "model.dynamics.kind": "deterministic",
+    "model.posterior.kind": "deterministic",
+    "objective.kl": None,
+    "objective.priority": None,
+}
+SMOOTHER = {"model.posterior.kind": "smoother", "objective.acting.weight": 1.5}
 TOGETHER: dict[str, dict[str, Any]] = {
+    "model.posterior.hidden_size deterministic": DETERMINISTIC,
+    "model.dynamics.size deterministic": DETERMINISTIC,
+    "model.dynamics.hidden_size deterministic": DETERMINISTIC,
+    "objective.consistency.weight": DETERMINISTIC,
+    "objective.acting.weight": {"model.posterior.kind": "smoother"},
+    "model.posterior.hidden_size smoother": SMOOTHER,
+    "model.posterior.future_size smoother": SMOOTHER,
+    "model.posterior.acting_filter smoother": {"model.posterior.kind": "smoother"},
     "model.policy": {"model.value": None, "behaviour": None},
     "model.value": {"model.policy": None, "behaviour": None},
     "model.discount": {"objective.discount": None},
@@ -100,7 +115,8 @@ def others(kind: Any, value: Any) -> list[Any]:
 def another(leaf: Leaf) -> dict[str, Any]:
     """The smallest possible change of one setting."""
     for other in others(leaf.hint, leaf.value):
-        change = {**leaf.kind, leaf.path: other, **TOGETHER.get(leaf.path, {})}
+        together = TOGETHER.get(leaf.name, TOGETHER.get(leaf.path, {}))
+        change = {**leaf.kind, **together, leaf.path: other}
         try:
             read(Config(), nested(change))
         except ConfigError:

@@ -191,7 +191,8 @@ def test_what_is_exported_is_what_a_walk_calls(tiny: Config) -> None:
 def beliefs(model: WorldModel, episode: Episode) -> Tensor:
     """[T, F]"""
     embed = model.embed(torch.from_numpy(episode.image))[None]
-    return model.observe(torch.from_numpy(episode.action)[None], embed, None)[1].features[0]
+    actions, valid = torch.from_numpy(episode.action)[None], torch.ones(1, len(episode)).bool()
+    return model.observe(actions, embed, valid, None)[1].features[0]
 
 
 def test_solving_gives_nearer_beliefs_than_zeros_alone(agent: Agent, newest: list[Episode]) -> None:

@@ -14,7 +14,7 @@ from worldmodel.models.dynamics.recurrent import RecurrentSettings
 from worldmodel.models.encoders import PatchEncoder
 from worldmodel.models.heads import Bernoulli, Constant, Normal, TwoHot, symexp, symlog
 from worldmodel.models.latents import Point, Remembered
-from worldmodel.models.layers import GRUCell, Layers, NormedGRUCell, layer_of, normed, plain
+from worldmodel.models.layers import GRUCell, Layers, NormedGRUCell, normed, plain
 from worldmodel.models.pixels import ENERGY, Pixels
 from worldmodel.models.policy import Policy
 from worldmodel.models.posteriors import FilterSettings
@@ -23,6 +23,7 @@ from worldmodel.presets import load_preset
 from worldmodel.structs import Spec, at, leaves
 
 B, T, A, E, D, S = 2, 5, 3, 7, 11, 4
+VALID = torch.ones(B, T, dtype=torch.bool)
 
 
 class Filtered(nn.Module):
@@ -32,10 +33,11 @@ class Filtered(nn.Module):
         super().__init__()
         settings = RecurrentSettings(deter_size=D, stoch_size=S, hidden_size=9)
         self.dynamics = settings.build(A, layers)
-        self.posterior = FilterSettings(hidden_size=9).build(D, E, 2 * S, layer_of(layers))
+        self.posterior = FilterSettings(hidden_size=9).build(D, E, A, 2 * S, layers)
 
     def observe(self, action: Tensor, embed: Tensor, noise: Tensor) -> tuple[Tensor, Remembered]:
-        begin, evidence = self.dynamics.initial(B), self.posterior.evidence(embed, action)
+        begin = self.dynamics.initial(B)
+        evidence = self.posterior.evidence(embed, action, VALID)
         followed = follow_images(self.dynamics, self.posterior, begin, action, evidence, noise)
         return cast(tuple[Tensor, Remembered], followed)
 
@@ -43,7 +45,8 @@ class Filtered(nn.Module):
         self, latent: Remembered, action: Tensor, embed: Tensor, noise: Tensor
     ) -> Remembered:
         context = self.dynamics.remember(latent, action)
-        statistics = self.posterior.correct(context, self.posterior.evidence(embed, action))
+        evidence = self.posterior.evidence(embed, action, VALID[:, 0])
+        statistics = self.posterior.correct(context, evidence)
         return self.dynamics.believe(context, statistics, noise)
 
 
@@ -70,9 +73,10 @@ def test_a_filter_is_one_network_of_context_and_embedding() -> None:
     torch.manual_seed(5)
     net = nn.Sequential(plain(D + E, 9), nn.Linear(9, 2 * S))
     torch.manual_seed(5)
-    posterior = FilterSettings(hidden_size=9).build(D, E, 2 * S, plain)
+    posterior = FilterSettings(hidden_size=9).build(D, E, A, 2 * S, "plain")
     context, embed = torch.randn(B, D), torch.randn(B, E)
-    statistics = posterior.correct(context, posterior.evidence(embed, torch.zeros(B, A)))
+    evidence = posterior.evidence(embed, torch.zeros(B, A), VALID[:, 0])
+    statistics = posterior.correct(context, evidence)
     torch.testing.assert_close(statistics, net(torch.cat([context, embed], -1)))
 
 

@@ -22,7 +22,7 @@ import worldmodel
 from tests.conftest import TINY, report_quickly
 from worldmodel import checkpoint, export
 from worldmodel.agent import Agent
-from worldmodel.checks import ConfigError, at_least, read
+from worldmodel.checks import ConfigError, at_least, hints, kinds, read, sections
 from worldmodel.config import Config
 from worldmodel.envs import make_env
 from worldmodel.log import read_metrics
@@ -32,6 +32,7 @@ from worldmodel.models import WorldModel
 from worldmodel.models.imagination import Imagination
 from worldmodel.models.layers import Layer, Layers, layer_of
 from worldmodel.models.posteriors import Filter
+from worldmodel.models.settings import ModelSettings
 from worldmodel.models.world import Inference
 from worldmodel.planners import ILQR
 from worldmodel.report import visualize_run
@@ -40,6 +41,9 @@ from worldmodel.robot.pilot import InlineWorker
 
 # --- the latent: a Gaussian over the cells of a small grid --------------------------------------
 
+KNOWN = ", ".join(
+    kind for part in sections(hints(ModelSettings)["dynamics"]) for kind in kinds(part)
+)
 SIDES = (2, 3)
 CELLS = 6
 
@@ -124,13 +128,20 @@ class GridDynamics(nn.Module):
 @dataclass(frozen=True)
 class GridFilterSettings:
     fits: ClassVar[frozenset[str]] = frozenset({"grid"})
+    offers: ClassVar[frozenset[str]] = frozenset()
 
     kind: Literal["grid_filter"] = "grid_filter"
     hidden_size: Annotated[int, at_least(1)] = 7
 
     def build(
-        self, context_size: int, embed_size: int, statistics_size: int, layer: Layer
+        self,
+        context_size: int,
+        embed_size: int,
+        action_size: int,
+        statistics_size: int,
+        layers: Layers,
     ) -> Filter:
+        layer = layer_of(layers)
         return Filter(context_size, embed_size, self.hidden_size, statistics_size, layer)
 
 
@@ -260,7 +271,7 @@ def test_a_run_of_own_parts_is_read_with_the_settings_that_it_was_made_with(
     with pytest.raises(ConfigError) as raised:
         worldmodel.load(run)
     assert str(raised.value) == (
-        f"run: {run}: model.dynamics.kind: expected one of recurrent; got 'grid'; if that is a part"
+        f"run: {run}: model.dynamics.kind: expected one of {KNOWN}; got 'grid'; if that is a part"
         " of your own, give the settings that the run was made with: worldmodel.load(run,"
         " config=config)"
     )
@@ -278,7 +289,7 @@ def test_a_run_of_own_parts_is_read_with_the_settings_that_it_was_made_with(
 def test_built_in_settings_do_not_read_a_run_of_own_parts(
     run: Path, config: Config, tiny: Config
 ) -> None:
-    with pytest.raises(ConfigError, match="expected one of recurrent; got 'grid'"):
+    with pytest.raises(ConfigError, match=f"expected one of {KNOWN}; got 'grid'"):
         worldmodel.load(run, config=tiny)
     built_in = replace(config, objective=tiny.objective)
     with pytest.raises(ConfigError, match=r"objective\.consistency: no such setting"):
@@ -288,7 +299,7 @@ def test_built_in_settings_do_not_read_a_run_of_own_parts(
 def test_settings_of_other_kinds_than_the_run_s_are_refused(config: Config, tmp_path: Path) -> None:
     base = read(Config(), TINY)
     about = {"settings": asdict(base), "spec": {}, "environment": {}}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(about))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(about, sort_keys=False))
     with pytest.raises(ConfigError, match=r"objective\.vectors: no such setting"):
         worldmodel.load(tmp_path, config=config)
 

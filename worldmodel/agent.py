@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worldmodel.checks import require
 from worldmodel.images import ImageFit
 from worldmodel.inputs import Observation, as_numbers, as_observed, as_under_way, leading
 from worldmodel.machine import compute_dtype
@@ -72,6 +73,12 @@ class Agent:
         origin: Origin | None = None,
     ) -> None:
         refuse_infinite_weights(model)
+        require(
+            model.posterior.acting is not None,
+            "agent: this model's posterior reads later images, which do not exist yet when an agent"
+            " acts, and it has no filter to act with; train it with"
+            " model.posterior.acting_filter: true and objective.acting.weight: 1.0",
+        )
         self.model, self.discount_rate = model, discount_rate
         self.planner, self.planning = planner, planning
         self.origin = origin  # of the weights; None if they were never in a file

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from worldmodel.checks import sections
+from worldmodel.checks import hints, sections
 
 if TYPE_CHECKING:  # it imports torch, and settings are compared without it
     from worldmodel.config import Config
@@ -53,16 +53,22 @@ def differences(old: Config, new: Config) -> list[str]:
 
 
 def unsaid(config: Config, written: Mapping[str, Any]) -> list[str]:
-    """``path: value`` for every setting that ``written`` lacks, and so has today's default."""
+    """``path: value`` for every setting that ``written`` lacks, and so has today's default.
 
-    def walk(settings: Mapping[str, Any], written: Mapping[str, Any], path: str) -> list[str]:
+    A part that is absent today was absent when its place did not exist yet: it needs no line.
+    """
+
+    def walk(part: Any, written: Mapping[str, Any], path: str) -> list[str]:
         rows: list[str] = []
-        for name, value in settings.items():
-            where = f"{path}{name}"
-            if isinstance(value, Mapping):
-                rows += walk(value, written.get(name, {}), f"{where}.")
-            elif name not in written:
+        for f in dataclasses.fields(part):
+            value, where = getattr(part, f.name), f"{path}{f.name}"
+            if dataclasses.is_dataclass(value):
+                rows += walk(value, written.get(f.name) or {}, f"{where}.")
+            elif f.name not in written and not (value is None and parts_of(part, f.name)):
                 rows.append(f"{where}: {value}")
         return rows
 
-    return walk(dataclasses.asdict(config), written, "")
+    def parts_of(part: Any, name: str) -> list[type]:
+        return sections(hints(type(part))[name])
+
+    return walk(config, written, "")

@@ -14,10 +14,14 @@ from typing import Annotated, Any, Literal
 
 from worldmodel.behaviours import BehaviourSettings, Imagined
 from worldmodel.checks import (
+    ConfigError,
     at_least,
     check,
+    hints,
+    kinds,
     more_than,
     require,
+    sections,
 )
 from worldmodel.envs.settings import EnvSettings
 from worldmodel.learner import LearnerSettings
@@ -136,13 +140,26 @@ class Config:
             for need in sorted(part.needs):
                 is_there, because = self.model.offers(need)
                 require(is_there, f"{path}: needs {need}, and {because}; write {path}: none")
+        self._check_posterior()
+
+    def _check_posterior(self) -> None:
+        """Raise if the posterior does not fit the dynamics, or nothing would train a part of it."""
         dynamics, posterior = self.model.dynamics, self.model.posterior
+        known: list[Any] = sections(hints(ModelSettings)["posterior"])
+        fitting = [kind for part in known if dynamics.latent in part.fits for kind in kinds(part)]
+        remedy = f"; write model.posterior.kind: {' or '.join(fitting)}" if fitting else ""
         require(
             dynamics.latent in posterior.fits,
             f"model.posterior.kind: {posterior.kind} gives the numbers of latents that are"
             f" {' or '.join(sorted(posterior.fits))}; those of model.dynamics.kind ="
-            f" {dynamics.kind} are {dynamics.latent}",
+            f" {dynamics.kind} are {dynamics.latent}{remedy}",
         )
+        trained = {need for term in terms_in(self.objective).values() for need in term.needs}
+        for part in sorted(posterior.offers - trained):
+            raise ConfigError(
+                f"model.posterior.kind: {posterior.kind} has an {part}, and no term of the"
+                " objective trains it; write objective.acting.weight: 1.0"
+            )
 
     def wrong_image_size(self, size: int) -> str:
         """Why encoder or decoder cannot take square images with a side of ``size``; else empty."""

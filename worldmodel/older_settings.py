@@ -9,8 +9,12 @@ from worldmodel.checks import RENAMED, hints, kinds, sections
 
 HEADS = ("discount", "value", "policy")  # optional heads of a model
 # Settings that earlier versions did not have, with the value that says what they did: an image of
-# another shape was stretched, which leaves square ones as they are, and env.camera drew alone.
-NOT_YET: Mapping[str, Mapping[str, Any]] = {"env": {"fit": "stretch", "cameras": []}}
+# another shape was stretched, which leaves square ones as they are, env.camera drew alone, and the
+# prior of a window's first row was predicted. A part that was not there yet needs no line: none.
+NOT_YET: Mapping[str, Any] = {
+    "env": {"fit": "stretch", "cameras": []},
+    "objective": {"kl": {"first_row": "predicted"}},
+}
 
 
 def is_older(written: Mapping[str, Any]) -> bool:
@@ -28,12 +32,18 @@ def upgraded(written: Mapping[str, Any]) -> dict[str, Any]:
     Former names become the present ones, and a setting that did not exist yet has the value that
     says what the earlier version did. Nothing else changes.
     """
-    return _completed(_renamed(written) if is_older(written) else written)
+    return _completed(_renamed(written) if is_older(written) else written, NOT_YET)
 
 
-def _completed(written: Mapping[str, Any]) -> dict[str, Any]:
-    absent = {name: {**NOT_YET[name], **written[name]} for name in NOT_YET if name in written}
-    return {**written, **absent}
+def _completed(written: Mapping[str, Any], not_yet: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings with those that are lacking; a section that is absent stays so."""
+    completed = dict(written)
+    for name, value in not_yet.items():
+        if not isinstance(value, Mapping):
+            completed.setdefault(name, value)
+        elif isinstance(written.get(name), Mapping):
+            completed[name] = _completed(written[name], value)
+    return completed
 
 
 def _renamed(written: Mapping[str, Any]) -> dict[str, Any]:

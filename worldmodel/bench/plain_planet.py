@@ -5,7 +5,7 @@ It has the same sizes and operations as PlaNet in this package, in float32.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +89,7 @@ class Planet(nn.Module):
     def __init__(self, settings: ModelSettings, action_size: int) -> None:
         super().__init__()
         assert settings.reward is not None
-        sizes, width = settings.dynamics, settings.encoder.width
+        sizes, width = cast(Sizes, settings.dynamics), settings.encoder.width
         head_size = settings.reward.size
         self.action_size = action_size
         self.encoder = nn.Sequential(

@@ -136,7 +136,7 @@ def _works(config: Config, precision: str) -> dict[str, Callable[[], object]]:
             return model.draw(latents)
 
     def sequence() -> object:
-        return model.observe(batch.action, embed, noise)
+        return model.observe(batch.action, embed, batch.valid, noise)
 
     seen = model.infer(batch, generator, learner.precision)
     torch.autograd.backward(terms())

@@ -28,7 +28,6 @@ from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError
 from worldmodel.models import WorldModel
 from worldmodel.models.imagination import Imagination
-from worldmodel.models.roll import follow_images
 from worldmodel.planners.categorical import largest
 from worldmodel.replay import read_episode
 from worldmodel.scores import RewardSum
@@ -122,11 +121,8 @@ def beliefs_along(model: WorldModel, episode: Episode) -> Latent:
     """The beliefs of an agent along an episode: [T]"""
     image, actions = (torch.from_numpy(rows)[None] for rows in (episode.image, episode.action))
     vectors = {name: torch.from_numpy(rows)[None] for name, rows in episode.vectors.items()}
-    acting = model.posterior.acting
-    evidence = acting.evidence(model.embed(image, vectors).float(), actions)
-    begin = model.dynamics.initial(1)
-    beliefs = follow_images(model.dynamics, acting, begin, actions, evidence, None)[1]
-    return at(beliefs, 0)
+    valid = torch.ones(actions.shape[:2], dtype=torch.bool)
+    return at(model.beliefs(actions, model.embed(image, vectors).float(), valid), 0)
 
 
 def is_worth_pruning(part: nn.Module) -> TypeGuard[Part]:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from worldmodel.checks import require
+from worldmodel.losses.acting import Acting
+from worldmodel.losses.consistency import Consistency
 from worldmodel.losses.discount import Discount
 from worldmodel.losses.image import Image
 from worldmodel.losses.kl import KL
@@ -24,6 +26,8 @@ from worldmodel.models.world import Inference
 
 __all__ = [
     "KL",
+    "Acting",
+    "Consistency",
     "Discount",
     "Image",
     "Objective",

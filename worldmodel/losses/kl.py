@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from worldmodel.checks import at_least
 from worldmodel.models import WorldModel
 from worldmodel.models.world import Inference
-from worldmodel.structs import each
+from worldmodel.structs import at, each, stack
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class KL:
     free_nats: Annotated[float, at_least(0)] = 1.0
     """A KL below this, in nats, has no gradient. Larger: more of what an image shows may stay
     unforeseen."""
+    # Without memory in the latent, what stands before a window is not known at all; a prior that
+    # were predicted for its first row would be a learned mean of all rows.
+    first_row: Literal["predicted", "initial"] = "predicted"
+    """The prior of a window's first row: predicted from the initial latent as those of all other
+    rows, or that initial latent itself, which is N(0, I)."""
 
     def __call__(
         self, model: WorldModel, seen: Inference, random: torch.Generator
@@ -42,6 +47,10 @@ class KL:
         posterior, prior = seen.posterior.distribution, seen.prior.distribution
         assert posterior is not None
         assert prior is not None
+        if self.first_row == "initial":
+            first = model.dynamics.initial(seen.posterior.shape[0]).distribution
+            later = [at(prior, (slice(None), row)) for row in range(1, seen.prior.shape[1])]
+            prior = stack([first, *later], 1)
         dynamics = each(posterior, Tensor.detach).divergence(prior)
         representation = posterior.divergence(each(prior, Tensor.detach))
         return {

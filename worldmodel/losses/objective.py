@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from worldmodel.checks import require
+from worldmodel.losses.acting import Acting
+from worldmodel.losses.consistency import Consistency
 from worldmodel.losses.discount import Discount
 from worldmodel.losses.image import Image
 from worldmodel.losses.kl import KL
@@ -27,8 +29,23 @@ class Objective:
     """The loss of drawn images. none: latents need not show what was seen."""
     vectors: Vectors | None = Vectors()
     """The loss of predicted vectors. none: vectors are read, and not predicted."""
+    consistency: Consistency | None = None
+    """The loss that brings predicted latents to encoded ones, for latents without a distribution.
+    none: it is left out."""
+    acting: Acting | None = None
+    """The loss of the filter that acts for a smoother. none: it is left out."""
     priority: (
-        Literal["kl_dynamics", "kl_representation", "reward", "discount", "image", "vectors"] | None
+        Literal[
+            "kl_dynamics",
+            "kl_representation",
+            "reward",
+            "discount",
+            "image",
+            "vectors",
+            "consistency",
+            "acting",
+        ]
+        | None
     ) = "kl_dynamics"
     """The loss, by its name in metrics.jsonl, that is each row's priority in replay. none: no row
     is preferred."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,14 @@ class Gaussian:
 def draw_gaussian(mean: Tensor, std: Tensor, noise: Tensor | None) -> Gaussian:
     """A Gaussian and its sample; ``noise`` is standard normal [..., S], None takes the mean."""
     return Gaussian(mean, std, mean if noise is None else mean + std * noise)
+
+
+def gaussian_of(statistics: Tensor, min_std: float, noise: Tensor | None) -> Gaussian:
+    """A Gaussian from a network's numbers, mean and raw std [..., 2 S]."""
+    mean, raw = statistics.chunk(2, -1)
+    # softplus of a copy: of the view, with 1000 latents of 30 numbers, takes 15 times as long
+    std = functional.softplus(raw.contiguous()) + min_std
+    return draw_gaussian(mean, std, noise)
 
 
 @dataclass(frozen=True)

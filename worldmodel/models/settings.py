@@ -32,10 +32,11 @@ class ModelSettings:
     PlaNet's ReLU without a norm."""
     dynamics: DynamicsSettings = RecurrentSettings()
     """The network that imagines the next latent from a latent and an action: recurrent is PlaNet's
-    recurrent state-space model."""
+    recurrent state-space model, gaussian the same without memory, deterministic one vector without
+    chance."""
     posterior: PosteriorSettings = FilterSettings()
-    """The network that corrects an imagined latent by the image: filter uses the past and the
-    newest image."""
+    """The network that reads latents from images: filter uses the past and the newest image,
+    one_step and deterministic the newest image alone, smoother also later images, in learning."""
     reward: TwoHotSettings | NormalSettings | None = TwoHotSettings()
     """The head that predicts rewards: twohot is a histogram, which suits rewards of any size,
     normal a mean. none: no reward is learned."""
@@ -76,6 +77,10 @@ class ModelSettings:
             "head:value": (self.value is not None, "model.value is none"),
             "policy": (self.policy is not None, "model.policy is none"),
             "decoder": (self.decoder is not None, "model.decoder is none"),
+            "acting_filter": (
+                "acting_filter" in self.posterior.offers,
+                f"model.posterior ({self.posterior.kind}) has none",
+            ),
         }
         dynamics = f"model.dynamics.kind is {self.dynamics.kind}"
         return parts.get(need, (need in self.dynamics.offers, dynamics))

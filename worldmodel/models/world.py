@@ -38,7 +38,11 @@ class WorldModel(nn.Module):
         embed_size = self.encoder.embed_size + (EMBED_SIZE if vectors else 0)
         self.dynamics: Dynamics[Any] = config.dynamics.build(action_size, config.layers)
         self.posterior: Posterior = config.posterior.build(
-            self.dynamics.context_size, embed_size, self.dynamics.statistics_size, layer
+            self.dynamics.context_size,
+            embed_size,
+            action_size,
+            self.dynamics.statistics_size,
+            config.layers,
         )
         features = self.dynamics.feature_size
         self.decoder = config.decoder.build(features, image_size, channels)
@@ -81,22 +85,43 @@ class WorldModel(nn.Module):
         if self.vectors is not None:
             embed = self.join(embed, vectors or {})
         acting = self.posterior.acting
-        evidence = acting.evidence(embed[:, None], action[:, None])[:, 0]
+        assert acting is not None  # an agent refuses such a model
+        now = torch.ones_like(action[:, :1], dtype=torch.bool)  # [B, 1]
+        evidence = acting.evidence(embed[:, None], action[:, None], now)[:, 0]
         context = self.dynamics.remember(latent, action)
         believed: Latent = self.dynamics.believe(context, acting.correct(context, evidence), noise)
         return believed
 
     def observe(
-        self, actions: Tensor, embeds: Tensor, noise: Tensor | None
+        self, actions: Tensor, embeds: Tensor, valid: Tensor, noise: Tensor | None
     ) -> tuple[Context, Latent]:
-        """Filter windows from their first row: [B, T, A], [B, T, E], noise [B, T, S] or None.
+        """Observe windows from their first row: [B, T, A], [B, T, E], [B, T], [B, T, S] or None.
 
         Returns each row's context, which is what the past says of it, and the posterior: [B, T].
         Without noise it takes the mean.
         """
-        evidence = self.posterior.evidence(embeds, actions)
+        return self._follow(self.posterior, actions, embeds, valid, noise)
+
+    def beliefs(self, actions: Tensor, embeds: Tensor, valid: Tensor) -> Latent:
+        """The beliefs that an agent has along windows, by their means: [B, T]
+
+        No belief reads a later image: a smoother's filter acts, not the smoother.
+        """
+        acting = self.posterior.acting
+        assert acting is not None  # an agent refuses such a model
+        return self._follow(acting, actions, embeds, valid, None)[1]
+
+    def _follow(
+        self,
+        posterior: Posterior,
+        actions: Tensor,
+        embeds: Tensor,
+        valid: Tensor,
+        noise: Tensor | None,
+    ) -> tuple[Context, Latent]:
+        evidence = posterior.evidence(embeds, actions, valid)
         begin = self.dynamics.initial(actions.shape[0])
-        return follow_images(self.dynamics, self.posterior, begin, actions, evidence, noise)
+        return follow_images(self.dynamics, posterior, begin, actions, evidence, noise)
 
     def infer(
         self,
@@ -118,10 +143,11 @@ class WorldModel(nn.Module):
         embed = self.join(embed, batch.vectors)
         shape = (windows, length, self.dynamics.noise_size)
         noise = torch.randn(shape, generator=random, device=device)
-        contexts, posterior = self.observe(batch.action, embed, noise)
+        contexts, posterior = self.observe(batch.action, embed, batch.valid, noise)
         return Inference(
             batch,
             pixels,
+            embed,
             posterior,
             prior=self.dynamics.imagine(contexts, None),
             follows=batch.valid & (torch.arange(length, device=device) > 0),
@@ -157,6 +183,7 @@ class Inference:
 
     batch: Batch
     pixels: Tensor  # [B, T, C, H, W] what the decoder should draw; for a behaviour empty: [0]
+    embeds: Tensor  # [B, T, E] of image and vectors
     posterior: Latent  # [B, T]
     prior: Latent  # [B, T] of the same rows, without their images
     follows: Tensor  # [B, T] bool: valid, and not the first row of its window

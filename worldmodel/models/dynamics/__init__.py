@@ -10,11 +10,21 @@ from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
+from worldmodel.models.dynamics.deterministic import DeterministicDynamics, DeterministicSettings
+from worldmodel.models.dynamics.gaussian import GaussianDynamics, GaussianSettings
 from worldmodel.models.dynamics.recurrent import Recurrent, RecurrentSettings
 
-__all__ = ["Context", "Dynamics", "DynamicsSettings", "Linearisable", "Recurrent"]
+__all__ = [
+    "Context",
+    "DeterministicDynamics",
+    "Dynamics",
+    "DynamicsSettings",
+    "GaussianDynamics",
+    "Linearisable",
+    "Recurrent",
+]
 
-DynamicsSettings = RecurrentSettings
+DynamicsSettings = RecurrentSettings | GaussianSettings | DeterministicSettings
 
 Z = TypeVar("Z")
 Context = Any

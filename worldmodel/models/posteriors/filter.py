@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from worldmodel.checks import at_least
 from worldmodel.models.fast.onednn import Linear
-from worldmodel.models.layers import Layer
+from worldmodel.models.layers import Layer, Layers, layer_of
 
 
 @dataclass(frozen=True)
 class FilterSettings:
     fits: ClassVar[frozenset[str]] = frozenset({"gaussian", "remembered"})
+    offers: ClassVar[frozenset[str]] = frozenset()
 
     kind: Literal["filter"] = "filter"
     hidden_size: Annotated[int, at_least(1)] = 256
@@ -22,8 +23,14 @@ class FilterSettings:
     learned."""
 
     def build(
-        self, context_size: int, embed_size: int, statistics_size: int, layer: Layer
+        self,
+        context_size: int,
+        embed_size: int,
+        action_size: int,
+        statistics_size: int,
+        layers: Layers,
     ) -> Filter:
+        layer = layer_of(layers)
         return Filter(context_size, embed_size, self.hidden_size, statistics_size, layer)
 
 
@@ -53,7 +60,7 @@ class Filter(nn.Module):
         self.of_embed = _linear(of_embed, first.bias)  # no bias before a LayerNorm
         self.rest = nn.Sequential(*rest, nn.Linear(hidden_size, statistics_size))
 
-    def evidence(self, embeds: Tensor, actions: Tensor) -> Tensor:
+    def evidence(self, embeds: Tensor, actions: Tensor, valid: Tensor) -> Tensor:
         """[..., E] -> [..., H]"""
         evidence: Tensor = self.of_embed(embeds)
         return evidence
