@@ -26,6 +26,7 @@ from worldmodel import assembly
 from worldmodel.analysis import (
     NoTruthError,
     PlanReturns,
+    PlansMade,
     RewardFit,
     compare_returns,
     follow,
@@ -34,6 +35,7 @@ from worldmodel.analysis import (
     measure,
     predict,
     probe,
+    recorded,
     sample_futures,
     spread,
     true_states,
@@ -289,6 +291,37 @@ def test_the_weights_that_played_plan_the_same_again(model, tiny, painter):
     assert again.apart.max() < 1e-4
     other = compare_returns(agent, played.episodes, [70, 80], beliefs)
     assert other.apart.max() > 1e-2
+
+
+def test_plans_kept_while_playing_are_those_that_are_made_again(model, tiny, painter):
+    agent = assembly.agent_of(tiny, model)
+    player, plans = recorded(agent)
+    played = evaluate(player, painter, 2, seed=7)
+    beliefs = beliefs_of(agent, played.episodes)
+    made = plans.of(played.episodes)
+    kept = compare_returns(agent, played.episodes, played.seeds, beliefs, made)
+    again = compare_returns(agent, played.episodes, played.seeds, beliefs)
+    assert kept.is_played
+    assert not again.is_played
+    assert kept.apart.max() == 0
+    for name in ("promised", "imagined", "obtained", "spread"):
+        kept_numbers, numbers = getattr(kept, name), getattr(again, name)
+        np.testing.assert_allclose(kept_numbers, numbers, rtol=1e-3, atol=1e-3, err_msg=name)
+
+
+def test_plans_that_were_made_are_compared_at_the_rows_of_their_own_episodes():
+    agent = agent_of(Adder())
+    episodes = [adding([0.0] * 3), adding([0.0] * 9, start=3), adding([0.0] * 7)]
+    made = [
+        PlansMade(100.0 * n + rows, 10.0 * n + rows, np.zeros((len(rows), 1), np.float32))
+        for n, rows in enumerate(np.arange(len(episode) - 1) for episode in episodes)
+    ]
+    returns = compare_returns(agent, episodes, [0, 1, 2], beliefs_of(agent, episodes), made)
+    places = list(zip(returns.episode.tolist(), returns.row.tolist(), strict=True))
+    assert places == [(1, 0), (2, 0), (1, 1), (2, 1), (1, 2), (1, 3)]
+    assert returns.promised.tolist() == [100 * n + row for n, row in places]
+    assert returns.spread.tolist() == [10 * n + row for n, row in places]
+    assert returns.apart.tolist() == [0.0] * 6  # these actions are zero, and zeros were planned
 
 
 def test_short_episodes_are_skipped():

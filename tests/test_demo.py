@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import re
 import shlex
 import types
 from pathlib import Path
@@ -114,8 +115,20 @@ def test_a_demo_leaves_a_video_a_report_and_its_scores(
 ) -> None:
     report_quickly(monkeypatch)
     out = tmp_path / "demo"
-    shown = demo.show(out, episodes=1, seed=5, weights=weights)
+    stages: list[str] = []
+    shown = demo.show(out, episodes=1, seed=5, weights=weights, say=stages.append)
     assert shown.video.stat().st_size > 0
+    assert [stage for stage in stages if not stage.startswith("  drawn: ")] == [
+        "the simulator and its renderer start",
+        "playing 1 episode; every action is planned",
+        f"writing {shown.video.name}",
+        "measuring the model, and drawing the report:",
+    ]
+    page = shown.page.read_text()
+    assert "The plans are those with which the episodes were played." in page
+    sections = re.findall(r"^    (\S.*?)  +", demo.LOOK_AT, re.MULTILINE)
+    assert len(sections) == 3
+    assert set(sections) <= {heading.strip() for heading in re.findall(r"<h2[^>]*>([^<]*)", page)}
     assert "<html" in shown.page.read_text()
     (scores,) = read_evaluations(out / "eval.csv")
     assert scores.seeds == [5]

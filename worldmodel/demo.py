@@ -20,7 +20,7 @@ import yaml
 from numpy.typing import NDArray
 
 from worldmodel import checkpoint, files, model_file
-from worldmodel.analysis import read_source
+from worldmodel.analysis import read_source, recorded
 from worldmodel.analysis.starts import HELDOUT, windows_of
 from worldmodel.checks import ConfigError, read
 from worldmodel.compare_settings import changes
@@ -41,9 +41,9 @@ VIDEO_SIZE, VIDEO_PER_S = 4, 20  # enlargement; images a second
 LOOK_AT = """\
   {video}: what the camera saw
   {page}: open it in a browser
-    What it foresees             five images seen, then 45 imagined from the actions alone
+    What it predicts             five images seen, then 45 imagined from the actions alone
     How far it can be trusted    the error by distance, and that of two guesses without a model
-    What it weighs up            candidates of the planner as pictures, before and after the search
+    What the planner compares    candidates of the planner as pictures, before and after the search
 """
 
 
@@ -100,15 +100,18 @@ def show(
 ) -> Shown:
     """Play ``episodes``, write video and report to ``out``. Episode i has the seed ``seed`` + i.
 
-    ``watch`` is called after each episode, ``say`` with the name of each file of the report.
+    ``watch`` is called after each episode, ``say`` with a line at the beginning of each stage.
     """
     begun = time.perf_counter()
     require_free(out)
     packed = model_file.read(weights)
     agent, about = packed.agent, packed.about
+    player, plans = recorded(agent)  # the report compares them, and need not plan again
+    say("the simulator and its renderer start")
     env = _environment(packed.config, about)
     try:
-        played = evaluate(agent, env, episodes, seed, watch)
+        say(f"playing {episodes} episode{'' if episodes == 1 else 's'}; every action is planned")
+        played = evaluate(player, env, episodes, seed, watch)
     finally:
         env.close()
     from worldmodel.report import visualize_run  # loads plotting
@@ -116,10 +119,19 @@ def show(
     out.mkdir(parents=True, exist_ok=True)
     files.write(out / MARK, weights.with_suffix(".json").read_bytes())
     video = out / f"demo{best_format()}"
+    say(f"writing {video.name}")
     images = side_by_side(played.videos)
     write_video(video, enlarge(images, VIDEO_SIZE), VIDEO_PER_S)
     _keep(out, played.episodes, played.returns, played.seeds, about)
-    summary = visualize_run(agent, out, out / "report", config=packed.config, say=say)
+    say("measuring the model, and drawing the report:")
+    summary = visualize_run(
+        agent,
+        out,
+        out / "report",
+        config=packed.config,
+        made=plans.of(played.episodes),
+        say=lambda name: say(f"  drawn: {name}"),
+    )
     # a run evaluates more episodes by a setting, and a demo by an option
     notes = [note.replace("loop.evaluate_episodes", "--episodes") for note in summary.notes]
     return Shown(

@@ -28,7 +28,14 @@ from worldmodel.analysis.futures import (
     try_alternatives,
 )
 from worldmodel.analysis.latents import FEWEST_EPISODES, Map, Probe, map_latents, probe
-from worldmodel.analysis.plans import Moment, PlanReturns, compare_returns, look_into
+from worldmodel.analysis.plans import (
+    Moment,
+    PlanReturns,
+    PlansMade,
+    compare_returns,
+    look_into,
+    recorded,
+)
 from worldmodel.analysis.predictions import (
     AHEAD,
     CONTEXT,
@@ -57,6 +64,7 @@ __all__ = [
     "Moment",
     "NoTruthError",
     "PlanReturns",
+    "PlansMade",
     "Prediction",
     "Probe",
     "RewardFit",
@@ -83,6 +91,7 @@ __all__ = [
     "psnr",
     "r_squared",
     "read_source",
+    "recorded",
     "sample_futures",
     "spread",
     "true_states",

@@ -52,6 +52,7 @@ class PlanReturns:
     spread: Returns
     # [M] distance of the plan's first action from the executed one; 0: the plan is the same again
     apart: Returns
+    is_played: bool = False  # the plans are those with which the episodes were played
 
     def decisive(self, most: int) -> list[tuple[int, int]]:
         """The decisions whose candidates differ most: (episode, row), by episode and row.
@@ -107,6 +108,50 @@ class Moment:
     has_choices: bool  # an action is one of A choices, one-hot
 
 
+@dataclass(frozen=True)
+class PlansMade:
+    """What is compared of the plans of an episode, row by row: no plan follows the last row."""
+
+    value: Returns  # [T - 1]
+    spread: Returns  # [T - 1] of the candidates' returns before the search
+    first: NDArray[np.float32]  # [T - 1, A] each plan's first action
+
+
+class Recorded:
+    """A planner for one robot that keeps what ``PlansMade`` holds of every search.
+
+    With it an agent plays episodes one after another, and ``of`` divides the searches among them.
+    """
+
+    def __init__(self, planner: Planner) -> None:
+        self.planner = planner
+        self.horizon = planner.horizon
+        self._made: list[tuple[float, float, NDArray[np.float32]]] = []
+
+    def search(self, score: Score, start: Tensor, **rest: Any) -> Search:
+        spreads: list[Tensor] = []
+
+        def measured(actions: Tensor) -> Tensor:
+            returns = score(actions)
+            if not spreads:
+                spreads.append(_spread(returns))
+            return returns
+
+        found = self.planner.search(measured, start, **rest)
+        first = found.actions[0, 0].float().cpu().numpy()
+        self._made.append((float(found.value[0]), float(spreads[0][0]), first))
+        return found
+
+    def of(self, episodes: Sequence[Episode]) -> list[PlansMade]:
+        """The plans of each episode; these are all that were played, in their order."""
+        made, rest = [], iter(self._made)
+        for episode in episodes:
+            rows = [next(rest) for _ in range(len(episode) - 1)]
+            value, spread, first = zip(*rows, strict=True)
+            made.append(PlansMade(np.array(value), np.array(spread), np.stack(first)))
+        return made
+
+
 class Watched:
     """A planner that records the candidates that it evaluated and their returns."""
 
@@ -125,12 +170,17 @@ class Watched:
 
 
 def compare_returns(
-    agent: Agent, episodes: Sequence[Episode], seeds: Sequence[int], beliefs: Latent
+    agent: Agent,
+    episodes: Sequence[Episode],
+    seeds: Sequence[int],
+    beliefs: Latent,
+    made: Sequence[PlansMade] | None = None,
 ) -> PlanReturns:
-    """Plan again at every row of the first episodes that are longer than a look-ahead.
+    """Compare the plans at every row of the first episodes that are longer than a look-ahead.
 
     ``seeds``: the seeds of the episodes' starts; the seeds of the plans follow from them.
     ``beliefs``: [B, T] of whole episodes. A row counts if a whole look-ahead of rows follows it.
+    ``made``: the plans with which the episodes were played; without them the agent plans again.
     """
     horizon = agent.planner.horizon
     picks = [n for n, episode in enumerate(episodes) if len(episode) > horizon][:EPISODES_PLANNED]
@@ -139,7 +189,6 @@ def compare_returns(
             f"episodes: expected one of more rows than the planner's look-ahead of {horizon},"
             f" got {', '.join(str(len(episode)) for episode in episodes)}"
         )
-    count = len(picks)
     lengths = np.array([len(episodes[pick]) for pick in picks])
     rows = min(ROWS_PLANNED, int(lengths.max()) - horizon)
     length = rows + horizon
@@ -149,27 +198,23 @@ def compare_returns(
     value = _value(agent, beliefs)  # [B, T]
     discount = agent.discount_rate * windows.discount.numpy().astype(np.float64)
     reward = windows.reward.numpy().astype(np.float64)
-    draws = [plan_seeds(seeds[pick]) for pick in picks]
-    watched = Watched(agent.search)
-    agent = _with(agent, watched)
-    plan: Plan | None = None
+    if made is None:
+        plans = _plan_again(agent, beliefs, [seeds[pick] for pick in picks], rows)
+    else:
+        plans = _side_by_side([made[pick] for pick in picks], rows)
     chunks: list[tuple[Returns, ...]] = []  # of each row
     for row in range(rows):
-        belief = _at(beliefs, row)
-        watched.judged.clear()
-        plan = agent.plan(belief, previous=plan, seed=[next(draw) for draw in draws])
         ahead = actions[:, row + 1 : row + 1 + horizon]  # [B, L, A]
-        imagined = _imagined_return(agent, belief, ahead)
-        obtained, weight = np.zeros(count), np.ones(count)
+        imagined = _imagined_return(agent, _at(beliefs, row), ahead)
+        obtained, weight = np.zeros(len(picks)), np.ones(len(picks))
         for later in range(row + 1, row + 1 + horizon):
             obtained += weight * reward[:, later]
             weight *= discount[:, later]
         obtained += weight * value[:, row + horizon]
-        apart = np.abs(plan.first - ahead[:, 0].cpu().numpy()).max(-1)
-        spread = _numbers(watched.judged[0][1].std(-1, correction=0))
+        apart = np.abs(plans.first[row] - ahead[:, 0].cpu().numpy()).max(-1)
         whole = row + horizon < lengths
-        places = np.full(count, row), np.array(picks)
-        columns = (_numbers(plan.value), imagined, obtained, *places, spread, apart)
+        places = np.full(len(picks), row), np.array(picks)
+        columns = (plans.value[row], imagined, obtained, *places, plans.spread[row], apart)
         chunks.append(tuple(column[whole] for column in columns))
     every = [np.concatenate(column) for column in zip(*chunks, strict=True)]
     promised, imagined, obtained, place, number, spread, apart = every
@@ -182,6 +227,39 @@ def compare_returns(
         horizon=horizon,
         spread=spread,
         apart=apart,
+        is_played=made is not None,
+    )
+
+
+def _plan_again(agent: Agent, beliefs: Latent, seeds: Sequence[int], rows: int) -> PlansMade:
+    """Plans for the first rows of several episodes, as one batch: [rows, B] instead of [T - 1]."""
+    draws = [plan_seeds(seed) for seed in seeds]
+    watched = Watched(agent.search)
+    agent = _with(agent, watched)
+    plan: Plan | None = None
+    values, spreads, firsts = [], [], []
+    for row in range(rows):
+        watched.judged.clear()
+        plan = agent.plan(_at(beliefs, row), previous=plan, seed=[next(draw) for draw in draws])
+        values.append(_numbers(plan.value))
+        spreads.append(_numbers(_spread(watched.judged[0][1])))
+        firsts.append(plan.first)
+    return PlansMade(np.stack(values), np.stack(spreads), np.stack(firsts))
+
+
+def _side_by_side(made: Sequence[PlansMade], rows: int) -> PlansMade:
+    """The first rows of several episodes' plans: [rows, B]; a shorter episode ends with zeros."""
+
+    def join(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        joined = np.zeros((rows, len(columns), *columns[0].shape[1:]), columns[0].dtype)
+        for number, column in enumerate(columns):
+            joined[: len(column), number] = column[:rows]
+        return joined
+
+    return PlansMade(
+        join([each.value for each in made]),
+        join([each.spread for each in made]),
+        join([each.first for each in made]),
     )
 
 
@@ -254,9 +332,20 @@ def _value(agent: Agent, beliefs: Latent) -> Returns:
     return _numbers(agent.model.slow_value(beliefs.features))
 
 
+def _spread(returns: Tensor) -> Tensor:
+    """[B, N] -> [B]"""
+    return returns.std(-1, correction=0)
+
+
 def _at(beliefs: Latent, row: int) -> Latent:
     """[B, T] -> [B]"""
     return at(beliefs, (slice(None), row))
+
+
+def recorded(agent: Agent) -> tuple[Agent, Recorded]:
+    """The agent with a search that keeps its plans, for ``compare_returns``."""
+    keeping = Recorded(agent.search)
+    return _with(agent, keeping), keeping
 
 
 def _with(agent: Agent, planner: Planner) -> Agent:

@@ -24,7 +24,7 @@ worldmodel: agents that learn a world model from pixels and plan in it
 {commands}
 
 Each one explains itself: worldmodel train --help
-A first run, about ten minutes: worldmodel train cartpole_swingup --minutes 10
+A first run, 25 minutes: worldmodel train cartpole_swingup --minutes 25
 """
 
 # Each command: its file in this folder, and the first line of its help. The file is imported when
@@ -51,7 +51,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "watch": ("watch", "Serve the report of a run on this computer, until Ctrl-C."),
     "demo": (
         "demo",
-        "Let a small trained agent of the package play: two to three minutes of one core.",
+        "Let a small trained agent of the package play: one to two minutes of two cores.",
     ),
     "dream": (
         "dream",

@@ -15,7 +15,7 @@ from worldmodel.cli.screen import say, show_episode
 
 
 def command(typed: list[str]) -> int:
-    """Let a small trained agent of the package play: two to three minutes of one core.
+    """Let a small trained agent of the package play: one to two minutes of two cores.
 
     It writes a video and a report, and explains what to look at and how the agent was trained.
 
@@ -41,9 +41,7 @@ def _show_demo(
     demo.require_free(out)
     print(demo.introduce(), flush=True)
     with one_thread():
-        shown = demo.show(
-            out, episodes, seed, show_episode, say=lambda name: say(f"  drawn: {name}")
-        )
+        shown = demo.show(out, episodes, seed, show_episode, say=say)
     for line in (shown, *shown.notes):
         print(line)
     return 0

@@ -16,6 +16,7 @@ from worldmodel.analysis import (
     WINDOWS,
     HorizonErrors,
     PlanReturns,
+    PlansMade,
     Probe,
     RewardFit,
     Source,
@@ -37,7 +38,7 @@ from worldmodel.replay import cut
 from worldmodel.report.folder import Folder
 from worldmodel.report.latent_sections import show_latents
 from worldmodel.report.page import Fact, Section, Verdict, write_page
-from worldmodel.report.plan_sections import can_plan, plan_again, show_plans
+from worldmodel.report.plan_sections import can_plan, compare_plans, show_plans
 from worldmodel.report.sections import (
     SUMMARY_AHEAD,
     foresee,
@@ -82,18 +83,20 @@ def visualize_run(
     out: Path | None = None,
     *,
     config: Config | None = None,
+    made: Sequence[PlansMade] | None = None,
     trust: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Summary:
     """Write a report on the run's held-out episodes, to ``RUN/report`` unless ``out`` is given.
 
-    ``config``: the run's settings. ``trust``: a module that its task names may be imported, to play
+    ``config``: the run's settings. ``made``: the plans with which the episodes were played; without
+    them the agent plans again. ``trust``: a module that its task names may be imported, to play
     the episodes again. ``say`` is called with the name of each file when it is written.
     """
     source = read_source(run)
     out = run / "report" if out is None else out
     episodes = list(source.heldout.values())
-    return visualize(agent, episodes, out, source, config=config, trust=trust, say=say)
+    return visualize(agent, episodes, out, source, config=config, made=made, trust=trust, say=say)
 
 
 def visualize(
@@ -103,6 +106,7 @@ def visualize(
     source: Source | None = None,
     *,
     config: Config | None = None,
+    made: Sequence[PlansMade] | None = None,
     trust: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Summary:
@@ -110,6 +114,7 @@ def visualize(
 
     ``source``: the run's folder, with the curves, the training images and the episodes' seeds.
     ``config``: the settings that it learned with; the task's name and true states come from them.
+    ``made``: the plans with which the episodes were played; without them the agent plans again.
     ``trust``: a module that the task names may be imported. ``say`` is called with the name of each
     file when it is written.
     """
@@ -132,7 +137,7 @@ def visualize(
             windows=min(WINDOWS, WINDOWS_OF_ONE * len(long)),
             before_events=True,
         )
-        returns = plan_again(folder, agent, episodes, beliefs, seeds)
+        returns = compare_plans(folder, agent, episodes, beliefs, seeds, made)
         seen = _show_predictions(folder, agent, long, task)
         seen += _show_futures(folder, agent, episodes, beliefs, returns)
         seen.append(show_reconstruction(folder, agent, episodes[0], beliefs))

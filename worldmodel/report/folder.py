@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from worldmodel import files
 from worldmodel.checks import ConfigError
 from worldmodel.report.figures import darken, panel_boxes
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
+DOTS_PER_INCH = 110  # of charts
 FRAMES_PER_SECOND = 8  # slow enough to compare three pictures
 
 
@@ -109,6 +112,7 @@ class Folder:
             self.notes.extend([] if note in self.notes else [note])
             return []
         light = _painted(drawn)
+        drawn.set_layout_engine("none")  # other colours leave everything in its place
         self.write(name, _png(light))
         alt = name.removesuffix(".png").replace("_", " ")
         pairs = zip(_panels(light, drawn), _panels(_painted(darken(drawn)), drawn), strict=True)
@@ -126,11 +130,15 @@ class Folder:
 
 def _painted(figure: Figure) -> Image.Image:
     """256 colours are enough for a chart, and take a third of the bytes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image  # it comes with imageio, which a robot may not have
 
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=110)
-    return Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    # not savefig: it draws twice, the first time only for the layout
+    figure.set_dpi(DOTS_PER_INCH)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    return drawn.quantize(256, dither=Image.Dither.NONE)
 
 
 def _panels(whole: Image.Image, figure: Figure) -> list[Image.Image]:

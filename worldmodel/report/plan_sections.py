@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from worldmodel.agent import Agent
-from worldmodel.analysis import PlanReturns, compare_returns, look_into
+from worldmodel.analysis import PlanReturns, PlansMade, compare_returns, look_into
 from worldmodel.planners import ILQR
 from worldmodel.report.figures import plot_decision, plot_returns
 from worldmodel.report.folder import Folder
@@ -33,14 +33,15 @@ def can_plan(agent: Agent) -> bool:
     return not isinstance(agent.planner, ILQR)
 
 
-def plan_again(
+def compare_plans(
     folder: Folder,
     agent: Agent,
     episodes: Sequence[Episode],
     beliefs: Latent,
     seeds: Sequence[int] | None,
+    made: Sequence[PlansMade] | None,
 ) -> PlanReturns | None:
-    """Plan again at every row; None, and a note, where that is not possible."""
+    """Compare the plans ``made``, or plan again; None, and a note, where that is not possible."""
     ahead = agent.planner.horizon
     if max(map(len, episodes)) <= ahead:
         folder.notes.append(
@@ -54,7 +55,7 @@ def plan_again(
             " learned reward has none; give the report an agent with another planner"
         )
         return None
-    returns = compare_returns(agent, episodes, seeds or [0] * len(episodes), beliefs)
+    returns = compare_returns(agent, episodes, seeds or [0] * len(episodes), beliefs, made)
     names = ["episode", "row", "promised", "imagined", "obtained", "apart", "spread"]
     columns = zip(*(getattr(returns, name).tolist() for name in names), strict=True)
     folder.table("plans.csv", RETURNS_HEADER.format(horizon=ahead), names, columns)
@@ -93,6 +94,8 @@ def _show_returns(folder: Folder, returns: PlanReturns, *, has_choices: bool) ->
 
 
 def _compare_weights(returns: PlanReturns, has_choices: bool) -> str:
+    if returns.is_played:
+        return " The plans are those with which the episodes were played."
     apart = float(returns.apart.mean())
     if apart < 1e-3:
         return " The weights are those that played: planning again gave the same actions."
