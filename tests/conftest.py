@@ -6,7 +6,7 @@ import functools
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,6 +107,17 @@ def modules_after(steps: Mapping[str, str]) -> NewProcess:
 def new_process() -> NewProcess:
     """One process for several tests of light imports: importing torch takes 2 s."""
     return modules_after(STEPS_OF_A_NEW_PROCESS)
+
+
+@pytest.fixture(scope="session")
+def one_table_of_operators() -> Iterator[None]:
+    """Recording a graph builds torch's table of ONNX operators, which takes seconds: once here."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    build_once = functools.cache(ONNXRegistry.from_torchlib)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(build_once))
+        yield
 
 
 def report_quickly(patch: pytest.MonkeyPatch) -> None:

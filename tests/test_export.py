@@ -99,7 +99,9 @@ def make_agent(
     ],
     ids=lambda planner: planner["kind"],
 )
-def recorded(request: pytest.FixtureRequest) -> tuple[Agent, graphs.Graphs]:
+def recorded(
+    request: pytest.FixtureRequest, one_table_of_operators: None
+) -> tuple[Agent, graphs.Graphs]:
     agent = make_agent(**request.param)
     return agent, export.record(agent)
 
@@ -366,7 +368,9 @@ CAMERAS = {"front": (24, 32, 1), "wrist": (60, 80, 3)}
 
 
 @pytest.fixture(scope="module")
-def exported_folded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Agent, Path]:
+def exported_folded(
+    tmp_path_factory: pytest.TempPathFactory, one_table_of_operators: None
+) -> tuple[Agent, Path]:
     """An agent of a board as latent, two cameras, vectors, and choices as actions; its export."""
     spec = Spec((16, 16, 4), 3, has_choices=True, vectors=SENSES, fit="crop", cameras=CAMERAS)
     agent = make_agent(spec=spec, candidates=6, planning={"proposals": 2})

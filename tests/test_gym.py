@@ -253,7 +253,7 @@ def test_the_classics_train_through_the_same_command(
     pytest.importorskip("pygame")
     monkeypatch.setattr(online, "cores", lambda: 1)  # in this process: starting one takes longer
     monkeypatch.setattr(online, "FINAL_EPISODES", 1)
-    monkeypatch.setattr(cli.train, "_finish", lambda run: None)  # the report has its own tests
+    monkeypatch.setattr("worldmodel.cli.train._finish", lambda run: None)  # it draws a report
     preset, run = tmp_path / "tiny.yaml", tmp_path / "run"
     preset.write_text(yaml.safe_dump(TINY))
     chosen = ["--task", f"gym:{name}", "--run", str(run), "--env.action_repeat", "8"]

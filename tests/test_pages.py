@@ -53,6 +53,7 @@ def test_the_examples_run_from_top_to_bottom(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(worldmodel, "train", train_a_little)
     monkeypatch.setattr("worldmodel.loop.online.FINAL_EPISODES", 1)
+    monkeypatch.setattr("worldmodel.loop.online.cores", lambda: 1)  # starts no second process
     monkeypatch.setattr("worldmodel.sizing.POPULATIONS", (16, 24))  # larger ones take longer
     random = np.random.default_rng(0)
 

@@ -419,7 +419,7 @@ def test_an_episode_that_ends_every_process_ends_the_run(
 def test_a_collecting_process_that_dies_or_hangs_changes_nothing_but_a_counter(
     tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In each seed episode, and later while learning; compared bit for bit with an undisturbed run.
+    """In a seed episode, and later while learning; compared bit for bit with an undisturbed run.
 
     The undisturbed one plays in this process: starting another takes longer.
     """
@@ -432,9 +432,9 @@ def test_a_collecting_process_that_dies_or_hangs_changes_nothing_but_a_counter(
     assert whole.state["replaced"] == 0
     monkeypatch.setattr(online, "cores", lambda: 2)
     kill, stop = DISTURBANCES
-    disturb(monkeypatch, {0: kill, 1: stop, 2: kill, 3: stop})  # the first two play seed episodes
+    disturb(monkeypatch, {1: stop, 2: kill})  # the first is a seed episode
     loop.train(tiny, tmp_path / "disturbed", steps=500)
-    assert_same_but_replaced(tmp_path / "whole", tmp_path / "disturbed", whole, replaced=4)
+    assert_same_but_replaced(tmp_path / "whole", tmp_path / "disturbed", whole, replaced=2)
 
 
 def assert_same_but_replaced(
