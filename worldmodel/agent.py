@@ -13,31 +13,27 @@ from torch import Tensor
 
 from worldmodel.checks import require
 from worldmodel.images import ImageFit
-from worldmodel.inputs import Observation, as_numbers, as_observed, as_under_way, leading
+from worldmodel.inputs import Observation, as_done, as_observed, leading
 from worldmodel.machine import compute_dtype
 from worldmodel.models import WorldModel, refuse_infinite_weights
 from worldmodel.models.imagination import Imagination
 from worldmodel.origin import Origin, agents_words
-from worldmodel.planners import (
-    Deadline,
-    Limits,
-    Planner,
-    PlannerSettings,
-    draw,
-    searches,
-)
+from worldmodel.planners import Limits, Planner, PlannerSettings, draw, searches
 from worldmodel.planning import (
     ImaginedReturn,
     Planning,
+    after_delay,
     begin,
     generators_of,
+    measure_search,
     projection,
     propose,
+    search_from,
     shifted,
 )
 from worldmodel.scores import FutureScore, Goal, LatentScore, RewardSum, reward_rows, score_of
 from worldmodel.structs import Latent, Plan, Step, at
-from worldmodel.timing import Lateness, PlanTiming, measure, require_deadline
+from worldmodel.timing import Lateness, PlanTiming, TimedPlan
 
 # For how many rows a goal image is observed until the belief no longer changes. Not studied.
 ROWS_AT_REST = 3
@@ -105,8 +101,7 @@ class Agent:
         """
         planner, planning = planner or self.planner, planning or self.planning
         changed = type(self)(self.model, planner, planning, self.discount_rate, search=search)
-        changed.origin = self.origin
-        changed.timing, changed._clock = self.timing, self._clock
+        changed.origin, changed.timing, changed._clock = self.origin, self.timing, self._clock
         return changed
 
     def __repr__(self) -> str:
@@ -170,17 +165,15 @@ class Agent:
         The new belief is the posterior's mean; with the setting ``planning.sampled`` it is drawn by
         ``seed``: a batch takes one seed for each robot, or counts up from the one given.
         """
-        batch, spec, device = belief.shape, self.model.spec, self.device
-        image, vectors = as_observed(image, spec, batch, device)
-        done = as_numbers("action", action, (*batch, spec.action_size), device)
-        if not batch:
-            belief, image, done = at(belief, None), image[None], done[None]
-            vectors = {name: vector[None] for name, vector in vectors.items()}
+        batch, device = belief.shape, self.device
+        images, vectors = as_observed(image, self.model.spec, batch, device)
+        done = as_done(action, self.action_size, batch, device)
+        beliefs = belief if batch else at(belief, None)
         noise = None
         if self.planning.sampled:
-            noise = torch.empty(len(image), self.model.dynamics.noise_size, device=device)
-            draw(noise, generators_of(seed, len(image), device))
-        posterior = self.model.observe_step(belief, done, image, noise, vectors)
+            noise = torch.empty(len(images), self.model.dynamics.noise_size, device=device)
+            draw(noise, generators_of(seed, len(images), device))
+        posterior = self.model.observe_step(beliefs, done, images, noise, vectors)
         return posterior if batch else at(posterior, 0)
 
     @torch.no_grad()
@@ -190,9 +183,9 @@ class Agent:
         Observe as soon as an image comes: errors of imagined rows add up.
         """
         batch = belief.shape
-        done = as_numbers("action", action, (*batch, self.model.spec.action_size), self.device)
+        done = as_done(action, self.action_size, batch, self.device)
         beliefs = belief if batch else at(belief, None)
-        ahead = self.model.imagine(beliefs, (done if batch else done[None])[:, None], None)
+        ahead = self.model.imagine(beliefs, done[:, None], None)
         return at(ahead, (slice(None) if batch else 0, 0))
 
     def is_finite(self, belief: Latent) -> bool:
@@ -227,12 +220,10 @@ class Agent:
         reward's. ``limits``: limits of every action that the search imagines or returns. ``delay``
         [D, A]: actions already under way, the next one first; the plan begins after them.
         """
-        require_deadline(deadline_ms)
-        begun, spec, planning = self._now(), self.model.spec, self.planning
-        beliefs, under_way = self._after(belief, delay)
-        batch = beliefs.shape[0]
+        timed, planning = TimedPlan(self._now, deadline_ms, self.timing), self.planning
+        beliefs, under_way = after_delay(self.model, belief, delay)
+        batch, spec = beliefs.shape[0], self.model.spec
         generators = generators_of(seed, batch, self.device)
-        deadline = Deadline(self._now, begun, deadline_ms, self.timing.slice_s)
         imagination = self._imagination()
         planner = self.search if score is None else self.free_search
         warm = shifted(previous if planning.warm_start else None, batch, planner.horizon, spec)
@@ -240,12 +231,9 @@ class Agent:
             warm.to(self.device),
             lambda count: propose(imagination, beliefs, count, planner.horizon, generators),
             planning.proposals,
-            timing=self.timing,
-            deadline=deadline,
-            now=self._now,
+            time=timed,
             may_follow=score is None,
         )
-        project = projection(limits, beginning.start, under_way, previous, spec)
         imagined = ImaginedReturn(
             imagination,
             self._exact,
@@ -254,45 +242,12 @@ class Agent:
             generators if planning.sampled else None,
             None if limits is None else limits.allowed,
         )
-        search = planner.search(
-            imagined,
-            beginning.start,
-            proposals=beginning.proposals,
-            generators=generators,
-            project=project,
-            out_of_time=deadline,
-            slice_size=None if deadline_ms is None else self.timing.slice_size,
+        project = projection(limits, beginning.start, under_way, previous, spec)
+        plan, self.timing = search_from(
+            beginning, planner, imagined, project=project, generators=generators, time=timed
         )
-        if deadline_ms is not None:
-            deadline()  # the last slice ends here
-            self.timing = self.timing.after(slice_s=deadline.longest, **beginning.seconds)
-        actions, is_allowed = imagined.best_allowed(search, project(beginning.start[:, None]))
-        index = slice(None) if belief.shape else 0
-        has_searched = deadline_ms is None or not bool(search.value.isnan().any())
-        origin = "search" if has_searched else beginning.origin
-        self._lateness.note(origin, deadline_ms)
-        return Plan(
-            actions[index],
-            search.value[index],
-            search.elites[index],
-            search.iterations,
-            milliseconds=(self._now() - begun) * 1e3,
-            is_allowed=is_allowed[index],
-            origin=origin,
-        )
-
-    def _after(
-        self, belief: Latent, delay: NDArray[np.floating] | Tensor | None
-    ) -> tuple[Latent, Tensor | None]:
-        """The beliefs [B] after the actions under way [B, D, A], and these actions."""
-        beliefs = belief if belief.shape else at(belief, None)
-        if delay is None:
-            return beliefs, None
-        size = self.model.spec.action_size
-        under_way = as_under_way(delay, tuple(belief.shape), size, self.device)
-        if under_way.shape[1]:
-            beliefs = at(self.model.imagine(beliefs, under_way, None), (slice(None), -1))
-        return beliefs, under_way
+        self._lateness.note(plan.origin, deadline_ms)
+        return plan if belief.shape else plan.of_robot(0)
 
     @torch.no_grad()
     def act(self, belief: Latent) -> NDArray[np.float32]:
@@ -312,13 +267,10 @@ class Agent:
         candidates = getattr(self.planner, "candidates", None)
         if candidates is None:
             return  # a planner without candidates measures its own iterations
-        imagination, belief = self._imagination(), self.initial(1)
-        generators = generators_of(0, 1, self.device)
-        score = ImaginedReturn(imagination, self._exact, belief, RewardSum(self.discount_rate))
-        shape = (self.planner.horizon, self.model.spec.action_size)
-        self.timing = measure(
-            lambda count: score(torch.zeros(1, count, *shape, device=self.device)),
-            lambda count: propose(imagination, belief, count, shape[0], generators),
+        reward = RewardSum(self.discount_rate)
+        self.timing = measure_search(
+            ImaginedReturn(self._imagination(), self._exact, self.initial(1), reward),
+            horizon=self.planner.horizon,
             candidates=candidates,
             proposals=self.planning.proposals,
             clock=self._now,

@@ -43,7 +43,10 @@ def as_numbers(
 def as_observed(
     observation: Observation, spec: Spec, batch: tuple[int, ...], device: torch.device
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The image [..., H, W, C] and the vectors, by name [..., V]; raise if one does not fit."""
+    """The image [B, H, W, C] and the vectors, by name [B, V]; raise if one does not fit.
+
+    ``batch``: the leading axes of what is given, none for one robot; then B is 1.
+    """
     images, given = spec.fitting.split(observation, spec.vectors)
     vectors = {
         name: as_numbers(name, vector, (*batch, spec.vectors[name]), device)
@@ -52,7 +55,21 @@ def as_observed(
     image = _fitted(images, spec, batch)
     if isinstance(image, np.ndarray):
         image = np.ascontiguousarray(image)  # a camera's flipped view has negative strides
-    return torch.as_tensor(image, device=device), vectors
+    tensor = torch.as_tensor(image, device=device)
+    if batch:
+        return tensor, vectors
+    return tensor[None], {name: vector[None] for name, vector in vectors.items()}
+
+
+def as_done(
+    action: NDArray[np.floating] | Tensor,
+    action_size: int,
+    batch: tuple[int, ...],
+    device: torch.device,
+) -> Tensor:
+    """The action that was done: [A] of one robot, or [B, A] -> [B, A]"""
+    done = as_numbers("action", action, (*batch, action_size), device)
+    return done if batch else done[None]
 
 
 def leading(observation: Observation, spec: Spec) -> tuple[int, ...]:

@@ -6,16 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.checks import at_least, more_than
-from worldmodel.inputs import check_tensor
+from worldmodel.inputs import as_under_way, check_tensor
+from worldmodel.models import WorldModel
 from worldmodel.models.imagination import Imagination
 from worldmodel.planners import (
     Allowed,
-    Deadline,
     Limits,
+    Planner,
     Problem,
     Project,
     box,
@@ -23,8 +26,8 @@ from worldmodel.planners import (
     projection_into,
 )
 from worldmodel.scores import FutureScore, HasCost
-from worldmodel.structs import Latent, Plan, Search, Spec
-from worldmodel.timing import PlanTiming, propose_in_time
+from worldmodel.structs import Latent, Plan, Search, Spec, at
+from worldmodel.timing import PlanTiming, TimedPlan, measure
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,6 @@ class Beginning:
     start: Tensor  # [B, L, A]
     proposals: Tensor | None  # [B, M, L, A]
     origin: Literal["policy", "previous"]  # of ``start``
-    seconds: dict[str, float | None]  # measured, by the fields of PlanTiming
 
 
 def begin(
@@ -155,9 +157,7 @@ def begin(
     propose: Callable[[int], Tensor | None],
     count: int,
     *,
-    timing: PlanTiming,
-    deadline: Deadline,
-    now: Callable[[], float],
+    time: TimedPlan,
     may_follow: bool,
 ) -> Beginning:
     """Let the policy propose as many candidates as there is time for: all, its mean, or none.
@@ -166,14 +166,84 @@ def begin(
     instead of the previous plan. ``may_follow``: whether the policy has learned for this score, and
     may replace the previous plan.
     """
-    proposals, in_haste, seconds = propose_in_time(
-        propose, count, timing=timing, deadline=deadline, now=now
-    )
+    proposals, in_haste = time.propose(propose, count)
     if in_haste and proposals is not None and may_follow:
         mean = proposals[:, 0]
         start = torch.where(mean.isfinite(), mean, start)
-        return Beginning(start, proposals, "policy", seconds)
-    return Beginning(start, proposals, "previous", seconds)
+        return Beginning(start, proposals, "policy")
+    return Beginning(start, proposals, "previous")
+
+
+def search_from(
+    beginning: Beginning,
+    planner: Planner,
+    imagined: ImaginedReturn,
+    *,
+    project: Project,
+    generators: Sequence[torch.Generator],
+    time: TimedPlan,
+) -> tuple[Plan, PlanTiming]:
+    """Search while there is time: the best plan found, of a batch, and what the next one may take.
+
+    If nothing was scored in time, the plan is the beginning itself.
+    """
+    found = planner.search(
+        imagined,
+        beginning.start,
+        proposals=beginning.proposals,
+        generators=generators,
+        project=project,
+        out_of_time=time.out_of_time,
+        slice_size=time.slice_size,
+    )
+    timing = time.end_search()
+    actions, is_allowed = imagined.best_allowed(found, project(beginning.start[:, None]))
+    has_searched = time.deadline_ms is None or not bool(found.value.isnan().any())
+    plan = Plan(
+        actions,
+        found.value,
+        found.elites,
+        found.iterations,
+        milliseconds=time.milliseconds,
+        is_allowed=is_allowed,
+        origin="search" if has_searched else beginning.origin,
+    )
+    return plan, timing
+
+
+def after_delay(
+    model: WorldModel, belief: Latent, delay: NDArray[np.floating] | Tensor | None
+) -> tuple[Latent, Tensor | None]:
+    """The beliefs [B] after the actions under way [B, D, A], and these actions."""
+    beliefs = belief if belief.shape else at(belief, None)
+    if delay is None:
+        return beliefs, None
+    device = belief.features.device
+    under_way = as_under_way(delay, tuple(belief.shape), model.spec.action_size, device)
+    if under_way.shape[1]:
+        beliefs = at(model.imagine(beliefs, under_way, None), (slice(None), -1))
+    return beliefs, under_way
+
+
+def measure_search(
+    imagined: ImaginedReturn,
+    *,
+    horizon: int,
+    candidates: int,
+    proposals: int,
+    clock: Callable[[], float],
+) -> PlanTiming:
+    """Measure how long this machine takes to score candidates of a plan, and to propose some."""
+    action_size = imagined.exact.model.spec.action_size
+    belief, device = imagined.belief, imagined.belief.features.device
+    generators = generators_of(0, 1, device)
+    return measure(
+        lambda count: imagined(torch.zeros(1, count, horizon, action_size, device=device)),
+        lambda count: propose(imagined.fast, belief, count, horizon, generators),
+        candidates=candidates,
+        proposals=proposals,
+        clock=clock,
+    )
 
 
 def generators_of(

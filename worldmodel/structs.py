@@ -367,6 +367,16 @@ class Plan:
         actions: NDArray[np.float32] = self.actions.detach().float().cpu().numpy()
         return actions
 
+    def of_robot(self, number: int) -> Plan:
+        """The plan of one robot of a batch."""
+        return replace(
+            self,
+            actions=self.actions[number],
+            value=self.value[number],
+            elites=self.elites[number],
+            is_allowed=self.is_allowed[number],
+        )
+
     def after(self, rows: int) -> Plan:
         """The same plan so many rows later: without its first actions."""
         return replace(self, actions=self.actions[..., rows:, :], elites=self.elites[..., rows:, :])

@@ -160,27 +160,49 @@ class Deadline:
 P = TypeVar("P")
 
 
-def propose_in_time(
-    propose: Callable[[int], P],
-    count: int,
-    *,
-    timing: PlanTiming,
-    deadline: Deadline,
-    now: Callable[[], float],
-) -> tuple[P, bool, dict[str, float | None]]:
-    """Let the policy propose as many candidates as there is time for: all, one, or none.
+class TimedPlan:
+    """The time of one plan, from its beginning: its deadline, and what its parts take.
 
-    Returns the proposals, whether there is no time left for a search, and the seconds that were
-    measured, by the fields of ``PlanTiming``.
+    ``timing``: what the parts are expected to take. ``deadline_ms`` None: there is time for all.
     """
-    in_haste = not deadline.allows(timing.proposing_s + timing.slice_s)
-    if in_haste:
-        count = min(1, count) if deadline.allows(timing.following_s) else 0
-    begun = now()
-    proposals = propose(count)
-    elapsed = now() - begun
-    seconds: dict[str, float | None] = {"proposing_s": elapsed}
-    if in_haste:
-        seconds = {"proposing_s": None, "following_s": elapsed if count else None}
-    # Ask once more: proposing may have taken longer than expected.
-    return proposals, in_haste or not deadline.allows(timing.slice_s), seconds
+
+    def __init__(
+        self, clock: Callable[[], float], deadline_ms: float | None, timing: PlanTiming
+    ) -> None:
+        require_deadline(deadline_ms)
+        self._clock, self._begun, self._timing = clock, clock(), timing
+        self.deadline_ms = deadline_ms
+        self.out_of_time = Deadline(clock, self._begun, deadline_ms, timing.slice_s)
+        # candidates that are scored before the clock is asked again; None: all of them
+        self.slice_size = None if deadline_ms is None else timing.slice_size
+        self._seconds: dict[str, float | None] = {}  # measured, by the fields of PlanTiming
+
+    def propose(self, propose: Callable[[int], P], count: int) -> tuple[P, bool]:
+        """Let the policy propose as many candidates as there is time for: all, one, or none.
+
+        Returns the proposals, and whether there is no time left for a search.
+        """
+        deadline, timing = self.out_of_time, self._timing
+        in_haste = not deadline.allows(timing.proposing_s + timing.slice_s)
+        if in_haste:
+            count = min(1, count) if deadline.allows(timing.following_s) else 0
+        begun = self._clock()
+        proposals = propose(count)
+        elapsed = self._clock() - begun
+        self._seconds = {"proposing_s": elapsed}
+        if in_haste:
+            self._seconds = {"proposing_s": None, "following_s": elapsed if count else None}
+        # Ask once more: proposing may have taken longer than expected.
+        return proposals, in_haste or not deadline.allows(timing.slice_s)
+
+    def end_search(self) -> PlanTiming:
+        """The search has ended now: return what the parts of the next plan are expected to take."""
+        if self.deadline_ms is None:
+            return self._timing
+        self.out_of_time()  # the last slice ends here
+        return self._timing.after(slice_s=self.out_of_time.longest, **self._seconds)
+
+    @property
+    def milliseconds(self) -> float:
+        """Since the plan began."""
+        return (self._clock() - self._begun) * 1e3

@@ -25,7 +25,7 @@ CARRIED = (
     *("processes.py", "timing.py"),
     *(
         f"export/{name}.py"
-        for name in ("imagined", "inputs", "made", "onnx_graph", "runner", "search")
+        for name in ("imagined", "inputs", "made", "onnx_graph", "planning", "runner", "search")
     ),
     *sorted(str(path.relative_to(HOUSE)) for path in (HOUSE / "robot").glob("*.py")),
 )

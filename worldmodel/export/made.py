@@ -66,12 +66,3 @@ class Normals:
             return self._random.standard_normal(shape, np.float32)
         begin, self._used = self._used, self._used + int(np.prod(shape))
         return self._given[begin : self._used].reshape(shape)
-
-
-def shifted(previous: Plan | None, horizon: int, action_size: int) -> Floats:
-    """The last plan, shifted by one row: [L, A]. Actions beyond its end are zero."""
-    start = np.zeros((horizon, action_size), np.float32)
-    if previous is not None:
-        ahead = previous.actions[1 : horizon + 1]
-        start[: len(ahead)] = ahead
-    return start

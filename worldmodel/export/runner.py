@@ -26,20 +26,14 @@ from worldmodel.export.inputs import (
     checked_noise,
     checked_row,
 )
-from worldmodel.export.made import Goal, Normals, Plan, shifted
+from worldmodel.export.made import Goal, Normals, Plan
 from worldmodel.export.onnx_graph import Graph, read_about
-from worldmodel.export.search import Floats, Task, search_of
+from worldmodel.export.planning import begin, projection, search_from, shifted
+from worldmodel.export.search import Floats, search_of
 from worldmodel.images import ImageFit
 from worldmodel.limits import Limits
 from worldmodel.origin import Origin, agents_words
-from worldmodel.timing import (
-    Deadline,
-    Lateness,
-    PlanTiming,
-    measure,
-    propose_in_time,
-    require_deadline,
-)
+from worldmodel.timing import Lateness, PlanTiming, TimedPlan, measure
 
 # For how many rows a goal image is observed until the belief no longer changes, as the agent does.
 ROWS_AT_REST = 3
@@ -163,17 +157,18 @@ class Runner:
         every action that the search imagines or returns. ``delay`` [D, A]: actions already under
         way, the next one first; the plan begins after them.
         """
-        require_deadline(deadline_ms)
-        begun = self._clock()
+        timed = TimedPlan(self._clock, deadline_ms, self.timing)
         normals = Normals(seed, checked_noise(self.about, "plan", noise))
         under_way = checked_delay(delay, self.action_size)
         for done in under_way:
             belief = self.imagine(belief, done)
-        deadline = Deadline(self._clock, begun, deadline_ms, self.timing.slice_s)
-        start, proposals, origin, seconds = self._begin(
-            belief, previous, deadline, normals, may_follow=score is None
+        beginning = begin(
+            shifted(previous if self._warm_start else None, self.horizon, self.action_size),
+            lambda count: self._propose(belief, count, normals),
+            self._proposals,
+            time=timed,
+            may_follow=score is None,
         )
-        project = self._projection(limits, under_way, previous)
         imagined = ImaginedReturn(
             self._imagination,
             belief,
@@ -181,27 +176,19 @@ class Runner:
             normals if self._is_sampled else None,
             None if limits is None else limits.allowed,
         )
-        task = Task(
-            imagined,
-            start,
-            proposals,
-            normals,
-            project,
-            deadline,
-            None if deadline_ms is None else self.timing.slice_size,
+        project = projection(
+            limits,
+            under_way,
+            previous,
+            action_size=self.action_size,
+            has_choices=self.has_choices,
         )
-        found = (self._search if score is None else self._free_search).search(task)
-        if deadline_ms is not None:
-            deadline()  # the last slice ends here
-            self.timing = self.timing.after(slice_s=deadline.longest, **seconds)
-        began_at = project(start[None])[0]
-        actions, is_allowed = imagined.best_allowed(found.actions, found.elites[0], began_at)
-        origin = "search" if deadline_ms is None or not np.isnan(found.value) else origin
-        self._lateness.note(origin, deadline_ms)
-        took_ms = (self._clock() - begun) * 1e3
-        return Plan(
-            actions, found.value, found.elites, found.iterations, took_ms, is_allowed, origin
+        planner = self._search if score is None else self._free_search
+        plan, self.timing = search_from(
+            beginning, planner, imagined, project=project, draw=normals, time=timed
         )
+        self._lateness.note(plan.origin, deadline_ms)
+        return plan
 
     def act(self, belief: Belief) -> Floats:
         """The policy's most likely action, without a search: [A]"""
@@ -266,47 +253,5 @@ class Runner:
         features = outputs.pop("features")
         return unnamed(outputs), features
 
-    def _begin(
-        self,
-        belief: Belief,
-        previous: Plan | None,
-        deadline: Deadline,
-        normals: Normals,
-        *,
-        may_follow: bool,
-    ) -> tuple[Floats, Floats, str, dict[str, float | None]]:
-        """Where a search starts [L, A], its proposals [M, L, A], the origin of the start, seconds.
-
-        ``may_follow``: whether the policy has learned for this score, so that without time for a
-        search the plan is the policy's.
-        """
-        proposals, in_haste, seconds = propose_in_time(
-            lambda count: self._propose(belief, count, normals),
-            self._proposals,
-            timing=self.timing,
-            deadline=deadline,
-            now=self._clock,
-        )
-        start = shifted(previous if self._warm_start else None, self.horizon, self.action_size)
-        origin = "previous"
-        if in_haste and len(proposals) and may_follow:
-            start, origin = np.where(np.isfinite(proposals[0]), proposals[0], start), "policy"
-        return start, np.where(np.isfinite(proposals), proposals, start), origin, seconds
-
     def _propose(self, belief: Belief, count: int, normals: Normals) -> Floats:
         return self._imagination.propose(belief, (count, self.horizon, self.action_size), normals)
-
-    def _projection(
-        self, limits: Limits | None, under_way: Floats, previous: Plan | None
-    ) -> Callable[[Floats], Floats]:
-        """Moves candidates [N, L, A] inside the limits, counted from the action before the plan."""
-        if limits is None:
-            return lambda candidates: candidates.clip(-1.0, 1.0)
-        if self.has_choices:
-            limits.refuse_for_choices()
-        last: Any = None if previous is None else previous.first
-        if len(under_way):
-            last = under_way[-1]
-        elif limits.last is not None:
-            last = limits.last
-        return limits.projection(self.action_size, last)
