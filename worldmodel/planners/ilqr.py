@@ -116,84 +116,28 @@ def ilqr(
     with torch.inference_mode(mode=False), torch.no_grad():
         # copies that are no inference tensors, if the caller's were
         state, start = state.clone(), start.clone()
+        ways = Trajectories(dynamics, cost, final_cost, state, low, high)
         batch, length, action_size = start.shape
-        state_size = state.shape[-1]
-        step_all = vmap(vmap(dynamics))  # over [B, N]
-        cost_all = vmap(vmap(vmap(cost)))  # over [B, N, L]
-        final_all = vmap(vmap(final_cost))  # over [B, N]
-
-        def joint_cost(joint: Tensor) -> Tensor:
-            return cost(joint[:state_size], joint[state_size:])
-
-        def joint_dynamics(joint: Tensor) -> Tensor:
-            return dynamics(joint[:state_size], joint[state_size:])
-
-        slope_all = vmap(vmap(grad(joint_cost)))  # over [B, L]
-        curvature_all = vmap(vmap(jacrev(grad(joint_cost))))
-        jacobian_all = vmap(vmap(jacrev(joint_dynamics)))
-
-        def total(states: Tensor, actions: Tensor) -> Tensor:
-            """The cost: [B, N, L + 1, S], [B, N, L, A] -> [B, N]; NaN becomes infinite"""
-            running = cost_all(states[:, :, :-1], actions).sum(-1)
-            costs = running + final_all(states[:, :, -1])
-            return costs.masked_fill(~costs.isfinite(), torch.inf)
-
-        def roll(
-            steps: Tensor, states: Tensor, actions: Tensor, push: Tensor, feedback: Tensor
-        ) -> tuple[Tensor, Tensor]:
-            """Trajectories, one for each of the N step lengths: [B, N, L + 1, S], [B, N, L, A]"""
-            current = state[:, None].expand(batch, len(steps), state_size)
-            new_states, new_actions = [current], []
-            for t in range(length):
-                action = actions[:, None, t] + steps[:, None] * push[:, None, t]
-                change = current - states[:, None, t]  # [B, N, S]
-                action = action + change @ feedback[:, t].mT
-                new_actions.append(action.clamp(low, high))
-                current = step_all(current, new_actions[-1])
-                new_states.append(current)
-            return torch.stack(new_states, 2), torch.stack(new_actions, 2)
-
         actions = start.clamp(low, high)
-        states = start.new_zeros(batch, length + 1, state_size)
+        states = start.new_zeros(batch, length + 1, state.shape[-1])
         push = torch.zeros_like(actions)
-        feedback = start.new_zeros(batch, length, action_size, state_size)
+        feedback = start.new_zeros(batch, length, action_size, state.shape[-1])
         steps = torch.tensor(STEPS, dtype=start.dtype, device=start.device)
-        states = roll(steps[:1], states, actions, push, feedback)[0][:, 0]
-        costs = total(states[:, None], actions[:, None])[:, 0]  # [B]
+        states = ways.roll(steps[:1], states, actions, push, feedback)[0][:, 0]
+        costs = ways.total(states[:, None], actions[:, None])[:, 0]  # [B]
         damping = torch.zeros_like(costs)
         done = 0
         for _ in range(iterations):
             if out_of_time():
                 break
-            joint = torch.cat([states[:, :-1], actions], -1)  # [B, L, S + A]
-            slopes = slope_all(joint)  # [B, L, S + A]
-            curvatures = curvature_all(joint)  # [B, L, S + A, S + A]
-            jacobians = jacobian_all(joint)  # [B, L, S, S + A]
-            value_slope = vmap(grad(final_cost))(states[:, -1])  # [B, S]
-            value_curvature = vmap(jacrev(grad(final_cost)))(states[:, -1])  # [B, S, S]
-            for t in reversed(range(length)):
-                ahead = jacobians[:, t]
-                slope = slopes[:, t] + (value_slope[:, None] @ ahead)[:, 0]  # [B, S + A]
-                curvature = curvatures[:, t] + ahead.mT @ value_curvature @ ahead
-                push[:, t], feedback[:, t] = regulate(
-                    slope.nan_to_num(0.0, 0.0, 0.0),
-                    curvature.nan_to_num(0.0, 0.0, 0.0),
-                    held_low=actions[:, t] <= low,
-                    held_high=actions[:, t] >= high,
-                    damping=damping,
-                )
-                # The value of following ``u + push + feedback (x' - x)`` from here on.
-                eye = torch.eye(state_size, dtype=start.dtype, device=start.device)
-                follow = torch.cat([eye.expand(batch, -1, -1), feedback[:, t]], 1)  # [B, S + A, S]
-                offset = torch.cat([torch.zeros_like(state), push[:, t]], 1)  # [B, S + A]
-                value_slope = (follow.mT @ (slope[..., None] + curvature @ offset[..., None]))[
-                    ..., 0
-                ]
-                value_curvature = follow.mT @ curvature @ follow
-                value_curvature = (value_curvature + value_curvature.mT) / 2
-
-            tried_states, tried_actions = roll(steps, states, actions, push, feedback)
-            tried, best = total(tried_states, tried_actions).min(1)  # [B]
+            push, feedback = solve_backwards(
+                ways.expand(states, actions),
+                held_low=actions <= low,
+                held_high=actions >= high,
+                damping=damping,
+            )
+            tried_states, tried_actions = ways.roll(steps, states, actions, push, feedback)
+            tried, best = ways.total(tried_states, tried_actions).min(1)  # [B]
             better = tried < costs
             each = torch.arange(batch, device=start.device)
             states = torch.where(better[:, None, None], tried_states[each, best], states)
@@ -206,6 +150,106 @@ def ilqr(
             done += 1
         value = -costs if done else torch.full_like(costs, torch.nan)
         return Search(actions, value, elites=actions[:, None], iterations=done)
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """Derivatives along a trajectory, by state and action together, J = S + A."""
+
+    slopes: Tensor  # [B, L, J] of the cost
+    curvatures: Tensor  # [B, L, J, J] of the cost
+    jacobians: Tensor  # [B, L, S, J] of the dynamics
+    final_slope: Tensor  # [B, S] of the final cost
+    final_curvature: Tensor  # [B, S, S]
+
+
+class Trajectories:
+    """The trajectories from ``state`` [B, S]: rolled with the true dynamics, and their costs."""
+
+    def __init__(
+        self,
+        dynamics: Callable[[Tensor, Tensor], Tensor],
+        cost: Callable[[Tensor, Tensor], Tensor],
+        final_cost: Callable[[Tensor], Tensor],
+        state: Tensor,
+        low: float,
+        high: float,
+    ) -> None:
+        self.dynamics, self.cost, self.final_cost = dynamics, cost, final_cost
+        self.state, self.low, self.high = state, low, high
+
+    def total(self, states: Tensor, actions: Tensor) -> Tensor:
+        """The cost: [B, N, L + 1, S], [B, N, L, A] -> [B, N]; NaN becomes infinite"""
+        running = vmap(vmap(vmap(self.cost)))(states[:, :, :-1], actions).sum(-1)
+        costs = running + vmap(vmap(self.final_cost))(states[:, :, -1])
+        return costs.masked_fill(~costs.isfinite(), torch.inf)
+
+    def roll(
+        self, steps: Tensor, states: Tensor, actions: Tensor, push: Tensor, feedback: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Trajectories, one for each of the N step lengths: [B, N, L + 1, S], [B, N, L, A]"""
+        step_all = vmap(vmap(self.dynamics))  # over [B, N]
+        current = self.state[:, None].expand(-1, len(steps), -1)
+        new_states, new_actions = [current], []
+        for t in range(actions.shape[1]):
+            action = actions[:, None, t] + steps[:, None] * push[:, None, t]
+            change = current - states[:, None, t]  # [B, N, S]
+            action = action + change @ feedback[:, t].mT
+            new_actions.append(action.clamp(self.low, self.high))
+            current = step_all(current, new_actions[-1])
+            new_states.append(current)
+        return torch.stack(new_states, 2), torch.stack(new_actions, 2)
+
+    def expand(self, states: Tensor, actions: Tensor) -> Expansion:
+        """Expand cost and dynamics along a trajectory [B, L + 1, S], [B, L, A]."""
+        size = states.shape[-1]
+
+        def joint_cost(joint: Tensor) -> Tensor:
+            return self.cost(joint[:size], joint[size:])
+
+        def joint_dynamics(joint: Tensor) -> Tensor:
+            return self.dynamics(joint[:size], joint[size:])
+
+        joint = torch.cat([states[:, :-1], actions], -1)  # [B, L, J]
+        return Expansion(
+            slopes=vmap(vmap(grad(joint_cost)))(joint),
+            curvatures=vmap(vmap(jacrev(grad(joint_cost))))(joint),
+            jacobians=vmap(vmap(jacrev(joint_dynamics)))(joint),
+            final_slope=vmap(grad(self.final_cost))(states[:, -1]),
+            final_curvature=vmap(jacrev(grad(self.final_cost)))(states[:, -1]),
+        )
+
+
+def solve_backwards(
+    along: Expansion, *, held_low: Tensor, held_high: Tensor, damping: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Solve the expanded problem from its end: a push [B, L, A] and a feedback [B, L, A, S].
+
+    ``held_low``, ``held_high``: which actions [B, L, A] are at a limit.
+    """
+    slope_ahead, curvature_ahead = along.final_slope, along.final_curvature  # of the cost to go
+    eye = torch.eye(slope_ahead.shape[-1], dtype=slope_ahead.dtype, device=slope_ahead.device)
+    pushes, feedbacks = [], []
+    for t in reversed(range(held_low.shape[1])):
+        ahead = along.jacobians[:, t]
+        slope = along.slopes[:, t] + (slope_ahead[:, None] @ ahead)[:, 0]  # [B, J]
+        curvature = along.curvatures[:, t] + ahead.mT @ curvature_ahead @ ahead
+        push, feedback = regulate(
+            slope.nan_to_num(0.0, 0.0, 0.0),
+            curvature.nan_to_num(0.0, 0.0, 0.0),
+            held_low=held_low[:, t],
+            held_high=held_high[:, t],
+            damping=damping,
+        )
+        pushes.append(push)
+        feedbacks.append(feedback)
+        # The cost to go of following ``u + push + feedback (x' - x)`` from here on.
+        follow = torch.cat([eye.expand(len(push), -1, -1), feedback], 1)  # [B, J, S]
+        offset = torch.cat([torch.zeros_like(slope_ahead), push], 1)  # [B, J]
+        slope_ahead = (follow.mT @ (slope[..., None] + curvature @ offset[..., None]))[..., 0]
+        curvature_ahead = follow.mT @ curvature @ follow
+        curvature_ahead = (curvature_ahead + curvature_ahead.mT) / 2
+    return torch.stack(pushes[::-1], 1), torch.stack(feedbacks[::-1], 1)
 
 
 def regulate(
