@@ -44,7 +44,7 @@ from worldmodel.loop import online
 from worldmodel.loop.reporter import SHOWN
 from worldmodel.models import build
 from worldmodel.robot import Controller
-from worldmodel.robot.controller import LEVELS
+from worldmodel.robot.levels import LEVELS
 from worldmodel.structs import Spec
 
 ROOT = Path(__file__).parents[1]

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from worldmodel import files
 from worldmodel.columns import aligned
+from worldmodel.robot.input_check import CheckedInput
+from worldmodel.robot.messages import Answer
 
 KEPT_S = 60.0  # of rows in memory
 MOST_BYTES = 32 * 2**20  # of images in memory; a minute of 64x64 images at 20 Hz takes 15 MB
@@ -39,6 +41,32 @@ class StepRow:
     plan_origin: str  # of the plan that arrived in this step: search, policy, previous or empty
     plan_ms: float  # how long that plan took; NaN if none arrived
     error: str  # of the planner, in this step
+
+    @classmethod
+    def of(
+        cls,
+        seconds: float,
+        level: str,
+        checked: CheckedInput | None,
+        executed: NDArray[np.float64] | None,
+        action: NDArray[np.float32],
+        answer: Answer | None,
+    ) -> StepRow:
+        """``checked`` None: the controller itself failed before the input was checked.
+
+        ``answer``: the newest that arrived in this step.
+        """
+        return cls(
+            seconds,
+            level,
+            fault="own_error" if checked is None else checked.fault or "",
+            image=None if checked is None else checked.image,
+            executed=executed,
+            action=action.copy(),
+            plan_origin=(answer and answer.origin) or "",
+            plan_ms=math.nan if answer is None else answer.milliseconds,
+            error=(answer and answer.error) or "",
+        )
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,12 +18,11 @@ from worldmodel.robot.clock import Clock
 from worldmodel.robot.followed_plan import FollowedPlan
 from worldmodel.robot.guard import Guard
 from worldmodel.robot.input_check import FAULTS, CheckedInput, InputCheck
+from worldmodel.robot.levels import LEVELS, Level, Levels
 from worldmodel.robot.limits import ControllerLimits, check_between
 from worldmodel.robot.messages import Answer, Row, Worker
 from worldmodel.robot.process import ProcessWorker
 
-Level = Literal["plan", "shifted", "hold", "stop"]
-LEVELS: tuple[Level, ...] = ("plan", "shifted", "hold", "stop")
 EVENTS = ("bad_executed", "bad_plan", "planner_error", "own_error", "clock_back")
 LEAST_PATIENCE_S = 2.0  # replacing a process takes longer than waiting for a slow answer
 PLANNING = 0.7  # share of the time that step may take; the rest is for sending both ways
@@ -122,23 +120,22 @@ class Controller:
             max_early_s=limits.period_s,
         )
         self._state: Level = "hold"
-        self._is_armed = True
         self._counts = dict.fromkeys((*LEVELS, *FAULTS, *EVENTS), 0)
         self._last_error: str | None = None
         self._last_fault: str | None = None
         self._last = self._rest  # the last action
-        self._rate_hz = limits.rate_hz
+        self._limits = limits
         self._answer: Answer | None = None  # the newest that arrived in this step
         self._number = 0  # of the step
         self._stepped_at: float | None = None
         self._has_gap = False  # steps before the next row are missing from the belief
         self._followed = FollowedPlan(self.guard.action_size, self.max_age_s)
-        self._followed_at: float | None = None  # when the action last came from a plan
+        self._levels = Levels(self._followed, self.max_age_s)
 
     def __repr__(self) -> str:
         faults = sum(self._counts[name] for name in (*FAULTS, *EVENTS))
         return (
-            f"Controller({self._rate_hz:g} Hz, {counted(self.guard.action_size, 'motor')},"
+            f"Controller({self._limits.rate_hz:g} Hz, {counted(self.guard.action_size, 'motor')},"
             f" {self._state}, {counted(self._number, 'step')}, {counted(faults, 'fault')})"
         )
 
@@ -149,7 +146,7 @@ class Controller:
 
     @property
     def is_armed(self) -> bool:
-        return self._is_armed
+        return self._levels.is_armed
 
     @property
     def counts(self) -> dict[str, int]:
@@ -167,9 +164,7 @@ class Controller:
 
     def arm(self) -> None:
         """Leave ``stop``. If the cause persists, the controller holds and then stops again."""
-        if not self._is_armed:
-            self._followed_at = None
-            self._is_armed = True
+        self._levels.arm()
 
     def step(
         self, image: object, executed: object = None, taken_at: object = None
@@ -195,7 +190,7 @@ class Controller:
             level, desired = self._choose(now)
         except Exception as error:  # our own error, or the clock's: the motor still needs an action
             self._note("own_error", error)
-            self._is_armed = False
+            self._levels.stop()
             level, desired = "stop", self._rest
         action = self.guard.restrict(desired, self._last, reached)
         self._keep(now, level, checked, reached, action)
@@ -220,12 +215,7 @@ class Controller:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _tick(self) -> float:
@@ -259,7 +249,7 @@ class Controller:
             row = Row(self._number, action, checked.image, begins, checked.vectors)
             self._worker.hand_over(row)
             wait_s = 0.0
-            if self._is_armed and checked.image is not None:
+            if self._levels.is_armed and checked.image is not None:
                 left_s = self.answer_s - self._clock.since_tick()
                 wait_s = max(0.0, min(self.answer_s, left_s))  # the clock may step back here too
             for answer in self._worker.answers(self._number, wait_s):
@@ -276,20 +266,10 @@ class Controller:
 
     def _choose(self, now: float) -> tuple[Level, NDArray[np.floating]]:
         """The first level that is possible, and its action in the motor's units."""
-        if not self._is_armed:
-            return "stop", self._rest
-        followed = self._followed.action(self._number, now)
-        if followed is not None:
-            self._followed_at = now
-            steps, action = followed
-            level: Level = "plan" if steps == 0 else "shifted"
+        level, action = self._levels.choose(self._number, now)
+        if action is not None:
             return level, self.guard.to_motor(action)
-        if self._followed_at is None:  # at the start, or just armed
-            self._followed_at = now
-        if now - self._followed_at <= self.max_age_s:
-            return "hold", self._last
-        self._is_armed = False
-        return "stop", self._rest
+        return level, self._last if level == "hold" else self._rest
 
     def _keep(
         self,
@@ -301,18 +281,7 @@ class Controller:
     ) -> None:
         """Keep this step in the black box, which is written after the first step of a stop."""
         try:
-            answer = self._answer
-            row = StepRow(
-                seconds=now,
-                level=level,
-                fault="own_error" if checked is None else checked.fault or "",
-                image=None if checked is None else checked.image,
-                executed=reached,
-                action=action.copy(),
-                plan_origin=(answer and answer.origin) or "",
-                plan_ms=math.nan if answer is None else answer.milliseconds,
-                error=(answer and answer.error) or "",
-            )
+            row = StepRow.of(now, level, checked, reached, action, self._answer)
             self._black_box.keep(row)
             if level == "stop" and self._state != "stop":
                 self._black_box.write_soon(self._about())
@@ -320,13 +289,9 @@ class Controller:
             self._note("own_error", error)
 
     def _about(self) -> dict[str, Any]:
-        """What a black box says beside its rows."""
-        limits = {"low": self.guard.low, "high": self.guard.high, "rest": self._rest}
+        """What a black box says besides its rows."""
         return {
-            **{name: numbers.tolist() for name, numbers in limits.items()},
-            "max_change": [str(change) for change in self.guard.max_change],
-            "rate_hz": self._rate_hz,
-            "max_age_s": self.max_age_s,
+            **self._limits.described(),
             "step": self._number,
             "counts": self.counts,
             "last_error": self._last_error,

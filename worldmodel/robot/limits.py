@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,6 +53,16 @@ class ControllerLimits:
     @property
     def period_s(self) -> float:
         return 1.0 / self.rate_hz
+
+    def described(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        numbers = {"low": self.guard.low, "high": self.guard.high, "rest": self.rest}
+        return {
+            **{name: of_motors.tolist() for name, of_motors in numbers.items()},
+            "max_change": [str(change) for change in self.guard.max_change],
+            "rate_hz": self.rate_hz,
+            "max_age_s": self.max_age_s,
+        }
 
     def still_s_for(self, worker: Worker | Actor) -> dict[str, float]:
         """How long each input of the worker's agent may repeat; raise if the agent does not fit."""
