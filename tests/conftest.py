@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -72,6 +73,22 @@ def tiny() -> Config:
 @pytest.fixture
 def model(tiny: Config) -> WorldModel:
     return build(tiny.model, Spec((16, 16, 3), 2))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window: the system's own, or playwright's."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="needs playwright: pip install 'worldmodel[browser]'"
+    )
+    own = shutil.which("chromium") or shutil.which("google-chrome")
+    with playwright.sync_playwright() as play:
+        try:
+            opened = play.chromium.launch(executable_path=own, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium; to have one: playwright install chromium ({error})")
+        yield opened
+        opened.close()
 
 
 class NewProcess(NamedTuple):

@@ -7,7 +7,6 @@ import http.client
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -334,22 +333,6 @@ def test_a_folder_that_is_not_a_run_is_refused(
 ) -> None:
     assert main(["dream", str(tmp_path)]) == 2
     assert "so it is not a run" in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium without a window: the system's own, or playwright's."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="needs playwright: pip install 'worldmodel[browser]'"
-    )
-    own = shutil.which("chromium") or shutil.which("google-chrome")
-    with playwright.sync_playwright() as play:
-        try:
-            opened = play.chromium.launch(executable_path=own, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium; to have one: playwright install chromium ({error})")
-        yield opened
-        opened.close()
 
 
 def shown(page: Any) -> np.ndarray:

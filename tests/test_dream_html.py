@@ -18,7 +18,6 @@ from tests.test_dream import (
     COLOUR,
     STACKED,
     agent,
-    browser,
     episode,
     open_paused,
     shown,
@@ -33,8 +32,6 @@ from worldmodel.dream import Dream, Row
 from worldmodel.dream.one_file import pack, write_html
 from worldmodel.dream.page import HERE
 from worldmodel.structs import Spec
-
-__all__ = ["browser"]  # a fixture
 
 ROWS = 20
 SQUARE = Spec((64, 64, 3), 2)  # the side of PlaNet's images

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import html.parser
 import math
-import shutil
 import sys
 
 import imageio.v3
@@ -532,22 +531,6 @@ SEEN = """async () => ({
   words_cut_off: [...document.querySelectorAll('p, h1, h2, dd, nav a, td')]
     .filter(part => part.getBoundingClientRect().right > innerWidth).map(part => part.outerHTML),
 })"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium without a window: the system's own, or playwright's."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="needs playwright: pip install 'worldmodel[browser]'"
-    )
-    own = shutil.which("chromium") or shutil.which("google-chrome")
-    with playwright.sync_playwright() as play:
-        try:
-            opened = play.chromium.launch(executable_path=own, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium; to have one: playwright install chromium ({error})")
-        yield opened
-        opened.close()
 
 
 @pytest.mark.browser
