@@ -39,7 +39,7 @@ from worldmodel.config import Config
 from worldmodel.log import read_evaluations
 from worldmodel.loop import online
 from worldmodel.planners import ICEM
-from worldmodel.presets import load_yaml
+from worldmodel.presets import load_preset
 
 STEPS = 320  # two seed episodes of the toy
 FINAL_EPISODES = 2  # one more than in an evaluation before the end
@@ -254,7 +254,7 @@ def test_what_is_not_typed_comes_from_the_preset(
     (first, run, steps, _), (second, other, _, minutes) = asked
     assert dataclasses.asdict(first) == {**dataclasses.asdict(first), "task": "toy", "seed": 0}
     assert value_at(first, "planner.horizon") == 3
-    assert value_at(first, "planner.candidates") == load_yaml(Path(preset)).planner.candidates
+    assert value_at(first, "planner.candidates") == load_preset(preset).planner.candidates
     assert (str(run), steps) == ("runs/tiny-toy-0", 5)
     assert value_at(second, "learner.model_rate") == 0.001
     assert second.task == "toy"
@@ -435,10 +435,10 @@ def test_the_config_of_a_run_is_a_preset(
     output = run_command(capsys, "train", run / "config.yaml", *words)
     config, folder, _, _ = asked[0]
     assert (config, str(folder)) == (
-        read(load_yaml(run / "config.yaml"), {"planner": {"horizon": 3}}),
+        read(load_preset(str(run / "config.yaml")), {"planner": {"horizon": 3}}),
         "copy",
     )
-    assert run_folder.read_run(run) == load_yaml(run / "config.yaml")
+    assert run_folder.read_run(run) == load_preset(str(run / "config.yaml"))
     assert "settings of a run on toy, seed 0, made with worldmodel" in output.out
     assert "images were drawn by toy" in output.out
     assert main(["train", str(run / "config.yaml"), "--seed", "4", "--task", "walker_walk"]) == 0

@@ -19,7 +19,7 @@ from worldmodel.compare_settings import changes, differences, settings_hash, uns
 from worldmodel.config import Config
 from worldmodel.models.dynamics.recurrent import RecurrentSettings
 from worldmodel.models.settings import ModelSettings
-from worldmodel.presets import load_preset, load_yaml, presets
+from worldmodel.presets import load_preset, presets
 
 # settings that are changed together or not at all
 DETERMINISTIC: dict[str, Any] = {
@@ -141,7 +141,7 @@ def value_at(config: Config, path: str) -> Any:
 def test_every_setting_can_be_written_in_yaml(name: str, tmp_path: Path) -> None:
     file, path, change = tmp_path / "preset.yaml", LEAVES[name].path, CHANGES[name]
     file.write_text(yaml.safe_dump(nested(change)))
-    config = load_yaml(file)
+    config = load_preset(str(file))
     assert value_at(config, path) == change[path] != value_at(Config(), path)
     assert {line.split(":")[0] for line in differences(Config(), config)} == change.keys()
 
@@ -177,7 +177,7 @@ def test_a_short_exponent_is_a_number(tmp_path: Path) -> None:
     file = tmp_path / "preset.yaml"
     file.write_text("learner: {model_rate: 1e-3}\n")
     assert isinstance(yaml.safe_load(file.read_text())["learner"]["model_rate"], str)
-    assert load_yaml(file).learner.model_rate == 0.001
+    assert load_preset(str(file)).learner.model_rate == 0.001
 
 
 def test_what_yaml_writes_is_what_was_meant() -> None:
@@ -260,7 +260,7 @@ def test_a_mistake_is_answered_with_its_path(
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(said))
     with pytest.raises(ConfigError) as raised:
-        load_yaml(file)
+        load_preset(str(file))
     for answer in [str(file), *answers]:
         assert answer in str(raised.value)
 
@@ -270,13 +270,13 @@ def test_a_preset_that_is_no_mapping_is_an_error(text: str, tmp_path: Path) -> N
     file = tmp_path / "mine.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=r"mine\.yaml"):
-        load_yaml(file)
+        load_preset(str(file))
 
 
 def test_an_empty_preset_is_the_defaults(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("")
-    assert load_yaml(file) == Config()
+    assert load_preset(str(file)) == Config()
 
 
 def test_an_unknown_preset_is_answered_with_the_nearest() -> None:

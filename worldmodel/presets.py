@@ -31,13 +31,6 @@ def load_preset(name: str) -> Config:
     return preset_on(Config(), name)
 
 
-def load_yaml(path: Path) -> Config:
-    """Load settings from a YAML file, which holds only what differs from the defaults."""
-    from worldmodel.config import Config
-
-    return _read_file(Config(), path)
-
-
 def preset_on(defaults: T, name: str) -> T:
     """``defaults``, a tree of all settings, with what differs in a preset."""
     return _read_file(defaults, preset_file(name))
