@@ -32,17 +32,17 @@ SCHEDULE = Schedule(
 def test_a_cost_is_the_mean_of_what_was_measured_and_recent_seconds_count_more() -> None:
     costs = Costs()
     assert costs.of("update") is None
-    costs.saw("update", 10, 5.0)
+    costs.add("update", 10, 5.0)
     assert costs.of("update") == 0.5
-    costs.saw("update", 10, HALF_LIFE_S)  # by its end the earlier measurement counts half
+    costs.add("update", 10, HALF_LIFE_S)  # by its end the earlier measurement counts half
     assert costs.of("update") == (2.5 + HALF_LIFE_S) / (5 + 10)
 
 
 def test_a_planned_row_stands_for_one_of_an_evaluation_until_that_was_measured() -> None:
     costs = Costs()
-    costs.saw("planned row", 4, 2.0)
+    costs.add("planned row", 4, 2.0)
     assert costs.of("evaluation row") == 0.5
-    costs.saw("evaluation row", 4, 1.0)
+    costs.add("evaluation row", 4, 1.0)
     assert (costs.of("planned row"), costs.of("evaluation row")) == (0.5, 0.25)
 
 
@@ -50,7 +50,7 @@ def known(**seconds: float) -> Costs:
     costs = Costs()
     for name, each in seconds.items():
         kind: Kind = name.replace("_", " ")  # type: ignore[assignment]
-        costs.saw(kind, 1, each)
+        costs.add(kind, 1, each)
     return costs
 
 
@@ -173,7 +173,7 @@ def simulate(
 
     for episode in range(1, schedule.seed_episodes + 1):
         now += rows * machine.random_row
-        costs.saw("random row", rows, rows * machine.random_row)
+        costs.add("random row", rows, rows * machine.random_row)
         look(
             episodes=episode,
             env_steps=episode * steps,
@@ -182,7 +182,7 @@ def simulate(
         )
     for update in range(1, schedule.seed_updates + 1):
         now += machine.update
-        costs.saw("update", 1, machine.update)
+        costs.add("update", 1, machine.update)
         look(updates=update)
     assert schedule.steps is not None
     while at.env_steps < schedule.steps:
@@ -209,7 +209,7 @@ def simulate(
         begun = now
         for moment, _, kind in sorted(ends):
             now = begun + moment
-            costs.saw(kind, 1, dict([*plays, ("update", machine.update * slow)])[kind])
+            costs.add(kind, 1, dict([*plays, ("update", machine.update * slow)])[kind])
             if kind == "update":
                 look(updates=at.updates + 1)
             elif kind == "planned row":

@@ -31,7 +31,7 @@ WORDS: Mapping[Fit | None, str] = {
     "crop": "the square in its middle (env.fit crop)",
     "pad": "all of it, between black bars (env.fit pad)",
 }
-# the function's name in a line to type: this file may be copied beside an exported agent
+# the function's name in a line to type: an exported agent carries a copy of this file
 CALL = f"{'worldmodel' if __name__ == 'worldmodel.images' else __name__}.fit_image"
 
 

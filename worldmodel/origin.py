@@ -16,7 +16,7 @@ class Origin:
 
     path: str  # of the run, or of the model file
     task: str
-    env_steps: int | None  # of training; None if nobody wrote it down
+    env_steps: int | None  # of training; None if it is not known
     checkpoint: str  # its name
     fallback: str | None = None  # why the newest checkpoint was not used; None: it was
 

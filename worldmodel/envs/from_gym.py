@@ -1,4 +1,4 @@
-"""A gymnasium environment as one of ours."""
+"""An environment of gymnasium as an ``Environment`` of this package."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class FromGym:
     ``terminated`` is the end of the task: discount 0. ``truncated``, as by gymnasium's TimeLimit,
     is only the end of the episode: the discount stays 1, because a value still lies ahead.
     One step repeats the action; its reward is the sum. Actions keep the bounds of the action
-    space; choices are counted from 0, whatever the space counts from.
+    space; choices are counted from 0, also where the space begins at another number.
     """
 
     def __init__(self, env: Any, config: EnvSettings, seed: int = 0, task: str = "") -> None:
@@ -243,7 +243,7 @@ def _readers(env: Any, task: str) -> tuple[dict[str, ReadImage], ReadVectors]:
 
 
 def _rendering(env: Any, task: str) -> ReadImage:
-    """A reader that renders the image, whatever the observation is."""
+    """A reader that renders the image and ignores the observation."""
     if env.render_mode != "rgb_array":
         raise ConfigError(
             f"task: {task} shows no images: its observation is {env.observation_space} (expected"

@@ -24,7 +24,7 @@ class Costs:
     def __init__(self) -> None:
         self._measured: dict[Kind, tuple[float, float]] = {}  # pieces, seconds
 
-    def saw(self, kind: Kind, pieces: float, seconds: float) -> None:
+    def add(self, kind: Kind, pieces: float, seconds: float) -> None:
         """Take a measurement: so many pieces took so many seconds."""
         fade = 0.5 ** (seconds / HALF_LIFE_S)
         before, took = self._measured.get(kind, (0.0, 0.0))

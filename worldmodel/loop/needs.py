@@ -90,9 +90,9 @@ def dry_run(
     plan_s = _plan(agent_of(config, model.requires_grad_(False)))
 
     costs = Costs()
-    costs.saw("random row", 1, row_s)
-    costs.saw("planned row", 1, row_s + plan_s)
-    costs.saw("update", 1, update_s)
+    costs.add("random row", 1, row_s)
+    costs.add("planned row", 1, row_s + plan_s)
+    costs.add("update", 1, update_s)
     repeat = episode.total_env_steps / (len(episode) - 1)  # the first row follows no action
     at = Standing(
         rows_per_episode=len(episode),
@@ -113,7 +113,7 @@ def dry_run(
     return Needs(
         env_steps=reached,
         seconds=seconds(reached),
-        # a collecting process takes about as much as this one before it learned
+        # a collecting process takes about as much memory as this process did before it learned
         memory_bytes=(2 if at_once else 1) * resident_bytes()
         + min(config.replay.memory_gb * 1e9, rows * row_bytes),
         rows_bytes=rows * row_bytes,
@@ -139,10 +139,10 @@ def _most(seconds: Callable[[int], float], limit_s: float, steps: int | None) ->
 
 
 def _play(env: Environment, config: Config) -> tuple[Episode, Spec, float, bool]:
-    """Random rows: an episode or its begin, the spec, seconds of a row, whether it ended."""
+    """Random rows: an episode or its beginning, the spec, seconds of a row, whether it ended."""
     random = np.random.default_rng(config.seed)
     rows: list[Step] = [env.reset(0)]
-    spec = Spec.of(env, rows[0], config.env.frames)
+    spec = Spec.of(env, rows[0], config.env.frames, config.env.fit)
     begun = time.perf_counter()
     while not rows[-1].is_last:
         action = random.uniform(env.action_low, env.action_high).astype(np.float32)

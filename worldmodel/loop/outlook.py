@@ -53,10 +53,10 @@ class Outlook:
         self._reporter.remember([*metrics, where], evaluations)
         for line in metrics[-REMEMBERED:]:
             if line.get("updates_per_s", 0) > 0:
-                self.costs.saw("update", line["updates_per_s"], 1.0)
+                self.costs.add("update", line["updates_per_s"], 1.0)
             if line.get("frames_per_s", 0) > 0:
                 kind: Kind = "planned row" if "plan_ms" in line else "random row"
-                self.costs.saw(kind, line["frames_per_s"], 1.0)
+                self.costs.add(kind, line["frames_per_s"], 1.0)
 
     def begin_job(self, job: Job, due: int, rate: float) -> None:
         """``due``: the updates after this round; ``rate``: updates for each 1000 steps."""
@@ -77,7 +77,7 @@ class Outlook:
             begun = self._clock()
             agent.plan_blank()
             seconds = self._clock() - begun
-            self.costs.saw("planned row", 1, seconds + (self.costs.of("random row") or 0.0))
+            self.costs.add("planned row", 1, seconds + (self.costs.of("random row") or 0.0))
 
     def begin_final(self) -> None:
         """The final evaluation, which plays in this process."""
@@ -91,7 +91,7 @@ class Outlook:
 
     def updated(self, seconds: float) -> None:
         """Take the seconds of an update."""
-        self.costs.saw("update", 1, seconds)
+        self.costs.add("update", 1, seconds)
         self.look()
 
     def look(self) -> None:
@@ -111,7 +111,7 @@ class Outlook:
             kind: Kind = "random row" if is_random else "planned row"
             if evaluated:
                 kind = "evaluation row"
-            self.costs.saw(kind, played or evaluated, now - self._looked_at)
+            self.costs.add(kind, played or evaluated, now - self._looked_at)
         self._seen, self._looked_at = rows, now
         self._show(rows)
 

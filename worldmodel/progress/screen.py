@@ -95,7 +95,7 @@ class Screen:
         return console.Group(*shown, _table(lines), *self._losses())
 
     def _score(self) -> RenderableType:
-        """The score in large digits; beside them how it was measured, and its curve."""
+        """The score in large digits; to their right how it was measured, and its curve."""
         from rich import console, table, text
 
         state = self._state

@@ -1,4 +1,4 @@
-"""Control of a motor: actions are finite, in time and inside the limits, whatever comes in."""
+"""Control of a motor: actions are finite, in time and inside the limits, whatever fails."""
 
 from worldmodel.robot.actor import Actor
 from worldmodel.robot.black_box import BlackBox, Recording, read_black_box

@@ -1,4 +1,4 @@
-"""The controller: it answers every step with an action, whatever camera and planner do."""
+"""The controller: it answers every step with an action, even if camera or planner fail."""
 
 from __future__ import annotations
 

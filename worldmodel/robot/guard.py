@@ -18,7 +18,7 @@ class Guard:
 
         action = guard.restrict(candidate, last, executed)
 
-    ``action`` is finite float32 [A] whatever ``candidate`` and ``executed`` are, lies between
+    ``action`` is finite float32 [A] for any ``candidate`` and ``executed``, lies between
     ``low`` and ``high``, and no further than ``max_change`` from where the motor is: from
     ``executed`` if that can be read, else from ``last``, the action that went out before.
 

@@ -60,7 +60,7 @@ class Answer:
 class Worker(Protocol):
     """The planner's side, as the controller calls it.
 
-    ``hand_over`` returns at once; ``answers`` waits no longer than it is told to.
+    ``hand_over`` returns at once; ``answers`` waits for ``wait_s`` at most.
     """
 
     @property
