@@ -1,6 +1,7 @@
 """Planning of an exported agent: where a search begins, the limits that it keeps, and its plan.
 
-The same as ``worldmodel.planning``, for one robot and in numpy: a test compares their plans.
+The same as ``worldmodel.planning``, for one robot and in numpy, because a robot has no torch. A test
+compares their plans.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The searches of an exported planner in numpy, for one robot: CEM, MPPI, iCEM, and over choices.
 
-They follow the planners of ``worldmodel.planners`` step by step: with the same random numbers both
-give the same plan, which a test compares.
+They are written a second time because a robot has no torch. They follow ``worldmodel.planners``
+step by step: with the same random numbers both give the same plan, which a test compares.
 """
 
 from __future__ import annotations
