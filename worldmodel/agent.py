@@ -69,12 +69,7 @@ class Agent:
         origin: Origin | None = None,
     ) -> None:
         refuse_infinite_weights(model)
-        require(
-            model.posterior.acting is not None,
-            "agent: this model's posterior reads later images, which do not exist yet when an agent"
-            " acts, and it has no filter to act with; train it with"
-            " model.posterior.acting_filter: true and objective.acting.weight: 1.0",
-        )
+        _require_acting(model)
         self.model, self.discount_rate = model, discount_rate
         self.planner, self.planning = planner, planning
         self.origin = origin  # of the weights; None if they were never in a file
@@ -278,9 +273,8 @@ class Agent:
 
     def plan_blank(self) -> Plan:
         """Observe a black image and plan: all the work of one step of a robot."""
-        spec = self.model.spec
-        zeros = {name: np.zeros(size, np.float32) for name, size in spec.vectors.items()}
-        black = Step(np.zeros(spec.image, np.uint8), vectors=zeros).observation
+        zeros = {name: np.zeros(size, np.float32) for name, size in self.vector_sizes.items()}
+        black = Step(np.zeros(self.image_shape, np.uint8), vectors=zeros).observation
         return self.plan(self.observe(self.initial(), self.no_action(), black))
 
     @torch.no_grad()
@@ -331,3 +325,13 @@ class Agent:
             dtype = compute_dtype(self.planning.precision, self.device)
             self._fast = Imagination(self.model, dtype)
         return self._fast.refresh()
+
+
+def _require_acting(model: WorldModel) -> None:
+    """Raise if a model's posterior needs images that come only after the action."""
+    require(
+        model.posterior.acting is not None,
+        "agent: this model's posterior reads later images, which do not exist yet when an agent"
+        " acts, and it has no filter to act with; train it with"
+        " model.posterior.acting_filter: true and objective.acting.weight: 1.0",
+    )

@@ -1,7 +1,7 @@
 """Planning of an exported agent: where a search begins, the limits that it keeps, and its plan.
 
-The same as ``worldmodel.planning``, for one robot and in numpy, because a robot has no torch. A test
-compares their plans.
+The same as ``worldmodel.planning`` in numpy, for one robot: a robot has no torch. A test compares
+the plans of both.
 """
 
 from __future__ import annotations
