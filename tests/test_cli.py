@@ -30,7 +30,7 @@ import yaml
 
 from tests.conftest import TINY, modules_after, report_quickly
 from tests.test_config import CHANGES, LEAVES, value_at
-from worldmodel import checkpoint, cli, envs, loop, run_folder
+from worldmodel import checkpoint, cli, envs, loop, machine, run_folder
 from worldmodel.analysis import NoTruthError, true_states
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main, settings_help, settings_table, tasks, visualize
@@ -850,8 +850,12 @@ def test_an_older_run_is_put_away_and_a_new_one_begins(
 
 
 def test_a_dry_run_prints_and_creates_nothing(
-    here: Path, preset: str, capsys: pytest.CaptureFixture[str]
+    here: Path,
+    preset: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(machine, "load", lambda: 0.0)
     output = run_command(capsys, "train", preset, "--steps", 1000, "--dry-run")
     assert output.code == 0
     lines = output.out.splitlines()
@@ -860,6 +864,50 @@ def test_a_dry_run_prints_and_creates_nothing(
     ]
     assert "for 1,000 env steps and the final evaluation" in lines[1]
     assert list(here.iterdir()) == []
+
+
+# ------------------------------------------------------------------------- values of options
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("eval run --episodes abc", "episodes: expected a whole number, got abc"),
+        ("eval run --episodes=2.5", "episodes: expected a whole number, got 2.5"),
+        ("eval run --seed", "seed: expected a whole number, got nothing"),
+        ("eval run --video --json", "video: expected a path, got nothing"),
+        ("eval run --renderer ink", "renderer: expected one of auto, warp, gl, got ink"),
+        ("visualize run --out", "out: expected a path, got nothing"),
+        ("compare run --out", "out: expected a path, got nothing"),
+        ("export run --prune half", "prune: expected a number, got half"),
+        ("export run --bits 16", "bits: expected one of 32, 8, got 16"),
+        ("export run --to tflite", "to: expected one of onnx, got tflite"),
+        ("export run --episodes few", "episodes: expected a whole number, got few"),
+        ("export run --planner", "planner: expected a word, got nothing"),
+        ("watch run --port http", "port: expected a whole number, got http"),
+        ("demo --episodes two", "episodes: expected a whole number, got two"),
+        ("demo --seed 1e3", "seed: expected a whole number, got 1e3"),
+        ("dream --port=", "port: expected a whole number, got "),
+        ("dream --html", "html: expected a path, got nothing"),
+        ("bench plan --repetitions many", "repetitions: expected a whole number, got many"),
+        ("bench plan --threads 1.5", "threads: expected a whole number, got 1.5"),
+        ("doctor --pictures", "pictures: expected a path, got nothing"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_one_sentence(
+    words: str, said: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = run_command(capsys, *words.split())
+    assert (output.code, output.out) == (2, "")
+    assert output.err == f"worldmodel: {said}\n"
+    assert list(here.iterdir()) == []
+
+
+def test_options_without_a_value_may_still_be_none(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = run_command(capsys, "eval", "run", "--renderer", "None", "--video", "None")
+    assert "run: " in output.err  # the next mistake: there is no run
 
 
 # ---------------------------------------------------------------------------- eval, visualize

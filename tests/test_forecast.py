@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import types
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,9 @@ from worldmodel.loop.forecast import (
     seconds_left,
     stages_left,
 )
+from worldmodel.loop.outlook import Outlook
+from worldmodel.rollout import Rows
+from worldmodel.timing import warm_seconds
 
 SCHEDULE = Schedule(
     seed_episodes=3,
@@ -264,3 +269,48 @@ def test_the_time_left_is_exact_where_nothing_disturbs() -> None:
     end = looks[-1][0]
     at_half = min(looks, key=lambda look: abs(look[0] - end / 2))
     assert at_half[1] == pytest.approx(end - at_half[0], rel=0.1)
+
+
+class Slow:
+    """Work whose calls take the given seconds of a clock."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.now = 0.0
+        self.left = list(seconds)
+
+    def clock(self) -> float:
+        return self.now
+
+    def work(self) -> None:
+        self.now += self.left.pop(0)
+
+
+def test_a_cost_is_the_median_of_warm_calls() -> None:
+    slow = Slow(11.0, 0.25, 4.0, 0.5)
+    assert warm_seconds(slow.work, clock=slow.clock) == 0.5
+    assert slow.left == []
+
+
+def test_calls_that_are_fast_are_repeated_until_the_limit() -> None:
+    slow = Slow(11.0, *[1.0] * 9)
+    assert warm_seconds(slow.work, most=8, limit_s=5.0, clock=slow.clock) == 1.0
+    assert len(slow.left) == 4
+    slow = Slow(11.0, *[1.0] * 9)
+    warm_seconds(slow.work, most=4, limit_s=50.0, clock=slow.clock)
+    assert len(slow.left) == 5
+
+
+def test_the_first_cost_of_a_planned_row_leaves_out_the_first_plan() -> None:
+    slow = Slow(11.0, 0.25, 4.0, 0.5)
+    training: Any = types.SimpleNamespace(
+        replay=types.SimpleNamespace(env_steps=0, episodes=0, rows=0),
+        state=types.SimpleNamespace(updates=0, next_evaluation=0),
+        wall_clock_s=0.0,
+    )
+    reporter: Any = types.SimpleNamespace(phase=lambda *_: None)
+    collector: Any = types.SimpleNamespace(rows=Rows())
+    outlook = Outlook(SCHEDULE, training, collector, reporter, slow.clock)
+    outlook.costs.add("random row", 2, 0.5)
+    agent: Any = types.SimpleNamespace(plan_blank=slow.work)
+    outlook.begin_updates(10, 500.0, agent)
+    assert outlook.costs.of("planned row") == 0.5 + 0.25

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import worldmodel
 from tests.conftest import TINY, Painter
 from tests.test_learner import spoil_gradient
 from tests.test_rollout import Broken
-from worldmodel import checkpoint, files, log, loop
+from worldmodel import checkpoint, files, log, loop, machine
 from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
@@ -35,6 +35,7 @@ from worldmodel.loop.environments import Environments
 from worldmodel.loop.online import Online, open_run
 from worldmodel.loop.reporter import SHOWN, Reporter
 from worldmodel.loop.state import RunState
+from worldmodel.machine import cores
 from worldmodel.models import build
 from worldmodel.progress import Progress
 from worldmodel.replay import bytes_per_row, read_episode
@@ -645,6 +646,45 @@ def test_a_dry_run_says_what_a_run_needs_and_writes_nothing(
     )
     assert f"free at {tmp_path}" in str(needed)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_says_if_other_work_makes_its_times_too_long() -> None:
+    idle = needs.Needs(
+        env_steps=1000,
+        seconds=60.0,
+        memory_bytes=1e9,
+        rows_bytes=1e6,
+        checkpoints_bytes=1e6,
+        free_bytes=10**9,
+        free_at=Path("here"),
+        update_ms=1.0,
+        plan_ms=2.0,
+        row_ms=3.0,
+        is_whole_episode=True,
+        load=0.5 * cores(),
+    )
+    assert "busy" not in str(idle)
+    busy = str(dataclasses.replace(idle, load=5.0 * cores()))
+    assert f"busy    a load of {5 * cores():.1f} on {cores()} cores: other work runs here" in busy
+
+
+def test_a_dry_run_computes_with_the_threads_of_a_run(
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan on two threads of a busy machine takes a hundred times as long as on one."""
+    seen: dict[str, int] = {}
+
+    def noting(name: str) -> Callable[..., float]:
+        return lambda *_: seen.setdefault(name, torch.get_num_threads()) * 0.0 + 0.1
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr(needs, "cores", lambda: 6)
+    monkeypatch.setattr(machine, "cores", lambda: 6)
+    monkeypatch.setattr(needs, "_learn", noting("learn"))
+    monkeypatch.setattr(needs, "_plan", noting("plan"))
+    loop.dry_run(dataclasses.replace(tiny, task="toy"), tmp_path / "run", steps=2000)
+    assert seen == {"learn": 3, "plan": 1}
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(("limit_s", "asked", "most"), [(50.0, None, 400), (50.0, 300, 300)])

@@ -63,6 +63,14 @@ def precision_of(precision: str, device: torch.device) -> Precision:
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
 
 
+BUSY = 0.5  # share of the cores: a larger load makes measured times too long
+
+
+def load() -> float:
+    """Mean number of processes that wanted a core in the last minute; 0 if it is not known."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
 class InlineExecutor(Executor):
     """An executor without threads. On one core a second thread made updates 5 % slower."""
 
@@ -85,6 +93,12 @@ def second_thread() -> Executor:
         torch.set_num_threads(torch.get_num_threads())  # OpenMP has a setting for each thread
 
     return ThreadPoolExecutor(1, initializer=set_threads)
+
+
+def learning_threads(device: str) -> int | None:
+    """Threads of a learner next to a process that collects; None: as many as torch chooses."""
+    # two gradients are computed at once
+    return max(1, cores() // 2) if str(device) == "cpu" else None
 
 
 def use_threads(count: int) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import math
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,6 +15,8 @@ from typing import TypeVar
 SMALL_SLICE, MOST_TIME = 16, 1.5
 # A deadline expects the second slowest of twenty calls.
 CALLS, SLOW = 20, 18
+# A cost that is forecast from is the median of so many calls at least.
+FEW_CALLS = 3
 # After a part was faster than expected, the expectation falls by this share of the difference.
 EASE = 0.1
 # After so many plans in a row without time even for the policy, the user is warned once.
@@ -29,6 +32,25 @@ def require_deadline(deadline_ms: float | None) -> None:
     raise ValueError(
         f"deadline_ms: expected a finite number above 0, or None for no deadline, got {deadline_ms}"
     )
+
+
+def warm_seconds(
+    work: Callable[[], object],
+    most: int = FEW_CALLS,
+    limit_s: float = 0.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Median seconds of a call; the first one, which is slower, does not count.
+
+    It calls FEW_CALLS times, and then on until ``limit_s`` has passed or ``most`` calls were made.
+    """
+    work()
+    begun, taken = clock(), list[float]()
+    while len(taken) < FEW_CALLS or (len(taken) < most and clock() - begun < limit_s):
+        before = clock()
+        work()
+        taken.append(clock() - before)
+    return statistics.median(taken)
 
 
 class Lateness:

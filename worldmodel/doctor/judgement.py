@@ -8,8 +8,8 @@ from worldmodel.doctor.facts import TASK, Arithmetic, Facts, Trial
 from worldmodel.doctor.findings import Finding, blame, count, split, who_draws
 from worldmodel.doctor.packages import judge_packages
 from worldmodel.doctor.renderers import judge_renderers
+from worldmodel.machine import BUSY
 
-BUSY = 0.5  # share of the cores; a load above it is noted
 DISK_GB = 6.5  # 500,000 rows of 64x64 bytes x 3: a million steps at action repeat 2
 LEAST_DISK_GB = 0.2
 PROCESSES_GB = 2.0  # memory of two processes with torch and the simulator

@@ -69,7 +69,7 @@ def _training(quick: bool) -> Iterator[Callable[[], dict[str, Any]]]:
 
 def _known_at_once(quick: bool) -> Facts:
     """The facts that take less than a second."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # before the probes raise it
+    load = machine.load()  # before the probes raise it
     simulator_failure = alone("import mujoco", PATIENCE_S, MUJOCO_GL="disabled").get("failure", "")
     ffmpeg = "import imageio_ffmpeg; imageio_ffmpeg.get_ffmpeg_exe()"
     return Facts(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from worldmodel import machine
 from worldmodel.agent import Agent
 from worldmodel.assembly import agent_of, learner_of
 from worldmodel.checkpoint import KEPT
@@ -18,12 +21,15 @@ from worldmodel.envs import Environment
 from worldmodel.loop.disk import checkpoint_bytes, free_bytes, megabytes
 from worldmodel.loop.environments import Environments
 from worldmodel.loop.forecast import Costs, Schedule, Standing, seconds_left
-from worldmodel.machine import cores, resident_bytes
+from worldmodel.machine import BUSY, cores, learning_threads, resident_bytes
 from worldmodel.models import WorldModel, build
 from worldmodel.replay import Replay, bytes_per_row
+from worldmodel.rollout import PLAYING_THREADS
 from worldmodel.structs import Episode, Spec, Step
+from worldmodel.timing import warm_seconds
 
-PLAY_S, LEARN_S, PLAN_S = 5.0, 4.0, 2.0  # each measurement ends with the first repetition after it
+PLAY_S, LEARN_S, PLAN_S = 5.0, 4.0, 2.0  # measurements end soon after so many seconds
+MOST = 10  # updates or plans that are timed
 UNLIMITED = 100_000  # env steps that are judged where no --steps are given
 
 
@@ -42,10 +48,19 @@ class Needs:
     plan_ms: float
     row_ms: float  # of the environment alone
     is_whole_episode: bool  # else an episode is longer than what was played of it
+    load: float  # of the machine, before anything was measured
 
     def __str__(self) -> str:
         longer = (
             "" if self.is_whole_episode else " at least, as an episode is longer than was tried"
+        )
+        busy = (
+            [
+                f"  busy    a load of {self.load:.1f} on {cores()} cores: other work runs here, and"
+                " on an idle machine it takes less time"
+            ]
+            if self.load > BUSY * cores()
+            else []
         )
         is_full = self.rows_bytes + self.checkpoints_bytes > self.free_bytes
         return "\n".join(
@@ -54,6 +69,7 @@ class Needs:
                 f" final evaluation{longer}",
                 f"          {self.update_ms:.0f} ms an update, {self.plan_ms:.0f} ms a plan,"
                 f" {self.row_ms:.1f} ms a row of the environment; {cores()} cores",
+                *busy,
                 f"  memory  up to {megabytes(self.memory_bytes)}",
                 f"  disk    up to {megabytes(self.rows_bytes)} of rows,"
                 f" {megabytes(self.checkpoints_bytes)} of checkpoints;"
@@ -75,8 +91,10 @@ def dry_run(
 ) -> Needs:
     """Measure some rows, updates and plans, and say what the whole run would need.
 
-    Nothing is written. It takes up to 20 seconds. ``run``: the folder whose disk is looked at.
+    Nothing is written. It takes up to 20 seconds of an idle machine. ``run``: the folder whose disk
+    is looked at.
     """
+    load = machine.load()  # the measurements raise it
     environments = Environments.of(config, env)
     own = environments.make()
     try:
@@ -86,8 +104,11 @@ def dry_run(
             own.close()
     model = build(config.model, spec).to(device)
     checkpoints = (KEPT + 1) * checkpoint_bytes(model)
-    update_s = _learn(config, model, episode)
-    plan_s = _plan(agent_of(config, model.requires_grad_(False)))
+    at_once = environments.own is None and cores() > 1
+    with _threads(learning_threads(device) if at_once else None):
+        update_s = _learn(config, model, episode)
+    with _threads(PLAYING_THREADS if at_once else None):
+        plan_s = _plan(agent_of(config, model.requires_grad_(False)))
 
     costs = Costs()
     costs.add("random row", 1, row_s)
@@ -99,7 +120,6 @@ def dry_run(
         steps_per_episode=episode.total_env_steps,
         updates_per_step=(config.loop.updates or 1000 * UPDATES_PER_ROW / repeat) / 1000,
     )
-    at_once = environments.own is None and cores() > 1
 
     def seconds(limit: int) -> float:
         schedule = Schedule.of(config.loop, final_episodes, limit, None)
@@ -124,6 +144,7 @@ def dry_run(
         plan_ms=1000 * plan_s,
         row_ms=1000 * row_s,
         is_whole_episode=is_whole,
+        load=load,
     )
 
 
@@ -166,23 +187,23 @@ def _learn(config: Config, model: WorldModel, episode: Episode) -> float:
     if config.model.mean_image:
         model.fit(replay.images(limit=2000))
     learner, random = learner_of(config, model), np.random.default_rng(config.seed)
-    learner.update(replay.sample(random))  # the first one is slower
-    return _seconds_of(lambda: learner.update(replay.sample(random)), LEARN_S)
+    return warm_seconds(lambda: learner.update(replay.sample(random)), MOST, LEARN_S)
 
 
 def _plan(agent: Agent) -> float:
     """Seconds of a plan."""
-    agent.plan_blank()  # the first one is slower
-    return _seconds_of(agent.plan_blank, PLAN_S)
+    return warm_seconds(agent.plan_blank, MOST, PLAN_S)
 
 
-def _seconds_of(work: Callable[[], object], limit_s: float) -> float:
-    """Mean seconds of a call; calls are repeated for ``limit_s``, at most ten times."""
-    begun, calls = time.perf_counter(), 0
-    while calls == 0 or (calls < 10 and time.perf_counter() - begun < limit_s):
-        work()
-        calls += 1
-    return (time.perf_counter() - begun) / calls
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Compute with as many threads as a run does in the same work; None: with those of now."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def duration(seconds: float) -> str:

@@ -30,7 +30,7 @@ from worldmodel.loop.forecast import Schedule
 from worldmodel.loop.outlook import Outlook
 from worldmodel.loop.reporter import SHOWN, OnRound, Reporter
 from worldmodel.loop.training import Training
-from worldmodel.machine import cores, keep_memory
+from worldmodel.machine import cores, keep_memory, learning_threads
 from worldmodel.models import WorldModel, build
 from worldmodel.planners import ILQR
 from worldmodel.progress import Progress
@@ -165,8 +165,8 @@ def open_run(
     except BaseException:
         claimed.close()
         raise
-    if device == "cpu" and isinstance(collector, ProcessCollector):
-        torch.set_num_threads(max(1, cores() // 2))  # two gradients are computed at once
+    if isinstance(collector, ProcessCollector):
+        torch.set_num_threads(learning_threads(device) or torch.get_num_threads())
     return Online(config, training, acting, environments, collector, row_bytes, claimed)
 
 

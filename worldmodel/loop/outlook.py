@@ -10,6 +10,7 @@ from worldmodel.loop.forecast import Costs, Kind, Schedule, Standing, seconds_le
 from worldmodel.loop.reporter import Reporter
 from worldmodel.loop.training import Training
 from worldmodel.rollout import Collector, Job, ProcessCollector, Rows
+from worldmodel.timing import warm_seconds
 
 LOOK_S = 0.5  # least time between two looks
 REMEMBERED = 20  # last lines of metrics.jsonl whose speeds an earlier call measured
@@ -67,16 +68,13 @@ class Outlook:
     def begin_updates(self, due: int, rate: float, agent: Agent) -> None:
         """The updates on the seed episodes, while nothing is collected.
 
-        Two plans of ``agent`` give a first cost of a planned row: without it, the time that is left
-        would not be known before the first round.
+        Some plans of ``agent`` give a first cost of a planned row: without it, the time that is
+        left would not be known before the first round.
         """
         self._job, self._due, self._rate = None, due, rate / 1000
         self._show(Rows())
         if self.costs.of("planned row") is None:
-            agent.plan_blank()  # the first one is slower
-            begun = self._clock()
-            agent.plan_blank()
-            seconds = self._clock() - begun
+            seconds = warm_seconds(agent.plan_blank, clock=self._clock)
             self.costs.add("planned row", 1, seconds + (self.costs.of("random row") or 0.0))
 
     def begin_final(self) -> None:

@@ -2,6 +2,7 @@
 
 from worldmodel.rollout.collector import (
     EVALUATION_SEED,
+    PLAYING_THREADS,
     Collector,
     InlineCollector,
     Job,
@@ -27,6 +28,7 @@ from worldmodel.rollout.play import (
 __all__ = [
     "EVALUATION_SEED",
     "IN_STEP",
+    "PLAYING_THREADS",
     "BadEpisodeError",
     "Collector",
     "Evaluated",

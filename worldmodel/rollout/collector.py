@@ -42,6 +42,7 @@ from worldmodel.rollout.play import (
     retry,
 )
 
+PLAYING_THREADS = 1  # of a collecting process: the learner needs the other cores
 EVALUATION_SEED = 1_000_000  # the first start of every evaluation, far from the training seeds
 LOOK_S = 0.2  # between two checks of a process whose answer is awaited
 LEAVE_S = 2.0  # a process may take so long to end by itself, and as long again after SIGTERM
@@ -285,7 +286,7 @@ def _work(
     make: Callable[[], Environment],
 ) -> None:
     """Do jobs in the collecting process until the other side closes the connection."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(PLAYING_THREADS)
 
     def count_played() -> None:
         rows[0] += 1  # in shared memory
