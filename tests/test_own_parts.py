@@ -149,7 +149,7 @@ class GridFilterSettings:
 
 
 @dataclass(frozen=True)
-class Consistency:
+class Agreement:
     """The prior's mean meets the posterior's, where a row of the window stands before."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"cells"})
@@ -163,7 +163,7 @@ class Consistency:
         assert isinstance(prior, Grid)
         assert isinstance(posterior, Grid)
         apart = (prior.mean - posterior.mean).square().sum((-2, -1))
-        return {"consistency": self.weight * apart * seen.follows}
+        return {"agreement": self.weight * apart * seen.follows}
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,8 @@ class OwnObjective:
     reward: Reward = Reward()
     discount: Discount = Discount()
     image: Image = Image()
-    consistency: Consistency = Consistency()
-    priority: str = "consistency"
+    agreement: Agreement = Agreement()
+    priority: str = "agreement"
 
 
 @dataclass(frozen=True)
@@ -243,9 +243,9 @@ def agent(run: Path, config: Config) -> Agent:
 
 
 def test_the_own_term_is_learned_by_and_orders_replay(run: Path) -> None:
-    rows = [row for row in read_metrics(run / "metrics.jsonl") if "loss/consistency" in row]
+    rows = [row for row in read_metrics(run / "metrics.jsonl") if "loss/agreement" in row]
     assert len(rows) == ROUNDS
-    assert all(row["loss/consistency"] > 0 for row in rows)
+    assert all(row["loss/agreement"] > 0 for row in rows)
     assert "loss/kl_dynamics" not in rows[-1]
     saved = checkpoint.load(run / "checkpoints")
     assert saved is not None
@@ -275,14 +275,14 @@ def test_a_run_of_own_parts_is_read_with_the_settings_that_it_was_made_with(
         " of your own, give the settings that the run was made with: worldmodel.load(run,"
         " config=config)"
     )
-    other = replace(config, objective=replace(config.objective, consistency=Consistency(3.0)))
+    other = replace(config, objective=replace(config.objective, agreement=Agreement(3.0)))
     with pytest.raises(ConfigError) as raised:
         worldmodel.load(run, config=other)
     assert str(raised.value) == (
         f"run: {run} was made with other settings than those given (run -> given):\n"
-        "  objective.consistency.weight: 2.0 -> 3.0"
+        "  objective.agreement.weight: 2.0 -> 3.0"
     )
-    with pytest.raises(ConfigError, match=re.escape("consistency.weight: 2.0 -> 3.0")):
+    with pytest.raises(ConfigError, match=re.escape("agreement.weight: 2.0 -> 3.0")):
         go(other, run, steps=4 * EPISODE)
 
 
@@ -292,7 +292,7 @@ def test_built_in_settings_do_not_read_a_run_of_own_parts(
     with pytest.raises(ConfigError, match=f"expected one of {KNOWN}; got 'grid'"):
         worldmodel.load(run, config=tiny)
     built_in = replace(config, objective=tiny.objective)
-    with pytest.raises(ConfigError, match=r"objective\.consistency: no such setting"):
+    with pytest.raises(ConfigError, match=r"objective\.agreement: no such setting"):
         worldmodel.load(run, config=built_in)
 
 

@@ -1,0 +1,152 @@
+"""Every preset, at a tiny size, on ``toy``: it learns, stops, resumes, plans, plays and exports."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import worldmodel
+from worldmodel import checkpoint, export
+from worldmodel.agent import Agent
+from worldmodel.checks import ConfigError, hints, read, sections
+from worldmodel.config import Config
+from worldmodel.envs import make_env
+from worldmodel.learner import Learner
+from worldmodel.loop import Outcome, online
+from worldmodel.presets import load_preset, presets
+
+STEPS = 3 * 160  # three episodes; what the third one earns is learned later
+SMALL = {  # by the name of a setting, wherever a preset has it
+    "width": 2,
+    "deter_size": 7,
+    "stoch_size": 3,
+    "hidden_size": 8,
+    "future_size": 5,
+    "size": 6,
+    "layers": 1,
+    "image_size": 16,
+    "action_repeat": 16,  # episodes of 11 rows
+    "batch": 2,
+    "length": 5,
+    "memory_gb": 0.1,
+    "imagined_states": 4,
+    "horizon": 3,
+    "iterations": 2,
+    "candidates": 8,
+    "elites": 3,
+    "proposals": 2,
+    "seed_episodes": 1,
+    "seed_updates": 2,
+    "updates": 20,
+    "evaluate_every": 10_000,
+    "precision": "float32",
+}
+OF_64_PIXELS = ("planet",)
+CANNOT_EXPORT: Mapping[str, str] = {}
+"""By preset: the sentence with which an export is refused."""
+
+
+def shrunk(part: Any) -> dict[str, Any]:
+    """The settings to change so that a part, and every part in it, is tiny."""
+    small: dict[str, Any] = {}
+    for name, hint in hints(type(part)).items():
+        value = getattr(part, name, None)
+        if value is not None and sections(hint):
+            small[name] = shrunk(value)
+        elif name in SMALL and value is not None and not isinstance(value, str | bool):
+            small[name] = SMALL[name]
+    return small
+
+
+def tiny(name: str) -> Config:
+    preset = load_preset(name)
+    small = shrunk(preset)
+    small["env"] |= {"action_repeat": SMALL["action_repeat"]}
+    small["loop"] |= {"updates": SMALL["updates"]}
+    small["learner"] |= {"precision": "float32"}
+    small["planning"] |= {"precision": "float32"}
+    if preset.planning.proposals == 0:
+        small["planning"]["proposals"] = 0
+    if name in OF_64_PIXELS:
+        small["env"]["image_size"] = 64
+    return read(preset, {"task": "toy", **small})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_final_episodes() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(online, "FINAL_EPISODES", 1)
+        yield
+
+
+def go(config: Config, run: Path) -> Outcome:
+    env = make_env(config.task, config.env)
+    return worldmodel.train(config, run, steps=STEPS, env=env)
+
+
+def stopping_after(updates: int, patch: pytest.MonkeyPatch) -> None:
+    """Send SIGTERM to this process once so many updates have been made."""
+    learn, made = Learner.update, []
+
+    def update(self: Learner, batch: Any) -> Any:
+        made.append(batch)
+        if len(made) == updates:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return learn(self, batch)
+
+    patch.setattr(Learner, "update", update)
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    a, b = (checkpoint.load(run / "checkpoints") for run in (one, other))
+    assert a is not None
+    assert b is not None
+    assert a.step == b.step > 0
+    assert a.state["data_random"] == b.state["data_random"]
+    for group, tensors in a.tensors.items():
+        assert tensors.keys() == b.tensors[group].keys()
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, b.tensors[group][name]), (group, name)
+
+
+def assert_exports(name: str, agent: Agent, folder: Path) -> None:
+    if name in CANNOT_EXPORT:
+        with pytest.raises(ConfigError) as raised:
+            export.write(export.record(agent), folder, made_from={})
+        assert str(raised.value) == CANNOT_EXPORT[name]
+        assert not folder.exists()
+        return
+    export.write(export.record(agent), folder, made_from={})
+    assert export.difference(agent, export.Runner(folder), steps=2) <= 1e-4
+
+
+@pytest.mark.parametrize("name", sorted(presets()))
+def test_a_preset_learns_stops_resumes_plans_plays_and_exports(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(name)
+    with monkeypatch.context() as patch:
+        stopping_after(3, patch)
+        assert go(config, tmp_path / "parts").interrupted
+    resumed = go(config, tmp_path / "parts")
+    whole = go(config, tmp_path / "whole")
+    assert resumed.returns == whole.returns
+    assert resumed.updates == whole.updates > 3
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+    agent = worldmodel.load(tmp_path / "parts")
+    env = make_env("toy", config.env)
+    black = torch.zeros(agent.image_shape, dtype=torch.uint8)
+    belief = agent.observe(agent.initial(), agent.no_action(), black)
+    assert torch.isfinite(agent.plan(belief).value)
+    assert len(worldmodel.evaluate(agent, env, 1).returns) == 1
+    # after so little learning all candidates are alike, and rounding decides which is the best
+    torch.nn.init.normal_(agent.model.reward.last.weight)
+    agent = agent.changed(planner=read(agent.planner, {"horizon": 2, "iterations": 1}))
+    assert_exports(name, agent, tmp_path / "export")
