@@ -275,14 +275,16 @@ class Agent:
         """Observe a black image and plan: all the work of one step of a robot."""
         zeros = {name: np.zeros(size, np.float32) for name, size in self.vector_sizes.items()}
         black = Step(np.zeros(self.image_shape, np.uint8), vectors=zeros).observation
-        return self.plan(self.observe(self.initial(), self.no_action(), black))
+        score = None if self.planning.goal is None else self.goal(black)
+        return self.plan(self.observe(self.initial(), self.no_action(), black), score=score)
 
     @torch.no_grad()
     def goal(self, image: Observation) -> Goal:
         """A score for ``plan(score=...)`` that rises towards a goal image [H, W, C].
 
         It is minus the mean squared distance from each imagined latent to ``at_rest(image)``, so a
-        goal is a state to stay in. A batch of robots has one goal image for all, or one for each.
+        goal is a state to stay in; with ``planning.goal`` actions have a cost too. A batch of
+        robots has one goal image for all, or one for each.
 
         A goal can also be called, so a weighted sum of scores is one line::
 
@@ -290,7 +292,9 @@ class Agent:
             plan = agent.plan(belief, score=lambda latents, actions:
                               goal(latents, actions) - 0.01 * actions.square().sum(-1))
         """
-        return Goal(self.at_rest(image).features)
+        goal = self.planning.goal
+        action_cost = 0.0 if goal is None else goal.action_cost
+        return Goal(self.at_rest(image).features, action_cost)
 
     def at_rest(self, image: Observation) -> Latent:
         """The belief after this image was observed for some rows and no action was done."""

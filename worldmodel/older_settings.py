@@ -9,10 +9,12 @@ from worldmodel.checks import RENAMED, hints, kinds, sections
 
 HEADS = ("discount", "value", "policy")  # optional heads of a model
 # Settings that earlier versions did not have, with the value that says what they did: an image of
-# another shape was stretched, which leaves square ones as they are, env.camera drew alone, and the
-# prior of a window's first row was predicted. A part that was not there yet needs no line: none.
+# another shape was stretched, which leaves square ones as they are, env.camera drew alone, the
+# decoder gave the colours themselves, and the prior of a window's first row was predicted. A part
+# that was not there yet needs no line: none.
 NOT_YET: Mapping[str, Any] = {
     "env": {"fit": "stretch", "cameras": []},
+    "model": {"likelihood": "gaussian"},
     "objective": {"kl": {"first_row": "predicted"}},
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -25,9 +25,18 @@ from worldmodel.planners import (
     draw,
     projection_into,
 )
-from worldmodel.scores import FutureScore, HasCost
+from worldmodel.scores import FutureScore, Goal, HasCost
 from worldmodel.structs import Latent, Plan, Search, Spec, at
 from worldmodel.timing import PlanTiming, TimedPlan, measure
+
+
+@dataclass(frozen=True)
+class GoalPlanning:
+    """Settings of planning to goal images."""
+
+    action_cost: Annotated[float, at_least(0)] = 0.01
+    """Cost of the squared action, next to the squared distance of latents. Larger: smaller actions,
+    and slower ways to the goal."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,9 @@ class Planning:
     sampled: bool = False
     """Whether beliefs and imagined latents are drawn at random, as in PlaNet, instead of being
     means."""
+    goal: GoalPlanning | None = None
+    """Episodes are planned to the goal image that the environment gives, and ilqr needs this. none:
+    they are planned for the learned reward."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of products while planning: auto takes bfloat16 if this machine is fast at it,
     else float32."""
@@ -103,11 +115,28 @@ class ImaginedReturn:
                 f"planner: ilqr needs a score with a cost and a final cost, such as"
                 f" agent.goal(picture), and {type(score).__name__} has none"
             )
+        features_of, state = dynamics.features_of, dynamics.state(self.belief)
+        if not isinstance(score, Goal) or score.target.dim() == 1:
+            return Problem(
+                state=state,
+                step=dynamics.step,
+                cost=lambda state, action: score.cost(features_of(state), action),
+                final_cost=lambda state: score.final_cost(features_of(state)),
+            )
+        # A goal for each robot is a part of its state that no action changes.
+        goals, size = score, state.shape[-1]
+
+        def step(joint: Tensor, action: Tensor) -> Tensor:
+            return torch.cat([dynamics.step(joint[:size], action), joint[size:]])
+
+        def goal_of(joint: Tensor) -> Goal:
+            return replace(goals, target=joint[size:])
+
         return Problem(
-            state=dynamics.state(self.belief),
-            step=dynamics.step,
-            cost=lambda state, action: score.cost(dynamics.features_of(state), action),
-            final_cost=lambda state: score.final_cost(dynamics.features_of(state)),
+            state=torch.cat([state, goals.target.to(state)], -1),
+            step=step,
+            cost=lambda joint, u: goal_of(joint).cost(features_of(joint[:size]), u),
+            final_cost=lambda joint: goal_of(joint).final_cost(features_of(joint[:size])),
         )
 
     def best_allowed(self, search: Search, start: Tensor) -> tuple[Tensor, Tensor]:

@@ -44,6 +44,7 @@ NAMES: dict[str, dict[str, tuple[str, ...]]] = {
         "velocity": ("velocity x", "velocity y"),
         "goal": ("goal x", "goal y"),
     },
+    "planar": {"position": ("position x", "position y"), "goal": ("goal x", "goal y")},
 }
 
 States = dict[str, NDArray[np.float64]]

@@ -36,7 +36,8 @@ def known_tasks() -> list[str]:
 def _list_tasks() -> int:
     print(aligned(_rows()))
     if importlib.util.find_spec("dm_control") is None:
-        print('all but toy need dm_control: pip install "dm-control==1.0.50" "mujoco>=3.17,<4"')
+        pip = 'pip install "dm-control==1.0.50" "mujoco>=3.17,<4"'
+        print(f"all but toy and planar need dm_control: {pip}")
     return 0
 
 

@@ -38,11 +38,12 @@ class TaskInfo:
     action_size: int
 
 
+DRAWN = ("toy", "planar")  # the tasks that the package draws itself, without a simulator
 _DEFAULTS = EnvSettings()
 
 
 def make_env(task: str, config: EnvSettings = _DEFAULTS, seed: int = 0) -> Environment:
-    """Make ``toy``, a ``domain_task`` of dm_control, or ``gym:ID``.
+    """Make ``toy``, ``planar``, a ``domain_task`` of dm_control, or ``gym:ID``.
 
     Actions are numbers in [-1, 1], or choices.
     """
@@ -78,7 +79,7 @@ def module_of(task: str) -> str:
 
 
 def _make(task: str, config: EnvSettings, seed: int) -> Environment:
-    if config.cameras and (task == "toy" or task.startswith("gym:")):
+    if config.cameras and (task in DRAWN or task.startswith("gym:")):
         raise ConfigError(
             f"env.cameras: only tasks of dm_control have cameras to choose from, got {task}; leave"
             " env.cameras out"
@@ -87,20 +88,24 @@ def _make(task: str, config: EnvSettings, seed: int) -> Environment:
         from worldmodel.envs.toy import Toy
 
         return adopt(Toy(config, seed), config)
+    if task == "planar":
+        from worldmodel.envs.planar import Planar
+
+        return adopt(Planar(config, seed), config)
     if task.startswith("gym:"):
         from worldmodel.envs.from_gym import make_gym
 
         return adopt(make_gym(task, config, seed), config)
     if importlib.util.find_spec("dm_control") is None:
         raise ConfigError(
-            f"task: {task} needs dm_control, which is not installed (toy needs nothing);"
+            f"task: {task} needs dm_control, which is not installed (toy and planar need nothing);"
             ' type: pip install "dm-control==1.0.50" "mujoco>=3.17,<4"'
         )
     from worldmodel.envs.suite import Suite, suite_tasks  # the simulator is heavy
 
     known = suite_tasks()
     if task not in known:
-        raise ConfigError(f"task: no task {task}{nearest(task, ['toy', *known])}")
+        raise ConfigError(f"task: no task {task}{nearest(task, [*DRAWN, *known])}")
     return adopt(Suite(task, config, seed), config)
 
 
@@ -115,9 +120,12 @@ def as_gym(env: Any) -> ToGym:
 
 def tasks() -> list[TaskInfo]:
     """List every known task without rendering one; the suite's only if dm_control is installed."""
-    from worldmodel.envs.toy import ACTION_REPEAT, ACTION_SIZE
+    from worldmodel.envs import planar, toy
 
-    known = [TaskInfo("toy", ACTION_REPEAT, ACTION_SIZE)]
+    known = [
+        TaskInfo("toy", toy.ACTION_REPEAT, toy.ACTION_SIZE),
+        TaskInfo("planar", planar.ACTION_REPEAT, planar.ACTION_SIZE),
+    ]
     if importlib.util.find_spec("dm_control") is not None:
         from worldmodel.envs.suite import action_repeat, action_size, suite_tasks
 

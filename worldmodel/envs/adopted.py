@@ -65,6 +65,11 @@ class Adopted:
         described: dict[str, str] = self._env.describe()
         return described
 
+    def goal(self) -> NDArray[np.uint8] | None:
+        if not hasattr(self._env, "goal"):
+            return None
+        return self._images.at_rest(self._env.goal())
+
     def state(self) -> dict[str, NDArray[np.float32]]:
         if not hasattr(self._env, "state"):
             return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,9 @@ class Altered:
 
     def describe(self) -> dict[str, str]:
         return self.env.describe()
+
+    def goal(self) -> Any:
+        return self.env.goal()
 
     def state(self) -> dict[str, NDArray[np.float32]]:
         return self.env.state()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,10 @@ class Environment(Protocol):
 
     def describe(self) -> dict[str, str]:
         """Task, renderer and versions, for the records of a run."""
+        ...
+
+    def goal(self) -> Any:
+        """The image of the present episode's goal, as a row has it; None if the task has none."""
         ...
 
     def state(self) -> dict[str, NDArray[np.float32]]:

@@ -29,6 +29,10 @@ class CameraImages:
         self._stack = [self._joined(given)] * self._frames
         return self._stacked()
 
+    def at_rest(self, given: Any) -> NDArray[np.uint8]:
+        """[H, W, frames * C]: an image that does not change, outside of the episode."""
+        return np.concatenate([self._joined(given)] * self._frames, -1)
+
     def push(self, given: Any) -> NDArray[np.uint8]:
         """[H, W, frames * C]: the newest image is the last."""
         self._stack = [*self._stack[1:], self._joined(given)]

@@ -91,6 +91,11 @@ class Toy:
     def describe(self) -> dict[str, str]:
         return {"task": "toy", "renderer": "toy"}
 
+    def goal(self) -> NDArray[np.uint8]:
+        """[H, W, 3] the point at rest on the goal"""
+        image = _blend(self._ground, _POINT, self._disk(self._goal, _POINT_RADIUS))
+        return (image + 0.5).astype(np.uint8)
+
     def state(self) -> dict[str, NDArray[np.float32]]:
         return {
             "position": self._position.astype(np.float32),

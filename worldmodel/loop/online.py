@@ -125,10 +125,10 @@ def open_run(
     Settings and environment are checked before a file is written.
     """
     require(
-        not isinstance(config.planner, ILQR),
-        "planner.kind: ilqr plans for a score with a cost, as agent.goal(picture) is, and a run"
-        " plans for the learned reward; train with another planner, and then plan with"
-        " agent.changed(planner=ILQR())",
+        not isinstance(config.planner, ILQR) or config.planning.goal is not None,
+        "planner.kind: ilqr plans for a score with a cost, as agent.goal(picture) is, and"
+        " planning.goal is none, so a run plans for the learned reward; write planning.goal: {},"
+        " or train with another planner, and then plan with agent.changed(planner=ILQR())",
     )
     env = environments.make()
     torch.manual_seed(config.seed)
@@ -138,6 +138,11 @@ def open_run(
         not complaint,
         f"image: {complaint}; the environment was made with other settings than this run's: make it"
         " with worldmodel.make_env(config.task, config.env)",
+    )
+    require(
+        config.planning.goal is None or env.goal() is not None,
+        f"planning.goal: the task {config.task} gives no goal image to plan to; choose planar or"
+        " toy, give your environment a method goal(), or write planning.goal: none",
     )
     model = build(config.model, spec).to(device)
     acting = copy.deepcopy(model).to("cpu").requires_grad_(False)

@@ -18,8 +18,11 @@ from worldmodel.losses.consistency import Consistency
 from worldmodel.losses.discount import Discount
 from worldmodel.losses.image import Image
 from worldmodel.losses.kl import KL
+from worldmodel.losses.latent_kl import LatentKL
 from worldmodel.losses.objective import Objective
+from worldmodel.losses.predicted_image import PredictedImage
 from worldmodel.losses.reward import Reward
+from worldmodel.losses.unit_kl import UnitKL
 from worldmodel.losses.vectors import Vectors
 from worldmodel.models import WorldModel
 from worldmodel.models.world import Inference
@@ -30,9 +33,12 @@ __all__ = [
     "Consistency",
     "Discount",
     "Image",
+    "LatentKL",
     "Objective",
+    "PredictedImage",
     "Reward",
     "Term",
+    "UnitKL",
     "Vectors",
     "mean_over_valid",
     "terms_in",

@@ -1,4 +1,4 @@
-"""The image's reconstruction error: half the squared distance, a unit Gaussian over pixels."""
+"""The image's reconstruction error: minus its log-probability under the model's likelihood."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from torch import Tensor
 
 from worldmodel.checks import at_least, more_than
 from worldmodel.models import WorldModel
-from worldmodel.models.fast.image_error import image_error
 from worldmodel.models.world import Inference
-from worldmodel.structs import at, flatten
+from worldmodel.structs import Latent, at, flatten
 
 
 @dataclass(frozen=True)
@@ -30,16 +29,25 @@ class Image:
     def __call__(
         self, model: WorldModel, seen: Inference, random: torch.Generator
     ) -> dict[str, Tensor]:
-        shape, device = seen.batch.valid.shape, seen.pixels.device
-        latents = flatten(seen.posterior)
-        target = rearrange(seen.pixels, "b t c h w -> (b t) c h w")
-        rows = len(target)
-        count = max(1, round(self.decoded_share * rows))
-        chosen = torch.arange(rows, device=device)
-        if count < rows:
-            chosen = torch.randperm(rows, generator=random, device=device)[:count]
-            latents, target = at(latents, chosen), target[chosen]
-        error = image_error(model.draw(latents), target)  # [chosen]
-        image = torch.zeros(rows, device=device)
-        image = image.index_put((chosen,), error * (self.weight * rows / count))
-        return {"image": image.reshape(shape)}
+        error = errors_of_some(model, seen.posterior, seen.pixels, self.decoded_share, random)
+        return {"image": self.weight * error}
+
+
+def errors_of_some(
+    model: WorldModel, latent: Latent, pixels: Tensor, share: float, random: torch.Generator
+) -> Tensor:
+    """The errors of drawn images: latents [B, T], pixels [B, T, C, H, W] -> [B, T].
+
+    Only a ``share`` of the rows is drawn, at random. Their errors are divided by that share, and
+    the other rows are 0, so the mean over rows is the same on average.
+    """
+    latents, target = flatten(latent), rearrange(pixels, "b t c h w -> (b t) c h w")
+    rows, device = len(target), pixels.device
+    count = max(1, round(share * rows))
+    chosen = torch.arange(rows, device=device)
+    if count < rows:
+        chosen = torch.randperm(rows, generator=random, device=device)[:count]
+        latents, target = at(latents, chosen), target[chosen]
+    error = model.image_error(latents, target)  # [chosen]
+    scattered = torch.zeros(rows, device=device).index_put((chosen,), error * (rows / count))
+    return scattered.reshape(latent.shape)

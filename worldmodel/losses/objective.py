@@ -11,8 +11,25 @@ from worldmodel.losses.consistency import Consistency
 from worldmodel.losses.discount import Discount
 from worldmodel.losses.image import Image
 from worldmodel.losses.kl import KL
+from worldmodel.losses.latent_kl import LatentKL
+from worldmodel.losses.predicted_image import PredictedImage
 from worldmodel.losses.reward import Reward
+from worldmodel.losses.unit_kl import UnitKL
 from worldmodel.losses.vectors import Vectors
+
+Priority = Literal[
+    "kl_dynamics",
+    "kl_representation",
+    "reward",
+    "discount",
+    "image",
+    "vectors",
+    "consistency",
+    "acting",
+    "predicted_image",
+    "unit_kl",
+    "latent_kl",
+]
 
 
 @dataclass(frozen=True)
@@ -34,25 +51,20 @@ class Objective:
     none: it is left out."""
     acting: Acting | None = None
     """The loss of the filter that acts for a smoother. none: it is left out."""
-    priority: (
-        Literal[
-            "kl_dynamics",
-            "kl_representation",
-            "reward",
-            "discount",
-            "image",
-            "vectors",
-            "consistency",
-            "acting",
-        ]
-        | None
-    ) = "kl_dynamics"
+    predicted_image: PredictedImage | None = None
+    """The loss of images that are drawn from the predicted latents. none: it is left out."""
+    unit_kl: UnitKL | None = None
+    """The loss that keeps latents near a unit Gaussian, as a VAE does. none: it is left out."""
+    latent_kl: LatentKL | None = None
+    """The loss that brings predicted latents to those of their images, for locally linear dynamics.
+    none: it is left out."""
+    priority: Priority | None = "kl_dynamics"
     """The loss, by its name in metrics.jsonl, that is each row's priority in replay. none: no row
     is preferred."""
 
     def check(self, path: str) -> None:
         if self.priority is not None:
-            term = self.priority.split("_")[0]
+            term = "kl" if self.priority in ("kl_dynamics", "kl_representation") else self.priority
             require(
                 getattr(self, term) is not None,
                 f"{path}.priority: {self.priority} is a loss of {path}.{term}, which is none; write"

@@ -55,8 +55,10 @@ class Gaussian:
     def distribution(self) -> Gaussian:
         return self
 
-    def divergence(self, prior: Gaussian) -> Tensor:
+    def divergence(self, prior: Gaussian | Affine) -> Tensor:
         """KL(self || prior), summed over S: [...]"""
+        if isinstance(prior, Affine):
+            return prior.divergence_from(self)
         ratio = (self.std / prior.std).square()
         distance = ((self.mean - prior.mean) / prior.std).square()
         return 0.5 * (ratio + distance - 1 - ratio.log()).sum(-1)
@@ -73,6 +75,82 @@ def gaussian_of(statistics: Tensor, min_std: float, noise: Tensor | None) -> Gau
     # softplus of a copy: of the view, with 1000 latents of 30 numbers, takes 15 times as long
     std = functional.softplus(raw.contiguous()) + min_std
     return draw_gaussian(mean, std, noise)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A diagonal Gaussian after a linear step with the matrix A = I + v r': Embed to Control's.
+
+    Its covariance is A S A', where S is diagonal with the square of ``before``.
+    """
+
+    mean: Tensor  # [..., S] after the step
+    before: Tensor  # [..., S] the standard deviations before the step
+    sample: Tensor  # [..., S] after the step
+    v: Tensor  # [..., S]
+    r: Tensor  # [..., S]
+
+    @property
+    def std(self) -> Tensor:
+        """[..., S] the standard deviation of each number by itself, the root of diag(A S A')"""
+        variance = self.before.square()
+        along = (self.r.square() * variance).sum(-1, keepdim=True)
+        own = variance * (1 + 2 * self.v * self.r) + self.v.square() * along
+        return own.clamp(min=TINY).sqrt()
+
+    @property
+    def features(self) -> Tensor:
+        """[..., S]"""
+        return self.sample
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.mean.shape[:-1]
+
+    @property
+    def distribution(self) -> Affine:
+        return self
+
+    def divergence(self, prior: Gaussian) -> Tensor:
+        """KL(self || prior) for a diagonal prior: [...]
+
+        det A = 1 + v'r may be negative, so its absolute value is in the logarithm.
+        """
+        variance, wanted = self.before.square(), prior.std.square()
+        v, r = self.v, self.r
+        spread = (variance * (1 + 2 * v * r) / wanted).sum(-1)
+        along = (v.square() / wanted).sum(-1) * (r.square() * variance).sum(-1)
+        distance = ((self.mean - prior.mean).square() / wanted).sum(-1)
+        volumes = (prior.std.log() - self.before.log()).sum(-1)
+        grown = determinant(v, r).abs().clamp(min=TINY).log()
+        return 0.5 * (spread + along + distance - v.shape[-1]) + volumes - grown
+
+    def divergence_from(self, posterior: Gaussian) -> Tensor:
+        """KL(posterior || self) for a diagonal posterior: [...]
+
+        Both are taken back by A^-1 = I - v r' / (1 + v'r), which changes no divergence.
+        """
+        inner = determinant(self.v, self.r)
+        inner = torch.where(inner < 0, inner.clamp(max=-TINY), inner.clamp(min=TINY))
+        back = -self.v / inner[..., None]
+        apart = after_step(posterior.mean - self.mean, back, self.r)
+        returned = Affine(apart, posterior.std, apart, back, self.r)
+        zero = torch.zeros_like(apart)
+        return returned.divergence(Gaussian(zero, self.before, zero))
+
+
+# The smallest variance, and the smallest |det A|: a logarithm of zero would be infinite.
+TINY = 1e-8
+
+
+def determinant(v: Tensor, r: Tensor) -> Tensor:
+    """det(I + v r') = 1 + v'r: [..., S] twice -> [...]"""
+    return 1 + (v * r).sum(-1)
+
+
+def after_step(x: Tensor, v: Tensor, r: Tensor) -> Tensor:
+    """(I + v r') x: [..., S] three times -> [..., S]"""
+    return x + v * (r * x).sum(-1, keepdim=True)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from worldmodel.models.fast.convolutions import Doubling, FewPixels, FromOnePixe
 from worldmodel.models.fast.onednn import Linear
 from worldmodel.models.heads import Bernoulli, Constant, Normal, TwoHot
 from worldmodel.models.layers import ChannelNorm, GRUCell, NormedGRUCell
+from worldmodel.models.likelihoods import BernoulliPixels
 from worldmodel.models.policy import CategoricalPolicy, Policy
 from worldmodel.models.world import WorldModel
 
@@ -228,4 +229,7 @@ def _parts(x: str, count: int, size: int, to: Recorder) -> list[str]:
 
 def _image(model: WorldModel, to: Recorder) -> str:
     drawn = record(model.decoder, STATE, to)
+    if isinstance(model.likelihood, BernoulliPixels):
+        shares = to.add("sigmoid", drawn)
+        return to.add("bytes", shares, mean=torch.zeros_like(model.pixels.mean), scale=1.0)
     return to.add("bytes", drawn, mean=model.pixels.mean, scale=float(model.pixels.scale))

@@ -53,6 +53,14 @@ class Pixels(nn.Module):
         levels = pixels.float().movedim(-3, -1) / self.scale + self.mean
         return (levels * 255).round().clamp(0, 255).byte()
 
+    def to_shares(self, pixels: Tensor) -> Tensor:
+        """[..., C, H, W] -> the same image with colours from 0 to 1"""
+        return pixels / self.scale + self.mean.movedim(-1, 0)
+
+    def of_shares(self, shares: Tensor) -> Tensor:
+        """Colours from 0 to 1 [..., C, H, W] -> pixels"""
+        return (shares - self.mean.movedim(-1, 0)) * self.scale
+
     def fit(self, images: Tensor) -> None:
         """Learn mean and scale from [M, H, W, C] bytes."""
         x = images.float() / 255

@@ -12,6 +12,7 @@ from worldmodel.models.dynamics.recurrent import RecurrentSettings
 from worldmodel.models.encoders import EncoderSettings, PatchSettings
 from worldmodel.models.heads import BernoulliSettings, NormalSettings, TwoHotSettings
 from worldmodel.models.layers import Layers
+from worldmodel.models.likelihoods import Likelihoods
 from worldmodel.models.policy import PolicySettings
 from worldmodel.models.posteriors import FilterSettings, PosteriorSettings
 
@@ -27,13 +28,16 @@ class ModelSettings:
     decoder: DecoderSettings = SlimSettings()
     """The network that draws an image from a latent: slim takes sizes that are multiples of 16,
     planet is PlaNet's (64x64 images only)."""
+    likelihood: Likelihoods = "gaussian"
+    """The meaning of the decoder's numbers: gaussian, the colours themselves with an error of one;
+    bernoulli, the logits of colours, for images that are nearly black and white."""
     layers: Layers = "normed"
     """Dense layers of dynamics, posterior and heads: normed is LayerNorm and SiLU, plain is
     PlaNet's ReLU without a norm."""
     dynamics: DynamicsSettings = RecurrentSettings()
     """The network that imagines the next latent from a latent and an action: recurrent is PlaNet's
     recurrent state-space model, gaussian the same without memory, deterministic one vector without
-    chance."""
+    chance, locally_linear Embed to Control's."""
     posterior: PosteriorSettings = FilterSettings()
     """The network that reads latents from images: filter uses the past and the newest image,
     one_step and deterministic the newest image alone, smoother also later images, in learning."""

@@ -16,6 +16,7 @@ from worldmodel.models.encoders import scale_weights
 from worldmodel.models.encoders.vectors import EMBED_SIZE, Vectors
 from worldmodel.models.heads import Constant, Head, HeadSettings
 from worldmodel.models.layers import Layer, layer_of
+from worldmodel.models.likelihoods import LIKELIHOODS
 from worldmodel.models.pixels import Pixels
 from worldmodel.models.posteriors import Posterior
 from worldmodel.models.roll import follow_images, given, roll
@@ -46,6 +47,7 @@ class WorldModel(nn.Module):
         )
         features = self.dynamics.feature_size
         self.decoder = config.decoder.build(features, image_size, channels)
+        self.likelihood = LIKELIHOODS[config.likelihood]
         self.reward = build_head(config.reward, features, layer, absent=0.0)
         self.discount = build_head(config.discount, features, layer, absent=1.0)
         self.value = build_head(config.value, features, layer, absent=0.0)
@@ -159,8 +161,11 @@ class WorldModel(nn.Module):
 
     def draw(self, latent: Latent) -> Tensor:
         """[...] -> the image's mean [..., C, H, W]"""
-        drawn: Tensor = self.decoder(latent)
-        return drawn
+        return self.likelihood.mean(self.decoder(latent), self.pixels)
+
+    def image_error(self, latent: Latent, target: Tensor) -> Tensor:
+        """Minus the log-probability of images, without its constant: [M], [M, C, H, W] -> [M]"""
+        return self.likelihood.error(self.decoder(latent), target, self.pixels)
 
     def decode(self, latent: Latent) -> Tensor:
         """[...] -> [..., H, W, C] uint8"""

@@ -14,6 +14,7 @@ from worldmodel.agent import Agent
 from worldmodel.envs import Environment, EnvSettings, adopt
 from worldmodel.images import has_aspect
 from worldmodel.rollout.noise import Noise, wandering
+from worldmodel.scores import Goal
 from worldmodel.structs import Episode, Spec, Step, wrong_row
 
 ATTEMPTS = 3  # a run ends after so many bad episodes in a row
@@ -108,13 +109,14 @@ def play_in_step(
     episodes = [EpisodeInPlay(env, spec, seed, noise, on_row) for env, seed in pairs]
     started = [episode for episode in episodes if episode.rows]
     belief, plan = agent.initial(len(started)), None
+    score = None if agent.planning.goal is None or not started else _goals(agent, started)
     milliseconds = []
     while not all(episode.is_over for episode in started):
         last = [episode.rows[-1] for episode in started]
         draws = [next(episode.plan_seeds) for episode in started]
         actions = np.stack([row.action for row in last if row.action is not None])
         belief = agent.observe(belief, actions, _observation_of(last), seed=draws)
-        plan = agent.plan(belief, previous=plan, seed=draws)
+        plan = agent.plan(belief, previous=plan, seed=draws, score=score)
         if not np.isfinite(plan.first).all():
             raise ValueError("plan: expected finite numbers, as broken weights do not give")
         milliseconds.append(plan.milliseconds)
@@ -123,6 +125,17 @@ def play_in_step(
                 episode.step(planned)
     seconds = (time.perf_counter() - begun) / max(1, len(started))
     return [episode.outcome(milliseconds, seconds) for episode in episodes]
+
+
+def _goals(agent: Agent, episodes: Sequence[EpisodeInPlay]) -> Goal:
+    """The score of episodes that are planned to the goals of their environments."""
+    images = [episode.env.goal() for episode in episodes]
+    if any(image is None for image in images):
+        raise ValueError(
+            "planning.goal: the environment gives no goal image, and the agent plans to it; give it"
+            " a method goal(), or plan with agent.plan(belief, score=agent.goal(picture))"
+        )
+    return agent.goal(np.stack(images))
 
 
 def _observation_of(rows: Sequence[Step]) -> NDArray[np.uint8] | dict[str, NDArray[Any]]:

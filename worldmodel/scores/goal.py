@@ -38,7 +38,6 @@ class Goal:
         """[F] -> []"""
         if self.target.dim() > 1:
             raise ValueError(
-                f"goal: a planner with derivatives takes one goal [F] for all robots,"
-                f" got {list(self.target.shape)}; plan for one robot at a time"
+                f"goal: the cost is that of one goal [F], got {list(self.target.shape)}"
             )
         return (features - self.target).square().mean()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from worldmodel.models.dynamics.deterministic import DeterministicDynamics, DeterministicSettings
 from worldmodel.models.dynamics.gaussian import GaussianDynamics, GaussianSettings
+from worldmodel.models.dynamics.locally_linear import LocallyLinear, LocallyLinearSettings
 from worldmodel.models.dynamics.recurrent import Recurrent, RecurrentSettings
 
 __all__ = [
@@ -21,10 +22,13 @@ __all__ = [
     "DynamicsSettings",
     "GaussianDynamics",
     "Linearisable",
+    "LocallyLinear",
     "Recurrent",
 ]
 
-DynamicsSettings = RecurrentSettings | GaussianSettings | DeterministicSettings
+DynamicsSettings = (
+    RecurrentSettings | GaussianSettings | DeterministicSettings | LocallyLinearSettings
+)
 
 Z = TypeVar("Z")
 Context = Any
