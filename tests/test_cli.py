@@ -891,6 +891,7 @@ def test_a_dry_run_prints_and_creates_nothing(
         ("dream --port=", "port: expected a whole number, got "),
         ("dream --html", "html: expected a path, got nothing"),
         ("bench plan --repetitions many", "repetitions: expected a whole number, got many"),
+        ("bench plan --threads 0", "threads: expected 1 or more, got 0"),
         ("bench plan --threads 1.5", "threads: expected a whole number, got 1.5"),
         ("doctor --pictures", "pictures: expected a path, got nothing"),
     ],

@@ -110,14 +110,14 @@ def show(
     say("the simulator and its renderer start")
     env = _environment(packed.config, about)
     try:
+        files.try_writing(out)  # fail now, and not after minutes of playing
+        files.write(out / MARK, weights.with_suffix(".json").read_bytes())
         say(f"playing {episodes} episode{'' if episodes == 1 else 's'}; every action is planned")
         played = evaluate(player, env, episodes, seed, watch)
     finally:
         env.close()
     from worldmodel.report import visualize_run  # loads plotting
 
-    out.mkdir(parents=True, exist_ok=True)
-    files.write(out / MARK, weights.with_suffix(".json").read_bytes())
     video = out / f"demo{best_format()}"
     say(f"writing {video.name}")
     images = side_by_side(played.videos)

@@ -53,6 +53,8 @@ class LocalPage:
             reason = str(error)
             if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
                 reason = f"{port} is in use, perhaps by another worldmodel command"
+            if isinstance(error, OverflowError):
+                reason = f"expected 0-65535, got {port}"
             raise ConfigError(f"port: {reason}; choose another: --port {_other(port)}") from error
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(END_S,), daemon=True

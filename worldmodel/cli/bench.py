@@ -67,6 +67,7 @@ def _measure(
         repetitions is None or repetitions >= 1,
         f"repetitions: expected 1 or more, got {repetitions}",
     )
+    require(threads is None or threads >= 1, f"threads: expected 1 or more, got {threads}")
     if run is not None:
         run_folder.require_run(run)
 
