@@ -196,7 +196,6 @@ def _page(
     source: Source | None,
     seconds: float,
 ) -> str:
-    near = summary.errors.at(SUMMARY_AHEAD)
     facts = []
     lead = "What a world model sees, predicts and plans, on episodes that it was not trained on."
     evaluations = source.evaluations() if source else []
@@ -208,24 +207,34 @@ def _page(
         )
         spread = f"± {np.std(last.returns):.0f} over {len(last.returns)} episodes"
         facts.append(Fact("score", f"{np.mean(last.returns):.0f}", spread))
-    facts += [
+    return write_page(
+        "a world model" if config is None else f"{config.task}, seed {config.seed}",
+        lead,
+        facts + _judged(summary),
+        sections,
+        summary.notes,
+        source.settings() if source else "",
+        seconds,
+    )
+
+
+def _judged(summary: Summary) -> list[Fact]:
+    """The numbers of the head that have a verdict: errors, plans and the hardest probe."""
+    near = summary.errors.at(SUMMARY_AHEAD)
+    image_guesses = {"hold-last": near.hold_last[0], "the mean image": near.mean_image[0]}
+    reward_guesses = {"hold-last": near.reward_hold_last[0], "the mean": near.reward_mean[0]}
+    facts = [
         Fact(
             f"image error, {near.ahead[0]} rows ahead",
             f"{near.model[0]:.2g}",
             f"hold-last {near.hold_last[0]:.2g}, mean image {near.mean_image[0]:.2g}",
-            judge(
-                near.model[0],
-                {"hold-last": near.hold_last[0], "the mean image": near.mean_image[0]},
-            ),
+            judge(near.model[0], image_guesses),
         ),
         Fact(
             f"reward error, {near.ahead[0]} rows ahead",
             f"{near.reward_model[0]:.2g}",
             f"hold-last {near.reward_hold_last[0]:.2g}, mean {near.reward_mean[0]:.2g}",
-            judge(
-                near.reward_model[0],
-                {"hold-last": near.reward_hold_last[0], "the mean": near.reward_mean[0]},
-            ),
+            judge(near.reward_model[0], reward_guesses),
         ),
     ]
     if summary.returns is not None:
@@ -239,22 +248,12 @@ def _page(
             )
         )
     for one in sorted(summary.probes, key=_hardness)[:1]:
-        verdict = (
-            Verdict("better than the mean", "good")
-            if one.r_squared > 0
-            else Verdict("worse than the mean", "bad")
+        knows = one.r_squared > 0
+        verdict = Verdict(
+            f"{'better' if knows else 'worse'} than the mean", "good" if knows else "bad"
         )
-        fact = Fact("read from the belief", f"R² {one.r_squared:.2f}", one.name, verdict)
-        facts.append(fact)
-    return write_page(
-        "a world model" if config is None else f"{config.task}, seed {config.seed}",
-        lead,
-        facts,
-        sections,
-        summary.notes,
-        source.settings() if source else "",
-        seconds,
-    )
+        facts.append(Fact("read from the belief", f"R² {one.r_squared:.2f}", one.name, verdict))
+    return facts
 
 
 def _hardness(one: Probe) -> tuple[bool, bool]:
