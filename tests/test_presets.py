@@ -79,6 +79,8 @@ def tiny(name: str) -> Config:
     small["loop"] |= {"updates": SMALL["updates"]}
     small["learner"] |= {"precision": "float32"}
     small["planning"] |= {"precision": "float32"}
+    if preset.planner.kind == "ilqr":
+        small["planner"] = {"horizon": 1, "iterations": 1}  # more take a tenth of a second
     if preset.planning.proposals == 0:
         small["planning"]["proposals"] = 0
     if name in OF_64_PIXELS:
