@@ -136,7 +136,7 @@ def test_alone_it_shows_the_commands_and_an_example(capsys: pytest.CaptureFixtur
     assert output.err == ""
     for command in cli.COMMANDS:
         assert f"  {command} " in output.out
-    assert "worldmodel train cartpole_swingup --minutes 10" in output.out
+    assert "worldmodel train cartpole_swingup --minutes 25" in output.out
     assert run_command(capsys, "--help").out == output.out
 
 

@@ -853,7 +853,7 @@ def run(tmp_path: Path) -> Path:
     ("words", "answer"),
     [
         (["--to", "tflite"], "onnx"),
-        (["--bits", "16"], "--bits"),
+        (["--bits", "16"], "bits: expected one of 32, 8, got 16"),
         (["--prune", "1.5"], "prune: expected 0 or more and less than 1, got 1.5"),
         (["--prune", "nan"], "prune: expected 0 or more"),
         (["--episodes", "-1"], "episodes: expected 0 or more, got -1"),

@@ -939,7 +939,7 @@ def test_the_search_keeps_the_change_that_the_guard_allows(agent: Agent) -> None
 
     class Wild(Agent):
         def plan(self, *given, **settings):  # type: ignore[no-untyped-def]
-            return super().plan(*given, **settings, score=wild)
+            return super().plan(*given, **settings | {"score": wild})
 
     allowed = 2 * CHANGE / (HIGH - LOW)
     with Controller(

@@ -87,4 +87,4 @@ def conclude(findings: Sequence[Finding], *, quick: bool = False) -> str:
         return f"{count(problems, 'problem')} between you and a first run; begin with the first"
     if quick:
         return "nothing stands against a run; a short training was not tried: worldmodel doctor"
-    return f"all that a run needs is here: worldmodel train {TASK} --minutes 10"
+    return f"all that a run needs is here: worldmodel train {TASK} --minutes 25"

@@ -23,6 +23,7 @@ from worldmodel.export.made import Plan as RunnersPlan
 from worldmodel.export.pruning import pruned
 from worldmodel.export.runner import Runner
 from worldmodel.planners import of_kind
+from worldmodel.planning import Planning
 from worldmodel.rollout import Evaluated, evaluate
 from worldmodel.structs import Episode, Spec
 
@@ -112,6 +113,7 @@ class OneAtATime:
         self.runner = runner
         self.model = self  # ``rollout`` reads ``agent.model.spec``
         self.spec = spec
+        self.planning = Planning()  # its goal, too: an exported agent has none
 
     def initial(self, batch: int) -> list[Belief]:
         return [self.runner.initial() for _ in range(batch)]
@@ -134,7 +136,11 @@ class OneAtATime:
         return [self.runner.observe(*arguments) for arguments in given]
 
     def plan(
-        self, beliefs: Sequence[Belief], previous: _Plans | None, seed: Sequence[int]
+        self,
+        beliefs: Sequence[Belief],
+        previous: _Plans | None,
+        seed: Sequence[int],
+        score: None = None,
     ) -> _Plans:
         last = [None] * len(beliefs) if previous is None else previous.each
         given = zip(beliefs, last, seed, strict=True)

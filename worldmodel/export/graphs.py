@@ -66,6 +66,11 @@ def require_exportable(agent: Agent) -> None:
             f"planner.kind: {kind} cannot be exported, only {', '.join(PLANNERS)} can; plan with"
             f" another on the same model: --planner {PLANNERS[-1]}"
         )
+    if agent.planning.goal is not None:
+        raise ConfigError(
+            "planning.goal: an agent that plans to the goal images of its task cannot be exported;"
+            " export one with planning.goal: none, and plan with score=runner.goal(image)"
+        )
 
 
 def record(agent: Agent) -> Graphs:
