@@ -740,6 +740,7 @@ def test_a_run_that_cannot_continue_is_reported_in_one_sentence(
     assert len(output.err.splitlines()) == 1
 
 
+@pytest.mark.slow  # test_presets stops a run by a signal too, and test_loop kills one
 @pytest.mark.usefixtures("no_report")
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGTERM")
 def test_a_terminated_run_resumes_where_it_stopped(
@@ -1170,7 +1171,9 @@ def is_at_work(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_watch_ends_at_once_though_it_draws_and_leaves_no_process(
     run: Path, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -448,6 +448,7 @@ def cartpole():
     env.close()
 
 
+@pytest.mark.slow  # test_cli compares the table of tasks
 @needs_mujoco
 def test_every_task_of_the_suite_has_a_repeat_and_a_size():
     listed = {task.name: task for task in tasks()}

@@ -136,7 +136,17 @@ def assert_exports(name: str, agent: Agent, folder: Path) -> None:
     assert export.difference(agent, export.Runner(folder), steps=2) <= 1e-4
 
 
-@pytest.mark.parametrize("name", sorted(presets()))
+# Each run takes seconds: by default three that differ in every part; other tests stop the default.
+PLAYED = ("e2c", "onestep", "smoother")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in PLAYED else pytest.mark.slow)
+        for name in sorted(presets())
+    ],
+)
 def test_a_preset_learns_stops_resumes_plans_and_plays(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -416,6 +416,7 @@ def test_an_episode_that_ends_every_process_ends_the_run(
     collector.close()
 
 
+@pytest.mark.slow  # the collector alone is disturbed by default
 def test_a_collecting_process_that_dies_or_hangs_changes_nothing_but_a_counter(
     tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
