@@ -408,6 +408,7 @@ def timed(model: WorldModel, clock: Ticking, fixed_ms: float) -> None:
     model.reward = Answer(reward)
 
 
+@pytest.mark.slow  # test_pages sizes an agent too
 def test_the_population_fits_what_the_machine_reaches(model: WorldModel, tiny: Config) -> None:
     """Two iterations take 2 ms and 0.1 ms a candidate; only the first scores proposals."""
     clock = Ticking()

@@ -164,6 +164,7 @@ def _vanish(folder: Path) -> None:
     os._exit(7)
 
 
+@pytest.mark.slow  # test_cli has a watch that draws
 def test_another_process_draws_and_its_errors_come_back(tmp_path: Path) -> None:
     page = in_another_process(_say_where)(tmp_path).read_text()
     assert page.startswith("drawn by process ")
