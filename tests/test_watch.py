@@ -272,7 +272,7 @@ def test_a_port_in_use_names_another(tmp_path: Path) -> None:
             Watch(tmp_path, port, Drawer())
     with pytest.raises(ConfigError, match=r"port: .*0-65535.*--port"):
         Watch(tmp_path, 70000, Drawer())
-    Watch(tmp_path, port, Drawer())._page._server.server_close()  # free again at once
+    Watch(tmp_path, port, Drawer())._server.server_close()  # free again at once
 
 
 def test_the_command_ends_cleanly_when_interrupted(tmp_path: Path) -> None:

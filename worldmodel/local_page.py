@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
+from typing import Self
 
 from worldmodel.checks import ConfigError
 
@@ -64,7 +65,7 @@ class LocalPage:
     def address(self) -> str:
         return f"http://{HOST}:{self._server.server_address[1]}"
 
-    def __enter__(self) -> LocalPage:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -20,7 +20,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 
 from worldmodel import processes
 from worldmodel.local_page import Content, LocalPage
@@ -46,7 +45,7 @@ class Now:
     video: str = ""  # changes with the video of the last evaluation; empty without one
 
 
-class Watch:
+class Watch(LocalPage):
     """Serves the report on this computer; ``follow`` draws it in the caller's thread::
 
     with Watch(run, port, in_another_process(draw)) as watch:
@@ -66,23 +65,7 @@ class Watch:
         self._report = render("no_report.html").encode()
         self.now = Now()
         self._take_the_runs_report()
-        self._page = LocalPage(port, self._answer)
-
-    @property
-    def address(self) -> str:
-        return self._page.address
-
-    def __enter__(self) -> Watch:
-        self._page.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._page.__exit__(kind, error, trace)
+        super().__init__(port, self._answer)
 
     def follow(self, is_over: Callable[[], bool] = lambda: False) -> None:
         """Check the run again and again, and draw a report of each newer checkpoint."""

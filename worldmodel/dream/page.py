@@ -9,7 +9,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ ALONE = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inlin
 SERVED = f"{ALONE}; connect-src 'self'"  # the page asks the server that sent it
 
 
-class DreamServer:
+class DreamServer(LocalPage):
     """Serves the page on this computer. Each open page has a dream of its own::
 
     with DreamServer(dream, "cartpole_swingup", port) as server:
@@ -37,23 +36,7 @@ class DreamServer:
         self._dream, self._task = dream, task
         self._rows: OrderedDict[str, Row] = OrderedDict()  # by the name of the dream, oldest first
         self._lock = threading.Lock()  # the dreams share one core
-        self._page = LocalPage(port, self._answer, self._take)
-
-    @property
-    def address(self) -> str:
-        return self._page.address
-
-    def __enter__(self) -> DreamServer:
-        self._page.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._page.__exit__(kind, error, trace)
+        super().__init__(port, self._answer, self._take)
 
     def _answer(self, path: str) -> Content | None:
         if path not in ("/", "/index.html"):
