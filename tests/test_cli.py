@@ -172,7 +172,7 @@ def test_the_table_of_tasks_lists_the_suite(monkeypatch: pytest.MonkeyPatch) -> 
     from worldmodel.envs import suite
 
     every = suite.suite_tasks()
-    assert tasks.known_tasks() == ["toy", "planar", *every]
+    assert tasks.known_tasks() == ["toy", "planar", "pendulum", *every]
     some = ("cartpole_swingup", "humanoid_CMU_run", "reacher_easy", "walker_walk")
     listed = {task: every[task] for task in some}  # loading all of them takes 4 s
     monkeypatch.setattr(suite, "suite_tasks", lambda: listed)
@@ -197,6 +197,7 @@ def test_tasks_are_listed_in_columns(capsys: pytest.CaptureFixture[str]) -> None
     assert cells["walker_walk"] == [2, 6]
     assert cells["toy"] == [2, 2]
     assert cells["planar"] == [1, 2]
+    assert cells["pendulum"] == [1, 1]
     column = first.index("action size")
     assert all(row[column - 1] == " " != row[column] for row in rows)
 

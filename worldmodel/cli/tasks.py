@@ -37,7 +37,7 @@ def _list_tasks() -> int:
     print(aligned(_rows()))
     if importlib.util.find_spec("dm_control") is None:
         pip = 'pip install "dm-control==1.0.50" "mujoco>=3.17,<4"'
-        print(f"all but toy and planar need dm_control: {pip}")
+        print(f"all but toy, planar and pendulum need dm_control: {pip}")
     return 0
 
 

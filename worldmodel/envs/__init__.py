@@ -38,12 +38,12 @@ class TaskInfo:
     action_size: int
 
 
-DRAWN = ("toy", "planar")  # the tasks that the package draws itself, without a simulator
+DRAWN = ("toy", "planar", "pendulum")  # the package draws these itself, without a simulator
 _DEFAULTS = EnvSettings()
 
 
 def make_env(task: str, config: EnvSettings = _DEFAULTS, seed: int = 0) -> Environment:
-    """Make ``toy``, ``planar``, a ``domain_task`` of dm_control, or ``gym:ID``.
+    """Make ``toy``, ``planar``, ``pendulum``, a ``domain_task`` of dm_control, or ``gym:ID``.
 
     Actions are numbers in [-1, 1], or choices.
     """
@@ -92,14 +92,18 @@ def _make(task: str, config: EnvSettings, seed: int) -> Environment:
         from worldmodel.envs.planar import Planar
 
         return adopt(Planar(config, seed), config)
+    if task == "pendulum":
+        from worldmodel.envs.pendulum import Pendulum
+
+        return adopt(Pendulum(config, seed), config)
     if task.startswith("gym:"):
         from worldmodel.envs.from_gym import make_gym
 
         return adopt(make_gym(task, config, seed), config)
     if importlib.util.find_spec("dm_control") is None:
         raise ConfigError(
-            f"task: {task} needs dm_control, which is not installed (toy and planar need nothing);"
-            ' type: pip install "dm-control==1.0.50" "mujoco>=3.17,<4"'
+            f"task: {task} needs dm_control, which is not installed ({', '.join(DRAWN)} need"
+            ' nothing); type: pip install "dm-control==1.0.50" "mujoco>=3.17,<4"'
         )
     from worldmodel.envs.suite import Suite, suite_tasks  # the simulator is heavy
 
@@ -120,11 +124,12 @@ def as_gym(env: Any) -> ToGym:
 
 def tasks() -> list[TaskInfo]:
     """List every known task without rendering one; the suite's only if dm_control is installed."""
-    from worldmodel.envs import planar, toy
+    from worldmodel.envs import pendulum, planar, toy
 
     known = [
         TaskInfo("toy", toy.ACTION_REPEAT, toy.ACTION_SIZE),
         TaskInfo("planar", planar.ACTION_REPEAT, planar.ACTION_SIZE),
+        TaskInfo("pendulum", pendulum.ACTION_REPEAT, pendulum.ACTION_SIZE),
     ]
     if importlib.util.find_spec("dm_control") is not None:
         from worldmodel.envs.suite import action_repeat, action_size, suite_tasks

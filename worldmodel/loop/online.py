@@ -141,8 +141,8 @@ def open_run(
     )
     require(
         config.planning.goal is None or env.goal() is not None,
-        f"planning.goal: the task {config.task} gives no goal image to plan to; choose planar or"
-        " toy, give your environment a method goal(), or write planning.goal: none",
+        f"planning.goal: the task {config.task} gives no goal image to plan to; choose toy,"
+        " planar or pendulum, give your environment a method goal(), or write planning.goal: none",
     )
     model = build(config.model, spec).to(device)
     acting = copy.deepcopy(model).to("cpu").requires_grad_(False)
