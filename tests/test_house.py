@@ -40,7 +40,7 @@ FLOORS = [
     },
     {"run_folder", "report"},
     {"loop", "bench", "doctor", "compare", "export", "watch", "demo", "dream", "opened_run"},
-    {"cli", "experiments"},
+    {"cli", "experiments", "lecture"},
 ]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 DOORS = {"__init__", "__main__"}  # of the house itself: they show what is inside

@@ -1,0 +1,1 @@
+"""The experiments, one file each; the name of a file is the name of its row."""
