@@ -135,7 +135,11 @@ def test_no_files_import_each_other_in_a_circle() -> None:
 
 
 # One kind of dynamics, its settings and its latent, and the parts of that latent.
-ONE_KIND = {"Recurrent", "RecurrentSettings", "Remembered", "recurrent"}
+ONE_KIND = {"Recurrent", "RecurrentSettings", "Remembered", "recurrent"} | {
+    "RecurrentCategorical",
+    "RecurrentCategoricalSettings",
+    "recurrent_categorical",
+}
 ITS_PARTS = {"deter", "stoch"}
 
 

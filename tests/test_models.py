@@ -258,14 +258,17 @@ def test_five_bits_leave_32_levels_spread_over_their_bins() -> None:
     assert moved.abs().max() <= 0.5 / 32 + 1e-6  # float32 at one half
 
 
-def test_twohot_begins_at_exactly_zero() -> None:
-    head = TwoHot(4, 2, 8, normed)
+@pytest.mark.parametrize("bins", [101, 255])
+def test_twohot_begins_at_exactly_zero(bins: int) -> None:
+    head = TwoHot(4, 2, 8, normed, bins)
+    assert len(head.centers) == bins
     assert torch.equal(head(torch.randn(6, 4)), torch.zeros(6))
 
 
+@pytest.mark.parametrize("bins", [101, 255])
 @pytest.mark.parametrize("value", [-300.0, -1.0, -0.013, 0.0, 0.2, 1.0, 7.3, 1000.0])
-def test_twohot_decodes_what_it_encodes(value: float) -> None:
-    head = TwoHot(4, 1, 8, normed)
+def test_twohot_decodes_what_it_encodes(value: float, bins: int) -> None:
+    head = TwoHot(4, 1, 8, normed, bins)
     weights = head.encode(torch.tensor([value]))
     torch.testing.assert_close(weights.sum(), torch.tensor(1.0))
     assert (weights > 0).sum() <= 2

@@ -30,18 +30,22 @@ B, T, A, E, S = 2, 5, 3, 256, 4
 VALID = torch.ones(B, T, dtype=torch.bool)
 SMALL = {
     "recurrent": {"deter_size": 7, "stoch_size": S, "hidden_size": 11},
+    "recurrent_categorical": {"deter_size": 7, "groups": 3, "classes": S, "hidden_size": 11},
     "gaussian": {"size": S, "hidden_size": 11},
     "deterministic": {"size": S, "hidden_size": 11},
 }
 PAIRS = [
     ("recurrent", "one_step"),
     ("recurrent", "smoother"),
+    ("recurrent_categorical", "filter"),
+    ("recurrent_categorical", "smoother"),
     ("gaussian", "one_step"),
     ("gaussian", "filter"),
     ("gaussian", "smoother"),
     ("deterministic", "deterministic"),
 ]
 OBJECTIVES: dict[str, Any] = {
+    "recurrent_categorical": {"kl": {"free_nats": 0.0}},  # of so few classes all nats are free
     "smoother": {"acting": {"weight": 1.0}},
     "deterministic": {"kl": "none", "consistency": {"weight": 2.0}, "priority": "none"},
 }
@@ -54,7 +58,8 @@ def config_of(dynamics: str, posterior: str) -> Config:
         "dynamics": {"kind": dynamics, **SMALL[dynamics]},
         "posterior": {"kind": posterior, "hidden_size": 11},
     }
-    return read(base, {"model": parts, "objective": OBJECTIVES.get(posterior, {})})
+    objective = OBJECTIVES.get(dynamics, {}) | OBJECTIVES.get(posterior, {})
+    return read(base, {"model": parts, "objective": objective})
 
 
 def model_of(dynamics: str, posterior: str) -> WorldModel:

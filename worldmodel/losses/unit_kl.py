@@ -18,7 +18,7 @@ from worldmodel.models.world import Inference
 class UnitKL:
     """KL(q(z | x) || N(0, I)): latents stay near zero, and neighbours get similar images."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"distribution"})
+    needs: ClassVar[frozenset[str]] = frozenset({"gaussian"})
 
     weight: Annotated[float, at_least(0)] = 1.0
     """Weight of the divergence of latents from a unit Gaussian. Larger: latents hold less of what

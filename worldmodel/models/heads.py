@@ -33,9 +33,11 @@ class TwoHotSettings:
     slower."""
     size: Annotated[int, at_least(1)] = 256
     """Width of the head's hidden layers. Larger: slower, and more can be learned."""
+    bins: Annotated[int, at_least(2)] = 101
+    """Bins of the histogram. Larger: a finer histogram, and slower."""
 
     def build(self, features: int, layer: Layer) -> TwoHot:
-        return TwoHot(features, self.layers, self.size, layer)
+        return TwoHot(features, self.layers, self.size, layer, self.bins)
 
 
 class TwoHot(nn.Module):
@@ -43,14 +45,16 @@ class TwoHot(nn.Module):
 
     The loss does not depend on the scale of the targets, so rewards of 0.01 and of 1000 are learned
     equally well. The last layer starts at zero: the first prediction is exactly 0. The bins are
-    TD-MPC2's: 101 over [-10, 10].
+    TD-MPC2's: 101 over [-10, 10]. Dreamer has 255.
     """
 
-    bins = 101
     limit = 10.0
 
-    def __init__(self, inputs: int, layers: int, size: int, layer: Layer) -> None:
+    def __init__(
+        self, inputs: int, layers: int, size: int, layer: Layer, bins: int = TwoHotSettings.bins
+    ) -> None:
         super().__init__()
+        self.bins = bins
         self.net = mlp(inputs, size, layers, layer)
         self.last = nn.Linear(size, self.bins)
         nn.init.zeros_(self.last.weight)

@@ -139,6 +139,60 @@ class Affine:
         return returned.divergence(Gaussian(zero, self.before, zero))
 
 
+@dataclass(frozen=True)
+class Categorical:
+    """G independent choices of one of K classes each, one-hot; it is its own ``distribution``.
+
+    Forwards the sample is the drawn classes, backwards it is the probabilities (straight-through):
+    so the loss of an image reaches the network that gave the probabilities.
+    """
+
+    log_probabilities: Tensor  # [..., G, K]
+    sample: Tensor  # [..., G, K] the most likely classes if no noise was given
+
+    @property
+    def features(self) -> Tensor:
+        """[..., G K]"""
+        return self.sample.flatten(-2)
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.sample.shape[:-2]
+
+    @property
+    def distribution(self) -> Categorical:
+        return self
+
+    def divergence(self, prior: Categorical) -> Tensor:
+        """KL(self || prior), summed over G: [...]"""
+        apart = self.log_probabilities - prior.log_probabilities
+        return (self.log_probabilities.exp() * apart).sum((-2, -1))
+
+
+# DreamerV3's share of the uniform distribution in each categorical one, so that no class becomes
+# impossible and no divergence infinite.
+EVEN_SHARE = 0.01
+
+
+def categorical_of(logits: Tensor, noise: Tensor | None) -> Categorical:
+    """Categoricals from a network's logits [..., G, K] and standard normal noise [..., G].
+
+    A normal number becomes a uniform one through the normal distribution function, which then
+    picks the class on whose part of the unit interval it lies. None takes the most likely class.
+    """
+    even = EVEN_SHARE / logits.shape[-1]
+    probabilities = (1 - EVEN_SHARE) * logits.float().softmax(-1) + even  # [..., G, K]
+    if noise is None:
+        place = probabilities.argmax(-1)
+    else:
+        uniform = torch.special.ndtr(noise.float())[..., None]  # [..., G, 1]
+        # without the last sum, which rounding may leave below the largest uniform number
+        place = (probabilities.cumsum(-1)[..., :-1] < uniform).sum(-1)
+    drawn = functional.one_hot(place, logits.shape[-1]).to(probabilities)
+    sample = drawn + (probabilities - probabilities.detach())
+    return Categorical(probabilities.log(), sample)
+
+
 # The smallest variance, and the smallest |det A|: a logarithm of zero would be infinite.
 TINY = 1e-8
 
@@ -161,7 +215,7 @@ class Remembered:
     """
 
     deter: Tensor  # [..., D]
-    stoch: Gaussian | Point  # a Point in plans, which need no standard deviation
+    stoch: Gaussian | Categorical | Point  # a Point in plans, which need no standard deviation
 
     @property
     def features(self) -> Tensor:
@@ -173,5 +227,5 @@ class Remembered:
         return self.deter.shape[:-1]
 
     @property
-    def distribution(self) -> Gaussian | None:
+    def distribution(self) -> Gaussian | Categorical | None:
         return self.stoch.distribution

@@ -36,7 +36,8 @@ class ModelSettings:
     PlaNet's ReLU without a norm."""
     dynamics: DynamicsSettings = RecurrentSettings()
     """The network that imagines the next latent from a latent and an action: recurrent is PlaNet's
-    recurrent state-space model, gaussian the same without memory, deterministic one vector without
+    recurrent state-space model, recurrent_categorical Dreamer's, which draws classes instead of
+    numbers, gaussian the first without memory, deterministic one vector without
     chance, locally_linear Embed to Control's."""
     posterior: PosteriorSettings = FilterSettings()
     """The network that reads latents from images: filter uses the past and the newest image,

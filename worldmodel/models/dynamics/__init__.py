@@ -14,6 +14,10 @@ from worldmodel.models.dynamics.deterministic import DeterministicDynamics, Dete
 from worldmodel.models.dynamics.gaussian import GaussianDynamics, GaussianSettings
 from worldmodel.models.dynamics.locally_linear import LocallyLinear, LocallyLinearSettings
 from worldmodel.models.dynamics.recurrent import Recurrent, RecurrentSettings
+from worldmodel.models.dynamics.recurrent_categorical import (
+    RecurrentCategorical,
+    RecurrentCategoricalSettings,
+)
 
 __all__ = [
     "Context",
@@ -24,10 +28,15 @@ __all__ = [
     "Linearisable",
     "LocallyLinear",
     "Recurrent",
+    "RecurrentCategorical",
 ]
 
 DynamicsSettings = (
-    RecurrentSettings | GaussianSettings | DeterministicSettings | LocallyLinearSettings
+    RecurrentSettings
+    | RecurrentCategoricalSettings
+    | GaussianSettings
+    | DeterministicSettings
+    | LocallyLinearSettings
 )
 
 Z = TypeVar("Z")
@@ -38,7 +47,8 @@ Context = Any
 class Dynamics(Protocol[Z]):
     """Dynamics: ``remember`` gives the context, ``imagine`` the prior, ``believe`` the posterior.
 
-    Noise is always an argument: standard normal [..., noise_size], or None for the mean.
+    Noise is always an argument: standard normal [..., noise_size], or None for the mean; for
+    classes, which have no mean, None is for the most likely one.
     """
 
     @property
