@@ -30,6 +30,7 @@ DETERMINISTIC: dict[str, Any] = {
 }
 SMOOTHER = {"model.posterior.kind": "smoother", "objective.acting.weight": 1.5}
 LINEAR = {"model.dynamics.kind": "locally_linear", "model.posterior.kind": "one_step"}
+STILL: dict[str, Any] = {"objective.kl": None, "objective.priority": None, "behaviour": None}
 TOGETHER: dict[str, dict[str, Any]] = {
     "model.dynamics.state_size locally_linear": LINEAR,
     "model.dynamics.hidden_size locally_linear": LINEAR,
@@ -48,6 +49,10 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "model.discount": {"objective.discount": None},
     "model.reward": {"objective.reward": None, "behaviour": None},
     "objective.kl": {"objective.priority": None},
+    "model.dynamics.latent none": {**STILL, "model.posterior.kind": "deterministic"},
+    "model.dynamics.size none": STILL,
+    "model.dynamics.min_std none": STILL,
+    "exploration.kind": {"planner": None, "loop.seed_actions": "uniform"},
 }
 
 
@@ -254,7 +259,7 @@ def test_planet_has_no_part_that_was_published_after_it() -> None:
         ({"planner": {"proposals": 3}}, ["planner.proposals: renamed; write planning.proposals"]),
         ({"env": {"image_size": 50}}, ["env.image_size", "multiple of 16", "50"]),
         ({"model": {"encoder": {"kind": "planet"}}, "env": {"image_size": 128}}, ["64", "128"]),
-        ({"model": {"policy": {"kind": "none"}}}, ["model.policy.kind", "value is twohot"]),
+        ({"model": {"policy": {"kind": "none"}}}, ["model.policy.kind", "write model.value: none"]),
         ({"model": {"reward": {"kind": "bernoulli"}}}, ["model.reward.kind", "twohot"]),
         ({"learner": {"model_rate": float("nan")}}, ["learner.model_rate", "finite", "nan"]),
         ({"discount_rate": 1.5}, ["discount_rate", "at most 1", "1.5"]),

@@ -18,16 +18,18 @@ from worldmodel.machine import compute_dtype
 from worldmodel.models import WorldModel, refuse_infinite_weights
 from worldmodel.models.imagination import Imagination
 from worldmodel.origin import Origin, agents_words
-from worldmodel.planners import Limits, Planner, PlannerSettings, draw, searches
+from worldmodel.planners import Limits, Planner, PlannerSettings, draw, no_planner, searches
 from worldmodel.planning import (
     ImaginedReturn,
     Planning,
     after_delay,
     begin,
+    follow_policy,
     generators_of,
     measure_search,
     projection,
     propose,
+    require_imagination,
     search_from,
     shifted,
 )
@@ -59,7 +61,7 @@ class Agent:
     def __init__(
         self,
         model: WorldModel,
-        planner: PlannerSettings,
+        planner: PlannerSettings | None,
         planning: Planning,
         discount_rate: float,
         *,
@@ -70,6 +72,14 @@ class Agent:
     ) -> None:
         refuse_infinite_weights(model)
         _require_acting(model)
+        if planner is None:
+            require(
+                model.policy is not None,
+                "planner: none lets the policy act, and this model has none; plan with one, such as"
+                " agent.changed(planner=CEM())",
+            )
+        else:
+            require_imagination(model)
         self.model, self.discount_rate = model, discount_rate
         self.planner, self.planning = planner, planning
         self.origin = origin  # of the weights; None if they were never in a file
@@ -79,8 +89,11 @@ class Agent:
         has_proposals = model.policy is not None and planning.proposals > 0
         std, has_choices = planning.std_without_policy, model.spec.has_choices
         own, wide = searches(planner, std, has_proposals, has_choices)
-        self.search: Planner = search or own
-        self.free_search: Planner = search or wide  # for a score the policy has not learned for
+        # None: the policy acts
+        self.search: Planner | None = search or own
+        self.free_search: Planner | None = (
+            search or wide
+        )  # for a score the policy has not learned for
 
     def changed(
         self,
@@ -100,7 +113,8 @@ class Agent:
         return changed
 
     def __repr__(self) -> str:
-        spec, planner = self.model.spec, dataclasses.asdict(self.planner)
+        spec = self.model.spec
+        planner = None if self.planner is None else dataclasses.asdict(self.planner)
         said = agents_words(
             self.origin, spec.image, spec.vectors, spec.action_size, spec.has_choices, planner
         )
@@ -130,6 +144,11 @@ class Agent:
     def action_size(self) -> int:
         """The numbers of an action, or its choices."""
         return self.model.spec.action_size
+
+    @property
+    def horizon(self) -> int:
+        """The rows of a plan; without a planner some may be left out for a deadline."""
+        return self.planning.policy_rows if self.planner is None else self.planner.horizon
 
     @property
     def has_choices(self) -> bool:
@@ -214,6 +233,9 @@ class Agent:
         deviation ``planning.std_without_policy``. With mppi the score should have a unit like the
         reward's. ``limits``: limits of every action that the search imagines or returns. ``delay``
         [D, A]: actions already under way, the next one first; the plan begins after them.
+
+        Without a planner the plan is the policy's most likely actions, ``planning.policy_rows`` of
+        them if there is time; its value is NaN, because nothing was scored.
         """
         timed, planning = TimedPlan(self._now, deadline_ms, self.timing), self.planning
         beliefs, under_way = after_delay(self.model, belief, delay)
@@ -221,6 +243,20 @@ class Agent:
         generators = generators_of(seed, batch, self.device)
         imagination = self._imagination()
         planner = self.search if score is None else self.free_search
+        if planner is None:
+            if score is not None:
+                raise no_planner("a score")
+            rows = planning.policy_rows
+            start = torch.zeros(batch, rows, spec.action_size, device=self.device)
+            plan = follow_policy(
+                imagination,
+                beliefs,
+                rows,
+                project=projection(limits, start, under_way, previous, spec),
+                allowed=None if limits is None else limits.allowed,
+                time=timed,
+            )
+            return plan if belief.shape else plan.of_robot(0)
         warm = shifted(previous if planning.warm_start else None, batch, planner.horizon, spec)
         beginning = begin(
             warm.to(self.device),
@@ -245,11 +281,22 @@ class Agent:
         return plan if belief.shape else plan.of_robot(0)
 
     @torch.no_grad()
-    def act(self, belief: Latent) -> NDArray[np.float32]:
-        """The policy's most likely action, without a search: [A]"""
-        if self.model.policy is None:
+    def act(self, belief: Latent, seed: int | Sequence[int] | None = None) -> NDArray[np.float32]:
+        """The policy's action without a search: [A]
+
+        It is the most likely one; with a ``seed`` it is drawn, as exploration needs. A batch takes
+        one seed for each robot, or counts up from the one given.
+        """
+        policy, features = self.model.policy, belief.features
+        if policy is None:
             raise ValueError("policy: this agent learned none; call plan instead of act")
-        return self.model.policy.act(belief.features, None).cpu().numpy()
+        noise = None
+        if seed is not None:
+            robots = features.shape[:-1].numel()
+            noise = torch.empty(robots, self.action_size, device=self.device)
+            draw(noise, generators_of(seed, robots, self.device))
+            noise = noise.reshape(*features.shape[:-1], self.action_size)
+        return policy.act(features, noise).cpu().numpy()
 
     @torch.no_grad()
     def warm_up(self) -> None:
@@ -261,11 +308,11 @@ class Agent:
         self.plan_blank()
         candidates = getattr(self.planner, "candidates", None)
         if candidates is None:
-            return  # a planner without candidates measures its own iterations
+            return  # a planner without candidates measures its own iterations, and a policy nothing
         reward = RewardSum(self.discount_rate)
         self.timing = measure_search(
             ImaginedReturn(self._imagination(), self._exact, self.initial(1), reward),
-            horizon=self.planner.horizon,
+            horizon=self.horizon,
             candidates=candidates,
             proposals=self.planning.proposals,
             clock=self._now,

@@ -62,12 +62,17 @@ class LoopSettings:
 
 
 @dataclass(frozen=True)
-class ExplorationSettings:
+class NoiseSettings:
     """Exploration noise on the planned actions during collection."""
 
+    kind: Literal["noise"] = "noise"
     size: Annotated[float, at_least(0)] = 0.3
     """Standard deviation of the noise on collected actions, which are in [-1, 1]; for a choice, the
     probability that a random one replaces it."""
+    last_size: Annotated[float | None, at_least(0)] = None
+    """The size after exploration.shrinks_over. none: it stays as it is."""
+    shrinks_over: Annotated[int, at_least(1)] = 10_000
+    """Simulator steps over which the size goes to exploration.last_size, in a straight line."""
     # Correlation of the noise between two rows. White noise averages out before anything moves:
     # over 25 random episodes of ball_in_cup_catch it scored 21, this 102; on finger_spin 1
     # against 7.
@@ -80,6 +85,16 @@ class ExplorationSettings:
     swell: Annotated[float, at_least(0)] = 1.0
     """How much the noise's size varies over time: the standard deviation of its logarithm. 0: it is
     constant."""
+
+
+@dataclass(frozen=True)
+class DrawsSettings:
+    """During collection the policy's own draws act, and no noise is added to them."""
+
+    kind: Literal["policy"] = "policy"
+
+
+ExplorationSettings = NoiseSettings | DrawsSettings
 
 
 @dataclass(frozen=True)
@@ -103,11 +118,13 @@ class Config:
     """What trains policy and value: imagined learns from imagined returns. none: neither is
     trained."""
     learner: LearnerSettings = LearnerSettings()
-    planner: PlannerSettings = MPPI()
+    planner: PlannerSettings | None = MPPI()
     """The search for actions: cem, icem, mppi and shooting draw candidates, gradient climbs the
-    slope of the score, ilqr improves one trajectory."""
+    slope of the score, ilqr improves one trajectory. none: the policy acts."""
     planning: Planning = Planning()
-    exploration: ExplorationSettings = ExplorationSettings()
+    exploration: ExplorationSettings = NoiseSettings()
+    """How collected actions differ from those of an evaluation: noise is added to them, or policy,
+    which draws from its distribution instead of taking the most likely action."""
     loop: LoopSettings = LoopSettings()
 
     def __post_init__(self) -> None:
@@ -141,6 +158,38 @@ class Config:
                 is_there, because = self.model.offers(need)
                 require(is_there, f"{path}: needs {need}, and {because}; write {path}: none")
         self._check_posterior()
+        self._check_acting()
+
+    def _check_acting(self) -> None:
+        """Raise if nothing would act, or if what acts cannot."""
+        acting = "planner: none lets the policy act"
+        if self.planner is None:
+            require(
+                self.model.policy is not None,
+                f"{acting}, and model.policy is none; write model.policy.kind: tanh_normal and a"
+                " behaviour that trains it, such as behaviour.kind: imagined",
+            )
+            require(
+                self.behaviour is not None,
+                f"{acting}, and behaviour is none, so nothing would train it; write"
+                " behaviour.kind: imagined",
+            )
+            require(
+                self.planning.goal is None,
+                f"{acting}, and planning.goal needs a planner; write planner.kind: cem, or"
+                " planning.goal: none",
+            )
+        if isinstance(self.exploration, DrawsSettings):
+            require(
+                self.planner is None,
+                "exploration.kind: policy needs planner: none, because a planner's action has no"
+                " distribution to draw from; write exploration.kind: noise",
+            )
+            require(
+                self.loop.seed_actions != "wander",
+                "loop.seed_actions: wander is exploration noise, and exploration.kind is policy;"
+                " write loop.seed_actions: uniform",
+            )
 
     def _check_posterior(self) -> None:
         """Raise if the posterior does not fit the dynamics, or nothing would train a part of it."""

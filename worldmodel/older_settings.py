@@ -10,12 +10,14 @@ from worldmodel.checks import RENAMED, hints, kinds, sections
 HEADS = ("discount", "value", "policy")  # optional heads of a model
 # Settings that earlier versions did not have, with the value that says what they did: an image of
 # another shape was stretched, which leaves square ones as they are, env.camera drew alone, the
-# decoder gave the colours themselves, and the prior of a window's first row was predicted. A part
-# that was not there yet needs no line: none.
+# decoder gave the colours themselves, the prior of a window's first row was predicted, and noise
+# explored, whose size stayed. A part that was not there yet needs no line: none.
 NOT_YET: Mapping[str, Any] = {
     "env": {"fit": "stretch", "cameras": []},
     "model": {"likelihood": "gaussian"},
     "objective": {"kl": {"first_row": "predicted"}},
+    "planning": {"policy_rows": 4},
+    "exploration": {"kind": "noise", "last_size": None, "shrinks_over": 10_000},
 }
 
 
@@ -38,7 +40,12 @@ def upgraded(written: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _completed(written: Mapping[str, Any], not_yet: Mapping[str, Any]) -> dict[str, Any]:
-    """The same settings with those that are lacking; a section that is absent stays so."""
+    """The same settings with those that are lacking.
+
+    A section that is absent, or of another kind, stays as it is.
+    """
+    if written.get("kind", not_yet.get("kind")) != not_yet.get("kind"):
+        return dict(written)
     completed = dict(written)
     for name, value in not_yet.items():
         if not isinstance(value, Mapping):

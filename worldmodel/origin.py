@@ -27,11 +27,12 @@ def agents_words(
     vectors: Mapping[str, int],
     action_size: int,
     has_choices: bool,
-    planner: Mapping[str, Any],
+    planner: Mapping[str, Any] | None,
 ) -> str:
     """``cartpole_swingup, 6,000 env steps, image 64x64x3, 1 action, mppi 64x3x6``
 
-    The planner's numbers are candidates, iterations and the length of the look-ahead.
+    The planner's numbers are candidates, iterations and the length of the look-ahead. Without a
+    planner the last words are ``its policy``.
     """
     words = []
     if origin is not None:
@@ -43,6 +44,8 @@ def agents_words(
     words.append(f"image {'x'.join(map(str, image))}")
     words += [f"{name} {size}" for name, size in vectors.items()]
     words.append(counted(action_size, "choice" if has_choices else "action"))
+    if planner is None:
+        return ", ".join([*words, "its policy"])
     sizes = (planner.get(name) for name in ("candidates", "iterations", "horizon"))
     numbers = "x".join(str(size) for size in sizes if size is not None)
     words.append(f"{planner['kind']} {numbers}")

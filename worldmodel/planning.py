@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from worldmodel.checks import at_least, more_than
+from worldmodel.checks import at_least, more_than, require
 from worldmodel.inputs import as_under_way, check_tensor
 from worldmodel.models import WorldModel
+from worldmodel.models.dynamics import NoDynamics
 from worldmodel.models.imagination import Imagination
 from worldmodel.planners import (
     Allowed,
@@ -54,6 +55,10 @@ class Planning:
     sampled: bool = False
     """Whether beliefs and imagined latents are drawn at random, as in PlaNet, instead of being
     means."""
+    # A robot whose plan comes some rows late follows the later actions; 4 is not studied.
+    policy_rows: Annotated[int, at_least(1)] = 4
+    """Rows of a plan if planner is none: the policy's own actions, along what the model imagines.
+    Larger: a robot can follow a plan for longer, and plans take longer."""
     goal: GoalPlanning | None = None
     """Episodes are planned to the goal image that the environment gives, and ilqr needs this. none:
     they are planned for the learned reward."""
@@ -238,6 +243,43 @@ def search_from(
         origin="search" if has_searched else beginning.origin,
     )
     return plan, timing
+
+
+def follow_policy(
+    imagination: Imagination,
+    belief: Latent,
+    rows: int,
+    *,
+    project: Project,
+    allowed: Allowed | None,
+    time: TimedPlan,
+) -> Plan:
+    """The policy's most likely actions along what the model imagines: a plan without a search.
+
+    Rows are added while there is time; the first one is always there.
+    """
+    actions = project(imagination.follow_mean(belief, rows, time.out_of_time)[:, None])
+    kept = torch.ones(len(actions), dtype=torch.bool, device=actions.device)
+    if allowed is not None:
+        kept = keeps(allowed, imagination.imagine(belief, actions, None), actions)[:, 0]
+    return Plan(
+        actions[:, 0],
+        actions.new_full((len(actions),), torch.nan),
+        actions,
+        iterations=0,
+        milliseconds=time.milliseconds,
+        is_allowed=kept,
+        origin="policy",
+    )
+
+
+def require_imagination(model: WorldModel) -> None:
+    """Raise if the model imagines nothing that a planner could search in."""
+    require(
+        not isinstance(model.dynamics, NoDynamics),
+        "planner: expected none, because model.dynamics.kind is none: whatever is done, this model"
+        " imagines that nothing changes, and no action could be ranked; write planner: none",
+    )
 
 
 def after_delay(

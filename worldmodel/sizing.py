@@ -31,7 +31,7 @@ def within(agent: Agent, deadline_ms: float) -> Agent:
         fits = larger
     if fits is None:
         raise ValueError(
-            f"within: {POPULATIONS[0]} candidates over {agent.planner.horizon} rows take"
+            f"within: {POPULATIONS[0]} candidates over {agent.horizon} rows take"
             f" {plan_ms:.1f} ms here, more than {goal_ms:g} of {deadline_ms:g} ms; ask for more"
             " time, or for a smaller planner.horizon or planner.iterations"
         )

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from worldmodel.agent import Agent
 from worldmodel.analysis.predictions import decode
-from worldmodel.planners import Planner
+from worldmodel.planners import Planner, no_planner
 from worldmodel.replay import cut
 from worldmodel.rollout import plan_seeds
 from worldmodel.structs import Episode, Latent, Plan, Score, Search, at, repeat
@@ -182,7 +182,7 @@ def compare_returns(
     ``beliefs``: [B, T] of whole episodes. A row counts if a whole look-ahead of rows follows it.
     ``made``: the plans with which the episodes were played; without them the agent plans again.
     """
-    horizon = agent.planner.horizon
+    horizon = agent.horizon
     picks = [n for n, episode in enumerate(episodes) if len(episode) > horizon][:EPISODES_PLANNED]
     if not picks:
         raise ValueError(
@@ -234,7 +234,7 @@ def compare_returns(
 def _plan_again(agent: Agent, beliefs: Latent, seeds: Sequence[int], rows: int) -> PlansMade:
     """Plans for the first rows of several episodes, as one batch: [rows, B] instead of [T - 1]."""
     draws = [plan_seeds(seed) for seed in seeds]
-    watched = Watched(agent.search)
+    watched = Watched(_search_of(agent))
     agent = _with(agent, watched)
     plan: Plan | None = None
     values, spreads, firsts = [], [], []
@@ -271,7 +271,7 @@ def look_into(agent: Agent, episode: Episode, beliefs: Latent, row: int) -> Mome
     """
     belief = at(beliefs, row)
     previous = agent.plan(at(beliefs, row - 1)) if row else None
-    watched = Watched(agent.search)
+    watched = Watched(_search_of(agent))
     plan = _with(agent, watched).plan(belief, previous=previous)
     actions = [judged[0] for judged, _ in watched.judged]  # [N, L, A] each
     returns = [given[0] for _, given in watched.judged]  # [N] each
@@ -283,7 +283,7 @@ def look_into(agent: Agent, episode: Episode, beliefs: Latent, row: int) -> Mome
     images = imagine_images(agent, belief, futures)  # [6, L, H, W, 3]
     count = len(first)
     spec = agent.model.spec
-    came = slice(row + 1, row + 1 + agent.planner.horizon)
+    came = slice(row + 1, row + 1 + agent.horizon)
     return Moment(
         row=row,
         actions=[_numbers(part).astype(np.float32) for part in actions],
@@ -344,8 +344,14 @@ def _at(beliefs: Latent, row: int) -> Latent:
 
 def recorded(agent: Agent) -> tuple[Agent, Recorded]:
     """The agent with a search that keeps its plans, for ``compare_returns``."""
-    keeping = Recorded(agent.search)
+    keeping = Recorded(_search_of(agent))
     return _with(agent, keeping), keeping
+
+
+def _search_of(agent: Agent) -> Planner:
+    if agent.search is None:
+        raise no_planner("a look at plans")
+    return agent.search
 
 
 def _with(agent: Agent, planner: Planner) -> Agent:

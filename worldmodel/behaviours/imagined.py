@@ -24,7 +24,7 @@ from worldmodel.structs import Latent, at, flatten
 class Imagined:
     """Settings of an actor and a critic that learn from imagined returns."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"policy", "head:value", "head:reward"})
+    needs: ClassVar[frozenset[str]] = frozenset({"policy", "head:value", "head:reward", "dynamics"})
 
     kind: Literal["imagined"] = "imagined"
     imagined_states: Annotated[int, at_least(1)] = 96

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from worldmodel.agent import Agent
-from worldmodel.planners import Planner, Project
+from worldmodel.planners import Planner, Project, no_planner
 from worldmodel.structs import Score, Search
 
 
 def counting(agent: Agent) -> tuple[Agent, CountingPlanner]:
     """A copy of ``agent`` that counts its searches; ``agent`` itself stays as it is."""
+    if agent.search is None:
+        raise no_planner("a count of candidates")
     planner = CountingPlanner(agent.search)
     return agent.changed(search=planner), planner
 

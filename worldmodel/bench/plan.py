@@ -145,7 +145,7 @@ def bench_quality(agent: Agent, env: Environment) -> Table:
     true_returns: dict[str, list[float]] = {kind: [] for kind in (*KINDS, "no action")}
     row = env.reset(seed=0)
     belief = agent.observe(agent.initial(), agent.no_action(), row.observation)
-    horizon = agent.planner.horizon
+    horizon = agent.horizon
     for _ in range(STATES):
         for _ in range(ROWS_BETWEEN):
             action = random.uniform(-1, 1, action_size).astype(np.float32)
@@ -193,9 +193,9 @@ def _precise(config: Config, precision: str) -> Config:
     return dataclasses.replace(config, planning=planning)
 
 
-def _budget(search: PlannerSettings) -> str:
-    candidates = with_candidates(search).candidates
-    return f"{candidates} candidates x {search.iterations} iterations x {search.horizon}"
+def _budget(search: PlannerSettings | None) -> str:
+    search = with_candidates(search)
+    return f"{search.candidates} candidates x {search.iterations} iterations x {search.horizon}"
 
 
 def _latent_steps(agent: Agent) -> int:

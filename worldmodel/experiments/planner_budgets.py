@@ -131,7 +131,7 @@ def play(
 @torch.no_grad()
 def policy_actions(agent: Agent, belief: Latent) -> Tensor:
     """The policy's mean actions [L, A], imagined from ``belief``."""
-    no_noise = torch.zeros(1, 1, agent.planner.horizon, agent.model.spec.action_size)
+    no_noise = torch.zeros(1, 1, agent.horizon, agent.model.spec.action_size)
     return Imagination(agent.model, None).follow(at(belief, None), no_noise)[0, 0]
 
 

@@ -24,7 +24,15 @@ from worldmodel.agent import Agent
 from worldmodel.checks import ConfigError
 from worldmodel.export.normal import log_normal_cdf
 from worldmodel.models.imagination import Imagination
-from worldmodel.planners import CEM, ICEM, MPPI, CategoricalCEM, Planner
+from worldmodel.planners import (
+    CEM,
+    ICEM,
+    MPPI,
+    CategoricalCEM,
+    Planner,
+    PlannerSettings,
+    no_planner,
+)
 from worldmodel.scores import reward_rows
 from worldmodel.structs import Latent, each, leaves, with_leaves
 
@@ -60,7 +68,7 @@ def require_libraries() -> None:
 
 
 def require_exportable(agent: Agent) -> None:
-    kind = agent.planner.kind
+    kind = _settings_of(agent).kind
     if kind not in PLANNERS:
         raise ConfigError(
             f"planner.kind: {kind} cannot be exported, only {', '.join(PLANNERS)} can; plan with"
@@ -96,7 +104,7 @@ def record(agent: Agent) -> Graphs:
         models["propose"] = _to_onnx(
             _Propose(agent, latents), given, ("action",), has_candidates=True
         )
-    features = latents.features[:, None].repeat(1, agent.planner.horizon, 1)  # [2, L, F]
+    features = latents.features[:, None].repeat(1, agent.horizon, 1)  # [2, L, F]
     models["score"] = _to_onnx(
         _Score(agent), {"features": features}, ("rows",), has_candidates=True
     )
@@ -115,14 +123,20 @@ def _about(agent: Agent, belief: Latent, noise: Mapping[str, Tensor]) -> dict[st
         "belief": {name: _constant(name, part) for name, part in leaves(belief).items()},
         "noise": {verb: len(drawn) for verb, drawn in noise.items()},
         "noise_size": agent.model.dynamics.noise_size,
-        "planner": dataclasses.asdict(agent.planner),
+        "planner": dataclasses.asdict(_settings_of(agent)),
         "planning": dataclasses.asdict(agent.planning),
         "search": _search_settings(agent.search),
         "free_search": _search_settings(agent.free_search),
     }
 
 
-def _search_settings(search: Planner) -> dict[str, Any]:
+def _settings_of(agent: Agent) -> PlannerSettings:
+    if agent.planner is None:
+        raise no_planner("an export")
+    return agent.planner
+
+
+def _search_settings(search: Planner | None) -> dict[str, Any]:
     if isinstance(search, CategoricalCEM):
         return {"kind": "categorical", **dataclasses.asdict(search)}
     if not isinstance(search, CEM | ICEM | MPPI):

@@ -98,7 +98,7 @@ def walk_along(agent: Agent, episodes: Sequence[Episode]) -> Walk:
 
     def noise(rows: int, count: int) -> Tensor:
         """[T, N, L, A]"""
-        shape = (rows, count, agent.planner.horizon, spec.action_size)
+        shape = (rows, count, agent.horizon, spec.action_size)
         return torch.randn(shape, generator=generator)
 
     futures = [noise(len(episode), FUTURES) for episode in episodes]

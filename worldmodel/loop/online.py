@@ -346,6 +346,7 @@ class Online:
         job = Job(
             training.replay.episodes,
             count=count,
+            env_steps=steps,
             evaluation_episodes=loop.evaluate_episodes if evaluate else 0,
         )
         due = self._updates_due()

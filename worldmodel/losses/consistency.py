@@ -24,7 +24,7 @@ class Consistency:
     The first row of a window has no row before it, so it has no loss.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"point", "decoder"})
+    needs: ClassVar[frozenset[str]] = frozenset({"point", "decoder", "dynamics"})
 
     weight: Annotated[float, at_least(0)] = 10.0  # as the reward's; not studied
     """Weight of the distance between predicted and encoded latents. Larger: latents hold more of

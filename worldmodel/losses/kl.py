@@ -21,7 +21,7 @@ class KL:
     A KL below ``free_nats`` has no gradient.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"distribution"})
+    needs: ClassVar[frozenset[str]] = frozenset({"distribution", "dynamics"})
 
     # The image's error is scaled up (models/pixels.py), so the other terms are weighted up too:
     # with 1 for both this and the reward, 800 updates left twice the reward's error, and the

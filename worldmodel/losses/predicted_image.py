@@ -21,7 +21,7 @@ class PredictedImage:
     A row without one before it in its window has no loss.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"decoder"})
+    needs: ClassVar[frozenset[str]] = frozenset({"decoder", "dynamics"})
 
     weight: Annotated[float, at_least(0)] = 1.0
     """Weight of the error of images that are drawn one row ahead. Larger: latents hold more of what

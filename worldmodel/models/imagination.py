@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from worldmodel.models.dynamics import Dynamics
 from worldmodel.models.fast.packed import fast
 from worldmodel.models.policy import AnyPolicy
-from worldmodel.models.roll import given, roll
+from worldmodel.models.roll import given, imagined_rows, roll
 from worldmodel.models.world import WorldModel
 from worldmodel.structs import Latent, each, repeat
 
@@ -63,6 +63,25 @@ class Imagination:
             return policy.act(latent.features, noise[..., row, :])
 
         return roll(self.dynamics, begin, act, noise.shape[-2], None)[0]
+
+    def follow_mean(self, belief: Latent, rows: int, out_of_time: Callable[[], bool]) -> Tensor:
+        """The policy's most likely actions, imagined from belief [B]: [B, L, A].
+
+        L is ``rows``, or less if there is no more time.
+        """
+        policy = self.policy
+        assert policy is not None
+        actions = []
+
+        def act(latent: Latent, row: int) -> Tensor:
+            return policy.act(latent.features, None)
+
+        begin = self._cast(belief)
+        for action, _ in imagined_rows(self.dynamics, begin, act, rows, None):
+            actions.append(action)
+            if out_of_time():
+                break
+        return torch.stack(actions, 1)
 
     def _cast(self, belief: Latent) -> Latent:
         dtype = self.dtype

@@ -8,6 +8,7 @@ from typing import Annotated
 from worldmodel.checks import between, more_than, require
 from worldmodel.models.decoders import DecoderSettings, SlimSettings
 from worldmodel.models.dynamics import DynamicsSettings
+from worldmodel.models.dynamics.none import NoDynamicsSettings
 from worldmodel.models.dynamics.recurrent import RecurrentSettings
 from worldmodel.models.encoders import EncoderSettings, PatchSettings
 from worldmodel.models.heads import BernoulliSettings, NormalSettings, TwoHotSettings
@@ -37,8 +38,8 @@ class ModelSettings:
     dynamics: DynamicsSettings = RecurrentSettings()
     """The network that imagines the next latent from a latent and an action: recurrent is PlaNet's
     recurrent state-space model, recurrent_categorical Dreamer's, which draws classes instead of
-    numbers, gaussian the first without memory, deterministic one vector without
-    chance, locally_linear Embed to Control's."""
+    numbers, gaussian the first without memory, deterministic one vector without chance,
+    locally_linear Embed to Control's, none imagines that nothing changes."""
     posterior: PosteriorSettings = FilterSettings()
     """The network that reads latents from images: filter uses the past and the newest image,
     one_step and deterministic the newest image alone, smoother also later images, in learning."""
@@ -62,13 +63,10 @@ class ModelSettings:
     of the whole image."""
 
     def check(self, path: str) -> None:
-        value, policy = (
-            "none" if part is None else part.kind for part in (self.value, self.policy)
-        )
         require(
-            (self.value is None) == (self.policy is None),
-            f"{path}.policy.kind: value and policy are learned together; set both to none or"
-            f" neither (value is {value}, policy is {policy})",
+            self.value is None or self.policy is not None,
+            f"{path}.policy.kind: the value is that of a policy, and there is none; write"
+            f" {path}.value: none, or {path}.policy.kind: tanh_normal",
         )
 
     def offers(self, need: str) -> tuple[bool, str]:
@@ -81,6 +79,10 @@ class ModelSettings:
             "head:discount": (self.discount is not None, "model.discount is none"),
             "head:value": (self.value is not None, "model.value is none"),
             "policy": (self.policy is not None, "model.policy is none"),
+            "dynamics": (
+                not isinstance(self.dynamics, NoDynamicsSettings),
+                "model.dynamics.kind is none",
+            ),
             "decoder": (self.decoder is not None, "model.decoder is none"),
             "acting_filter": (
                 "acting_filter" in self.posterior.offers,

@@ -163,11 +163,11 @@ class Measurements:
         """The search at one row, with as many rows after it as the planner looks ahead."""
         require(
             can_plan(self.agent),
-            "plans: ilqr plans for a score with a cost, and the learned reward has none; look at a"
-            " run with another planner",
+            "plans: ilqr plans for a score with a cost, and the learned reward has none, and a"
+            " policy alone searches nothing; look at a run with another planner",
         )
         number = self.number(number)
-        episode, horizon = self.episodes[number], self.agent.planner.horizon
+        episode, horizon = self.episodes[number], self.agent.horizon
         last = len(episode) - 1 - horizon
         require(
             last >= 0,

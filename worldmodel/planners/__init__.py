@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import get_args
 
-from worldmodel.checks import require
+from worldmodel.checks import ConfigError, require
 from worldmodel.limits import Allowed, Limits
 from worldmodel.planners.candidates import draw
 from worldmodel.planners.categorical import CategoricalCEM
@@ -43,6 +43,7 @@ __all__ = [
     "box",
     "draw",
     "ilqr",
+    "no_planner",
     "of_kind",
     "over_choices",
     "projection_into",
@@ -55,6 +56,14 @@ Sampling = CEM | ICEM | MPPI | Shooting | Gradient
 PlannerSettings = Sampling | ILQR
 
 CHOICES_FLOOR = 0.05  # share of the uniform distribution in a search over choices; not studied
+
+
+def no_planner(what: str) -> ConfigError:
+    """The error where planner is none, and ``what`` needs one: ``a score``."""
+    return ConfigError(
+        f"planner: none, so the policy acts and nothing is searched; {what} needs a planner; write"
+        " planner.kind: cem"
+    )
 
 
 def over_choices(planner: PlannerSettings) -> CategoricalCEM:
@@ -77,8 +86,10 @@ def over_choices(planner: PlannerSettings) -> CategoricalCEM:
     )
 
 
-def with_candidates(planner: PlannerSettings) -> Sampling:
-    """The planner itself; raise if it does not evaluate candidates."""
+def with_candidates(planner: PlannerSettings | None) -> Sampling:
+    """The planner itself; raise if there is none, or if it does not evaluate candidates."""
+    if planner is None:
+        raise no_planner("whatever counts candidates")
     require(
         not isinstance(planner, ILQR),
         "planner.kind: ilqr follows one trajectory; expected a planner that evaluates candidates",
@@ -87,11 +98,13 @@ def with_candidates(planner: PlannerSettings) -> Sampling:
     return planner
 
 
-def of_kind(kind: str, like: PlannerSettings) -> PlannerSettings:
+def of_kind(kind: str, like: PlannerSettings | None) -> PlannerSettings:
     """A planner of that kind that takes from ``like`` all settings that both have."""
     variants = {variant.kind: variant for variant in get_args(PlannerSettings)}
     require(kind in variants, f"planner.kind: expected one of {', '.join(variants)}; got {kind!r}")
     planner: PlannerSettings = variants[kind]()
+    if like is None:
+        return planner
     shared = {f.name for f in fields(planner)} & {f.name for f in fields(like)} - {"kind"}
     return replace(planner, **{name: getattr(like, name) for name in shared})
 
@@ -102,12 +115,17 @@ def beginning_at(std: float, planner: PlannerSettings) -> PlannerSettings:
 
 
 def searches(
-    planner: PlannerSettings, std_without_policy: float, has_proposals: bool, has_choices: bool
-) -> tuple[Planner, Planner]:
+    planner: PlannerSettings | None,
+    std_without_policy: float,
+    has_proposals: bool,
+    has_choices: bool,
+) -> tuple[Planner | None, Planner | None]:
     """The planner for the reward, and the planner for a score the policy has not learned for.
 
     Without a policy's proposals a search begins with ``std_without_policy``.
     """
+    if planner is None:
+        return None, None
     if has_choices:
         categorical = over_choices(planner)
         return categorical, categorical

@@ -29,8 +29,8 @@ RETURNS_HEADER = """\
 
 
 def can_plan(agent: Agent) -> bool:
-    """Whether the planner can search for the learned reward; ilqr needs a cost."""
-    return not isinstance(agent.planner, ILQR)
+    """Whether there is a planner that can search for the learned reward; ilqr needs a cost."""
+    return agent.planner is not None and not isinstance(agent.planner, ILQR)
 
 
 def compare_plans(
@@ -42,7 +42,13 @@ def compare_plans(
     made: Sequence[PlansMade] | None,
 ) -> PlanReturns | None:
     """Compare the plans ``made``, or plan again; None, and a note, where that is not possible."""
-    ahead = agent.planner.horizon
+    if agent.planner is None:
+        folder.notes.append(
+            "no plan was compared with what came: planner is none, so the policy acted, and nothing"
+            " was searched"
+        )
+        return None
+    ahead = agent.horizon
     if max(map(len, episodes)) <= ahead:
         folder.notes.append(
             f"no plan was compared with what came: no episode is longer than the look-ahead of"

@@ -23,11 +23,11 @@ import torch
 from worldmodel import processes
 from worldmodel.agent import Agent
 from worldmodel.assembly import agent_of
-from worldmodel.config import Config
+from worldmodel.config import Config, NoiseSettings
 from worldmodel.envs import Environment, make_env
 from worldmodel.models import WorldModel
 from worldmodel.rollout.fleet import Fleet
-from worldmodel.rollout.noise import Noise
+from worldmodel.rollout.noise import exploration_of
 from worldmodel.rollout.play import (
     ATTEMPTS,
     IN_STEP,
@@ -56,6 +56,7 @@ class Job:
 
     episode: int  # number of the first episode: it decides the start and all noise
     count: int = 1
+    env_steps: int = 0  # of the run before it: exploration may depend on them
     random: bool = False  # seed episodes, played before a model has learned
     evaluation_episodes: int = 0
 
@@ -115,8 +116,7 @@ def do(
             _play_random(fleet.first, attempts, config, dropped, on_row) for attempts in seeds
         ]
     else:
-        exploration, envs = config.exploration, fleet.several(job.count)
-        noise = Noise(exploration.size, exploration.memory, exploration.swell)
+        envs, noise = fleet.several(job.count), exploration_of(config.exploration, job.env_steps)
         played = list(collect(envs, agent, seeds, noise, dropped, on_row))
     evaluated = None
     if job.evaluation_episodes:
@@ -137,9 +137,10 @@ def _play_random(
 ) -> Played:
     def play(attempt: int) -> Played | Exception:
         try:
-            if config.loop.seed_actions == "uniform":
-                return play_random(env, seeds[attempt], on_row)
-            return play_wandering(env, seeds[attempt], config.exploration.memory, on_row)
+            exploration = config.exploration
+            if config.loop.seed_actions == "wander" and isinstance(exploration, NoiseSettings):
+                return play_wandering(env, seeds[attempt], exploration.memory, on_row)
+            return play_random(env, seeds[attempt], on_row)
         except Exception as error:  # a user's environment may raise anything
             return error
 

@@ -1,18 +1,57 @@
-"""Exploration noise on planned actions, drawn from the seed of an episode."""
+"""Exploration: how collected actions differ from those of an evaluation, from seeds alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel.agent import Agent
+from worldmodel.config import DrawsSettings, ExplorationSettings
 from worldmodel.envs import Environment
+from worldmodel.structs import Latent, Plan
 
 Disturb = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 SWELL_MEMORY = 0.98  # correlation of the log size from row to row: it lasts some fifty rows
+
+
+class Exploration(Protocol):
+    """What a collector does with the decisions of an agent."""
+
+    def chosen(
+        self, agent: Agent, belief: Latent, plan: Plan, seeds: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """The actions [B, A] of several robots before any noise; a seed for each robot's row."""
+
+    def disturbance(self, env: Environment, seed: int) -> Disturb:
+        """The noise of one episode: a function from chosen to disturbed actions."""
+
+
+def exploration_of(settings: ExplorationSettings, env_steps: int) -> Noise | Draws:
+    """How to explore after so many simulator steps."""
+    if isinstance(settings, DrawsSettings):
+        return Draws()
+    size, last = settings.size, settings.last_size
+    if last is not None:
+        size += (last - size) * min(1.0, env_steps / settings.shrinks_over)
+    return Noise(size, settings.memory, settings.swell)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The policy's own draws, by the seed of each row, without noise."""
+
+    def chosen(
+        self, agent: Agent, belief: Latent, plan: Plan, seeds: Sequence[int]
+    ) -> NDArray[np.float32]:
+        return agent.act(belief, seeds)
+
+    def disturbance(self, env: Environment, seed: int) -> Disturb:
+        return lambda drawn: drawn
 
 
 @dataclass(frozen=True)
@@ -32,6 +71,11 @@ class Noise:
     @classmethod
     def none(cls) -> Noise:
         return cls(size=0.0, memory=0.0)
+
+    def chosen(
+        self, agent: Agent, belief: Latent, plan: Plan, seeds: Sequence[int]
+    ) -> NDArray[np.float32]:
+        return plan.first
 
     def disturbance(self, env: Environment, seed: int) -> Disturb:
         """The noise of one episode: a function from planned to disturbed actions."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from worldmodel.agent import Agent
 from worldmodel.envs import Environment, EnvSettings, adopt
 from worldmodel.images import has_aspect
-from worldmodel.rollout.noise import Noise, wandering
+from worldmodel.rollout.noise import Exploration, Noise, wandering
 from worldmodel.scores import Goal
 from worldmodel.structs import Episode, Spec, Step, wrong_row
 
@@ -56,7 +56,7 @@ class EpisodeInPlay:
     """
 
     def __init__(
-        self, env: Environment, spec: Spec, seed: int, noise: Noise, on_row: OnRow
+        self, env: Environment, spec: Spec, seed: int, noise: Exploration, on_row: OnRow
     ) -> None:
         self.env = env
         self.on_row = on_row
@@ -96,7 +96,7 @@ def play_in_step(
     envs: Sequence[Environment],
     agent: Agent,
     seeds: Sequence[int],
-    noise: Noise,
+    noise: Exploration,
     on_row: OnRow = ignore,
 ) -> list[Played | Exception]:
     """Play an episode from each seed, with one plan for all; or return its environment's error.
@@ -117,10 +117,11 @@ def play_in_step(
         actions = np.stack([row.action for row in last if row.action is not None])
         belief = agent.observe(belief, actions, _observation_of(last), seed=draws)
         plan = agent.plan(belief, previous=plan, seed=draws, score=score)
-        if not np.isfinite(plan.first).all():
+        chosen = noise.chosen(agent, belief, plan, draws)
+        if not np.isfinite(chosen).all():
             raise ValueError("plan: expected finite numbers, as broken weights do not give")
         milliseconds.append(plan.milliseconds)
-        for episode, planned in zip(started, plan.first, strict=True):
+        for episode, planned in zip(started, chosen, strict=True):
             if not episode.is_over:  # the others continue
                 episode.step(planned)
     seconds = (time.perf_counter() - begun) / max(1, len(started))
@@ -281,7 +282,7 @@ def collect(
     envs: Sequence[Environment],
     agent: Agent,
     seeds: Sequence[Sequence[int]],
-    noise: Noise,
+    noise: Exploration,
     dropped: list[str] | None = None,
     on_row: OnRow = ignore,
 ) -> Iterator[Played]:
@@ -308,7 +309,7 @@ def _play_again(
     env: Environment,
     agent: Agent,
     seeds: Sequence[int],
-    noise: Noise,
+    noise: Exploration,
     dropped: list[str],
     on_row: OnRow,
 ) -> Played:

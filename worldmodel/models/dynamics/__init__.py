@@ -13,6 +13,7 @@ from torch import Tensor
 from worldmodel.models.dynamics.deterministic import DeterministicDynamics, DeterministicSettings
 from worldmodel.models.dynamics.gaussian import GaussianDynamics, GaussianSettings
 from worldmodel.models.dynamics.locally_linear import LocallyLinear, LocallyLinearSettings
+from worldmodel.models.dynamics.none import NoDynamics, NoDynamicsSettings
 from worldmodel.models.dynamics.recurrent import Recurrent, RecurrentSettings
 from worldmodel.models.dynamics.recurrent_categorical import (
     RecurrentCategorical,
@@ -27,6 +28,7 @@ __all__ = [
     "GaussianDynamics",
     "Linearisable",
     "LocallyLinear",
+    "NoDynamics",
     "Recurrent",
     "RecurrentCategorical",
 ]
@@ -37,6 +39,7 @@ DynamicsSettings = (
     | GaussianSettings
     | DeterministicSettings
     | LocallyLinearSettings
+    | NoDynamicsSettings
 )
 
 Z = TypeVar("Z")
