@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from torch import Tensor, distributions
 
 from tests.test_losses import make_batch
 from tests.test_posteriors import config_of
+from worldmodel import export
+from worldmodel.assembly import agent_of
 from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
 from worldmodel.losses import KL
@@ -120,6 +123,19 @@ def test_the_images_error_reaches_the_encoder_through_the_drawn_classes(model: W
     error = model.decoder(seen.posterior).square().sum()
     for pull in torch.autograd.grad(error, [*model.encoder.parameters()]):
         assert pull.abs().sum() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_table_of_operators")
+@pytest.mark.parametrize("sampled", [False, True])
+def test_an_export_believes_and_imagines_as_the_original(
+    model: WorldModel, sampled: bool, tmp_path: Path
+) -> None:
+    torch.nn.init.normal_(model.reward.last.weight)  # else all candidates are alike
+    config = config_of("recurrent_categorical", "filter")
+    agent = agent_of(read(config, {"planning": {"sampled": sampled}}), model)
+    export.write(export.record(agent), tmp_path / "export", made_from={})
+    assert export.difference(agent, export.Runner(tmp_path / "export"), steps=3) <= 1e-4
 
 
 def test_a_unit_gaussian_is_no_prior_of_classes() -> None:

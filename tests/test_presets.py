@@ -55,8 +55,10 @@ SMALL = {  # by the name of a setting, wherever a preset has it
 OF_64_PIXELS = ("planet",)
 # By preset: the sentence with which an export is refused.
 CANNOT_EXPORT: Mapping[str, str] = {
+    "dreamer": "planner: none, so the policy acts and nothing is searched; an export needs a"
+    " planner; write planner.kind: cem",
     "e2c": "planner.kind: ilqr cannot be exported, only cem, icem, mppi can; plan with another on"
-    " the same model: --planner mppi"
+    " the same model: --planner mppi",
 }
 
 
