@@ -31,6 +31,15 @@ DETERMINISTIC: dict[str, Any] = {
 SMOOTHER = {"model.posterior.kind": "smoother", "objective.acting.weight": 1.5}
 LINEAR = {"model.dynamics.kind": "locally_linear", "model.posterior.kind": "one_step"}
 STILL: dict[str, Any] = {"objective.kl": None, "objective.priority": None, "behaviour": None}
+SCENE = {
+    "model.dynamics.kind": "moving_kernels",
+    "model.posterior.kind": "exact",
+    "model.encoder.kind": "pixels",
+    "model.decoder.kind": "itself",
+    "model.mean_image": False,
+    "objective.kl": None,
+    "objective.priority": None,
+}
 TOGETHER: dict[str, dict[str, Any]] = {
     "model.dynamics.state_size locally_linear": LINEAR,
     "model.dynamics.hidden_size locally_linear": LINEAR,
@@ -52,6 +61,9 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "model.dynamics.latent none": {**STILL, "model.posterior.kind": "deterministic"},
     "model.dynamics.size none": STILL,
     "model.dynamics.min_std none": STILL,
+    "model.dynamics.kernels moving_kernels": SCENE,
+    "model.dynamics.reach moving_kernels": SCENE,
+    "model.dynamics.memory_size moving_kernels": SCENE,
     "exploration.kind": {"planner": None, "loop.seed_actions": "uniform"},
 }
 

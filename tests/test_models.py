@@ -32,7 +32,7 @@ class Filtered(nn.Module):
     def __init__(self, layers: Layers) -> None:
         super().__init__()
         settings = RecurrentSettings(deter_size=D, stoch_size=S, hidden_size=9)
-        self.dynamics = settings.build(A, layers)
+        self.dynamics = settings.build(A, layers, (16, 16, 3))
         self.posterior = FilterSettings(hidden_size=9).build(D, E, A, 2 * S, layers)
 
     def observe(self, action: Tensor, embed: Tensor, noise: Tensor) -> tuple[Tensor, Remembered]:

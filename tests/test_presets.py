@@ -59,6 +59,9 @@ CANNOT_EXPORT: Mapping[str, str] = {
     " planner; write planner.kind: cem",
     "e2c": "planner.kind: ilqr cannot be exported, only cem, icem, mppi can; plan with another on"
     " the same model: --planner mppi",
+    "foresight": "model.dynamics.kind: an agent that plans for marked pixels cannot be exported,"
+    " because scores of an export read features and no pictures; play it where torch is: worldmodel"
+    " eval RUN --pixel ROW,COLUMN --to ROW,COLUMN",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,16 @@ from worldmodel.planning import (
     search_from,
     shifted,
 )
-from worldmodel.scores import FutureScore, Goal, LatentScore, RewardSum, reward_rows, score_of
+from worldmodel.scores import (
+    FutureScore,
+    Goal,
+    LatentScore,
+    Pixel,
+    RewardSum,
+    refuse_outside,
+    reward_rows,
+    score_of,
+)
 from worldmodel.structs import Latent, Plan, Step, at
 from worldmodel.timing import Lateness, PlanTiming, TimedPlan
 
@@ -201,6 +211,24 @@ class Agent:
         beliefs = belief if batch else at(belief, None)
         ahead = self.model.imagine(beliefs, done[:, None], None)
         return at(ahead, (slice(None) if batch else 0, 0))
+
+    def mark(self, belief: Latent, pixels: Sequence[Pixel]) -> Latent:
+        """The same belief with marks on pixels (row, column), which ``observe`` carries on.
+
+        For models that predict in image space. Marks replace earlier ones, and are the same for
+        every robot of a batch. ``observe`` moves them by what the model predicts, and does not
+        look for them in the new image: mark again when you know better. Plan with them by
+        ``agent.plan(belief, score=DesignatedPixels([(row, column)]))``.
+        """
+        dynamics: Any = self.model.dynamics
+        if not hasattr(dynamics, "mark"):
+            raise ValueError(
+                f"pixel: {type(dynamics).__name__} has no picture to mark a pixel in; train a model"
+                " that predicts images: worldmodel train foresight"
+            )
+        height, width, _ = self.model.spec.image
+        refuse_outside("pixel", pixels, height, width)
+        return dynamics.mark(belief, pixels)  # type: ignore[no-any-return]
 
     def is_finite(self, belief: Latent) -> bool:
         """Whether a belief holds finite numbers only, as broken weights do not give."""

@@ -158,6 +158,8 @@ class Config:
                 is_there, because = self.model.offers(need)
                 require(is_there, f"{path}: needs {need}, and {because}; write {path}: none")
         self._check_posterior()
+        self._check_decoder()
+        self._check_required()
         self._check_acting()
 
     def _check_acting(self) -> None:
@@ -209,6 +211,31 @@ class Config:
                 f"model.posterior.kind: {posterior.kind} has an {part}, and no term of the"
                 " objective trains it; write objective.acting.weight: 1.0"
             )
+
+    def _check_decoder(self) -> None:
+        """Raise if the decoder cannot draw the latents."""
+        dynamics, decoder = self.model.dynamics, self.model.decoder
+        fits = getattr(decoder, "fits", {dynamics.latent})
+        require(
+            dynamics.latent in fits,
+            f"model.decoder.kind: {decoder.kind} draws latents that are"
+            f" {' or '.join(sorted(fits))}; those of model.dynamics.kind ="
+            f" {dynamics.kind} are {dynamics.latent}; write model.decoder.kind: slim",
+        )
+
+    def _check_required(self) -> None:
+        """Raise if a part of the model requires another value of another setting."""
+        for name, part in vars(self.model).items():
+            for path, value in getattr(part, "requires", {}).items():
+                given: Any = self
+                for step in path.split("."):
+                    given = getattr(given, step)
+                written = {True: "true", False: "false"}.get(value, value)
+                require(
+                    given == value,
+                    f"model.{name}.kind: {part.kind} needs {path}: {written}, got"
+                    f" {str(given).lower()}; write {path}: {written}",
+                )
 
     def wrong_image_size(self, size: int) -> str:
         """Why encoder or decoder cannot take square images with a side of ``size``; else empty."""

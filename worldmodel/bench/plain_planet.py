@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional
 
+from worldmodel.models.encoders import PlanetSettings
 from worldmodel.models.settings import ModelSettings
 from worldmodel.planners import Sampling
 
@@ -89,7 +90,8 @@ class Planet(nn.Module):
     def __init__(self, settings: ModelSettings, action_size: int) -> None:
         super().__init__()
         assert settings.reward is not None
-        sizes, width = cast(Sizes, settings.dynamics), settings.encoder.width
+        sizes = cast(Sizes, settings.dynamics)
+        width = cast(PlanetSettings, settings.encoder).width
         head_size = settings.reward.size
         self.action_size = action_size
         self.encoder = nn.Sequential(

@@ -79,6 +79,12 @@ def require_exportable(agent: Agent) -> None:
             "planning.goal: an agent that plans to the goal images of its task cannot be exported;"
             " export one with planning.goal: none, and plan with score=runner.goal(image)"
         )
+    if hasattr(agent.model.dynamics, "mark"):
+        raise ConfigError(
+            "model.dynamics.kind: an agent that plans for marked pixels cannot be exported, because"
+            " scores of an export read features and no pictures; play it where torch is: worldmodel"
+            " eval RUN --pixel ROW,COLUMN --to ROW,COLUMN"
+        )
 
 
 def record(agent: Agent) -> Graphs:

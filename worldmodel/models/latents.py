@@ -229,3 +229,32 @@ class Remembered:
     @property
     def distribution(self) -> Gaussian | Categorical | None:
         return self.stoch.distribution
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A latent in image space: a picture, a memory of earlier ones, and maps of marked pixels.
+
+    A mark is a pixel that somebody follows: a probability map, which sums to one.
+    """
+
+    image: Tensor  # [..., C, H, W]
+    memory: Tensor  # [..., M, h, w]
+    marks: Tensor  # [..., Q, H, W] Q may be 0
+
+    @property
+    def features(self) -> Tensor:
+        """[..., M] the memory, averaged over space"""
+        return self.memory.mean((-1, -2))
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.image.shape[:-3]
+
+    @property
+    def distribution(self) -> None:
+        return None
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.image, self.memory, self.marks

@@ -82,6 +82,21 @@ class NormedGRUCell(nn.Module):
         return torch.lerp(h, candidate.to(h), torch.sigmoid(update - 1.0).to(h))
 
 
+class ConvGRUCell(nn.Module):
+    """``GRUCell`` on pictures: every product is a convolution of 3x3."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.gates = nn.Conv2d(channels + size, 2 * size, 3, 1, 1)
+        self.candidate = nn.Conv2d(channels + size, size, 3, 1, 1)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        """[M, C, H, W], [M, D, H, W] -> [M, D, H, W]"""
+        reset, update = torch.sigmoid(self.gates(torch.cat([x, h], 1))).chunk(2, 1)
+        candidate = torch.tanh(self.candidate(torch.cat([x, reset * h], 1)))
+        return torch.lerp(candidate.to(h), h, update.to(h))
+
+
 CELLS: dict[Layers, type[NormedGRUCell] | type[GRUCell]] = {
     "normed": NormedGRUCell,
     "plain": GRUCell,

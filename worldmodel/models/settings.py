@@ -22,13 +22,13 @@ from worldmodel.models.posteriors import FilterSettings, PosteriorSettings
 class ModelSettings:
     encoder: EncoderSettings = PatchSettings()
     """The network that reads an image: patch begins with patches of 4x4 pixels, slim with
-    overlapping ones, planet is PlaNet's (64x64 images only)."""
+    overlapping ones, planet is PlaNet's (64x64 images only), pixels hands the image through."""
     encoder_gain: Annotated[float, more_than(0)] = 3.0
     """Factor on the encoder's initial weights, over PyTorch's own. Larger: images weigh more in the
     first beliefs."""
     decoder: DecoderSettings = SlimSettings()
     """The network that draws an image from a latent: slim takes sizes that are multiples of 16,
-    planet is PlaNet's (64x64 images only)."""
+    planet is PlaNet's (64x64 images only), itself is for latents that are images."""
     likelihood: Likelihoods = "gaussian"
     """The meaning of the decoder's numbers: gaussian, the colours themselves with an error of one;
     bernoulli, the logits of colours, for images that are nearly black and white."""
@@ -39,10 +39,12 @@ class ModelSettings:
     """The network that imagines the next latent from a latent and an action: recurrent is PlaNet's
     recurrent state-space model, recurrent_categorical Dreamer's, which draws classes instead of
     numbers, gaussian the first without memory, deterministic one vector without chance,
-    locally_linear Embed to Control's, none imagines that nothing changes."""
+    locally_linear Embed to Control's, moving_kernels moves the pixels of the last image, none
+    imagines that nothing changes."""
     posterior: PosteriorSettings = FilterSettings()
     """The network that reads latents from images: filter uses the past and the newest image,
-    one_step and deterministic the newest image alone, smoother also later images, in learning."""
+    one_step and deterministic the newest image alone, smoother also later images, in learning;
+    exact takes the image as it is."""
     reward: TwoHotSettings | NormalSettings | None = TwoHotSettings()
     """The head that predicts rewards: twohot is a histogram, which suits rewards of any size,
     normal a mean. none: no reward is learned."""

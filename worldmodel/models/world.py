@@ -37,7 +37,7 @@ class WorldModel(nn.Module):
         self.encoder = config.encoder.build(image_size, channels)
         scale_weights(self.encoder, config.encoder_gain)
         embed_size = self.encoder.embed_size + (EMBED_SIZE if vectors else 0)
-        self.dynamics: Dynamics[Any] = config.dynamics.build(action_size, config.layers)
+        self.dynamics: Dynamics[Any] = config.dynamics.build(action_size, config.layers, spec.image)
         self.posterior: Posterior = config.posterior.build(
             self.dynamics.context_size,
             embed_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from worldmodel.scores.designated_pixels import DesignatedPixels, Pixel, refuse_outside
 from worldmodel.scores.function import Function, LatentScore
 from worldmodel.scores.goal import Goal
 from worldmodel.scores.quadratic import Quadratic
@@ -10,14 +11,17 @@ from worldmodel.scores.score import FutureScore, HasCost, score_of
 from worldmodel.scores.weighted import Weighted
 
 __all__ = [
+    "DesignatedPixels",
     "Function",
     "FutureScore",
     "Goal",
     "HasCost",
     "LatentScore",
+    "Pixel",
     "Quadratic",
     "RewardSum",
     "Weighted",
+    "refuse_outside",
     "reward_rows",
     "score_of",
 ]

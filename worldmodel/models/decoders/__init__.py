@@ -5,17 +5,20 @@ One file a kind; ``DecoderSettings`` is the only list of kinds.
 
 from __future__ import annotations
 
+from worldmodel.models.decoders.itself import Itself, ItselfSettings
 from worldmodel.models.decoders.planet import PlanetDecoder, PlanetSettings
 from worldmodel.models.decoders.slim import SlimDecoder, SlimSettings
 
 __all__ = [
     "Decoder",
     "DecoderSettings",
+    "Itself",
+    "ItselfSettings",
     "PlanetDecoder",
     "PlanetSettings",
     "SlimDecoder",
     "SlimSettings",
 ]
 
-DecoderSettings = SlimSettings | PlanetSettings
-Decoder = SlimDecoder | PlanetDecoder
+DecoderSettings = SlimSettings | PlanetSettings | ItselfSettings
+Decoder = SlimDecoder | PlanetDecoder | Itself

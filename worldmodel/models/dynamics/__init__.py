@@ -13,6 +13,7 @@ from torch import Tensor
 from worldmodel.models.dynamics.deterministic import DeterministicDynamics, DeterministicSettings
 from worldmodel.models.dynamics.gaussian import GaussianDynamics, GaussianSettings
 from worldmodel.models.dynamics.locally_linear import LocallyLinear, LocallyLinearSettings
+from worldmodel.models.dynamics.moving_kernels import MovingKernels, MovingKernelsSettings
 from worldmodel.models.dynamics.none import NoDynamics, NoDynamicsSettings
 from worldmodel.models.dynamics.recurrent import Recurrent, RecurrentSettings
 from worldmodel.models.dynamics.recurrent_categorical import (
@@ -28,6 +29,7 @@ __all__ = [
     "GaussianDynamics",
     "Linearisable",
     "LocallyLinear",
+    "MovingKernels",
     "NoDynamics",
     "Recurrent",
     "RecurrentCategorical",
@@ -40,6 +42,7 @@ DynamicsSettings = (
     | DeterministicSettings
     | LocallyLinearSettings
     | NoDynamicsSettings
+    | MovingKernelsSettings
 )
 
 Z = TypeVar("Z")

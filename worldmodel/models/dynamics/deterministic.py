@@ -26,7 +26,9 @@ class DeterministicSettings:
     hidden_size: Annotated[int, at_least(1)] = 256
     """Width of the layers inside the dynamics. Larger: slower, and more can be learned."""
 
-    def build(self, action_size: int, layers: Layers) -> DeterministicDynamics:
+    def build(
+        self, action_size: int, layers: Layers, image: tuple[int, int, int]
+    ) -> DeterministicDynamics:
         return DeterministicDynamics(self, action_size, layers)
 
 

@@ -28,7 +28,9 @@ class GaussianSettings:
     min_std: Annotated[float, more_than(0)] = 0.1
     """Smallest standard deviation of a latent. Larger: the model is never sure of small details."""
 
-    def build(self, action_size: int, layers: Layers) -> GaussianDynamics:
+    def build(
+        self, action_size: int, layers: Layers, image: tuple[int, int, int]
+    ) -> GaussianDynamics:
         return GaussianDynamics(self, action_size, layers)
 
 

@@ -28,7 +28,7 @@ class LocallyLinearSettings:
     """Smallest standard deviation of a latent that an image gave. Larger: the model is never sure
     of small details."""
 
-    def build(self, action_size: int, layers: Layers) -> LocallyLinear:
+    def build(self, action_size: int, layers: Layers, image: tuple[int, int, int]) -> LocallyLinear:
         return LocallyLinear(self, action_size, layers)
 
 

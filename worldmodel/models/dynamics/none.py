@@ -33,7 +33,9 @@ class NoDynamicsSettings:
     def offers(self) -> frozenset[str]:
         return frozenset({"point" if self.latent == "point" else "distribution"})
 
-    def build(self, action_size: int, layers: Layers) -> StillPoint | StillGaussian:
+    def build(
+        self, action_size: int, layers: Layers, image: tuple[int, int, int]
+    ) -> StillPoint | StillGaussian:
         return STILL[self.latent](self)
 
 

@@ -30,7 +30,7 @@ class RecurrentSettings:
     """Smallest standard deviation of a latent's random part. Larger: the model is never sure of
     small details."""
 
-    def build(self, action_size: int, layers: Layers) -> Recurrent:
+    def build(self, action_size: int, layers: Layers, image: tuple[int, int, int]) -> Recurrent:
         return Recurrent(self, action_size, layers)
 
 

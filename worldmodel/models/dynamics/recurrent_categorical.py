@@ -32,7 +32,9 @@ class RecurrentCategoricalSettings:
     hidden_size: Annotated[int, at_least(1)] = 256
     """Width of the layers inside the dynamics. Larger: slower, and more can be learned."""
 
-    def build(self, action_size: int, layers: Layers) -> RecurrentCategorical:
+    def build(
+        self, action_size: int, layers: Layers, image: tuple[int, int, int]
+    ) -> RecurrentCategorical:
         return RecurrentCategorical(self, action_size, layers)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from worldmodel.models.encoders.patch import PatchEncoder, PatchSettings
+from worldmodel.models.encoders.pixels import PixelsEncoder, PixelsSettings
 from worldmodel.models.encoders.planet import PlanetEncoder, PlanetSettings
 from worldmodel.models.encoders.slim import SlimEncoder, SlimSettings
 
@@ -24,6 +25,8 @@ __all__ = [
     "EncoderSettings",
     "PatchEncoder",
     "PatchSettings",
+    "PixelsEncoder",
+    "PixelsSettings",
     "PlanetEncoder",
     "PlanetSettings",
     "SlimEncoder",
@@ -31,8 +34,8 @@ __all__ = [
     "scale_weights",
 ]
 
-EncoderSettings = SlimSettings | PatchSettings | PlanetSettings
-Encoder = SlimEncoder | PatchEncoder | PlanetEncoder
+EncoderSettings = SlimSettings | PatchSettings | PlanetSettings | PixelsSettings
+Encoder = SlimEncoder | PatchEncoder | PlanetEncoder | PixelsEncoder
 
 
 @torch.no_grad()

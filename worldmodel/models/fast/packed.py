@@ -43,6 +43,11 @@ def _(linear: nn.Linear, dtype: torch.dtype) -> nn.Module:
 
 
 @fast.register
+def _(convolution: nn.Conv2d, dtype: torch.dtype) -> nn.Module:
+    return copy.deepcopy(convolution).to(dtype).requires_grad_(False)
+
+
+@fast.register
 def _(norm: nn.LayerNorm, dtype: torch.dtype) -> nn.Module:
     return copy.deepcopy(norm).to(dtype).requires_grad_(False)
 

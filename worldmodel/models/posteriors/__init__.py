@@ -11,13 +11,16 @@ from typing import Protocol
 from torch import Tensor
 
 from worldmodel.models.posteriors.deterministic import DeterministicSettings
+from worldmodel.models.posteriors.exact import ExactSettings
 from worldmodel.models.posteriors.filter import Filter, FilterSettings
 from worldmodel.models.posteriors.one_step import OneStepSettings
 from worldmodel.models.posteriors.smoother import SmootherSettings
 
 __all__ = ["Filter", "FilterSettings", "Posterior", "PosteriorSettings"]
 
-PosteriorSettings = FilterSettings | OneStepSettings | DeterministicSettings | SmootherSettings
+PosteriorSettings = (
+    FilterSettings | OneStepSettings | DeterministicSettings | SmootherSettings | ExactSettings
+)
 
 
 class Posterior(Protocol):
