@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, distributions
 
+import worldmodel
 from tests.test_losses import make_batch
 from tests.test_posteriors import config_of
 from worldmodel import export
@@ -151,3 +152,17 @@ def test_a_unit_gaussian_is_no_prior_of_classes() -> None:
         "objective.unit_kl: needs gaussian, and model.dynamics.kind is recurrent_categorical; write"
         " objective.unit_kl: none"
     )
+
+
+def test_ilqr_refuses_classes_before_anything_is_created(tmp_path: Path) -> None:
+    config = read(
+        config_of("recurrent_categorical", "filter"),
+        {"planner": {"kind": "ilqr"}, "planning": {"goal": {}, "proposals": 0}},
+    )
+    with pytest.raises(ConfigError) as raised:
+        worldmodel.train(config, tmp_path / "run", steps=10)
+    assert str(raised.value) == (
+        "planner: ilqr follows a flat state, and RecurrentCategorical has no state, step,"
+        " features_of; choose another planner"
+    )
+    assert not (tmp_path / "run").exists()

@@ -89,7 +89,7 @@ class Agent:
                 " agent.changed(planner=CEM())",
             )
         else:
-            require_imagination(model)
+            require_imagination(model, planner)
         self.model, self.discount_rate = model, discount_rate
         self.planner, self.planning = planner, planning
         self.origin = origin  # of the weights; None if they were never in a file

@@ -17,9 +17,11 @@ from worldmodel.models import WorldModel
 from worldmodel.models.dynamics import NoDynamics
 from worldmodel.models.imagination import Imagination
 from worldmodel.planners import (
+    ILQR,
     Allowed,
     Limits,
     Planner,
+    PlannerSettings,
     Problem,
     Project,
     box,
@@ -109,12 +111,7 @@ class ImaginedReturn:
         """The same search for a planner with derivatives; raise if dynamics or score do not fit."""
         dynamics: Any = self.exact.dynamics
         score = self.score
-        lacking = [name for name in ("state", "step", "features_of") if not hasattr(dynamics, name)]
-        if lacking:
-            raise ValueError(
-                f"planner: ilqr follows a flat state, and {type(dynamics).__name__} has no"
-                f" {', '.join(lacking)}; choose another planner"
-            )
+        refuse_without_state(dynamics)
         if not isinstance(score, HasCost):
             raise ValueError(
                 f"planner: ilqr needs a score with a cost and a final cost, such as"
@@ -273,8 +270,20 @@ def follow_policy(
     )
 
 
-def require_imagination(model: WorldModel) -> None:
-    """Raise if the model imagines nothing that a planner could search in."""
+def refuse_without_state(dynamics: Any) -> None:
+    """Raise if dynamics have no flat state for iLQR to follow."""
+    lacking = [name for name in ("state", "step", "features_of") if not hasattr(dynamics, name)]
+    require(
+        not lacking,
+        f"planner: ilqr follows a flat state, and {type(dynamics).__name__} has no"
+        f" {', '.join(lacking)}; choose another planner",
+    )
+
+
+def require_imagination(model: WorldModel, planner: PlannerSettings) -> None:
+    """Raise if the model imagines nothing that the planner could search in."""
+    if isinstance(planner, ILQR):
+        refuse_without_state(model.dynamics)
     require(
         not isinstance(model.dynamics, NoDynamics),
         "planner: expected none, because model.dynamics.kind is none: whatever is done, this model"
