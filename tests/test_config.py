@@ -45,6 +45,8 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "model.dynamics.hidden_size locally_linear": LINEAR,
     "model.dynamics.min_std locally_linear": LINEAR,
     "objective.latent_kl.weight": LINEAR,
+    "objective.masked_patches.weight": {"model.encoder.kind": "masked"},
+    "objective.masked_patches.share": {"model.encoder.kind": "masked"},
     "model.posterior.hidden_size deterministic": DETERMINISTIC,
     "model.dynamics.size deterministic": DETERMINISTIC,
     "model.dynamics.hidden_size deterministic": DETERMINISTIC,

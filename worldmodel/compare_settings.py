@@ -47,7 +47,7 @@ def changes(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]
                 yield f"{where}.{name}", None, value
 
 
-def differences(old: Config, new: Config) -> list[str]:
+def differences(old: Any, new: Any) -> list[str]:
     """``path: old -> new`` for every setting that differs."""
     return [f"{path}: {before} -> {after}" for path, before, after in changes(old, new)]
 

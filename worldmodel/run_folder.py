@@ -46,6 +46,7 @@ OWN = (
     "tensorboard",
 )
 
+PRETRAINED = "pretraining.yaml"  # what `worldmodel pretrain` writes in place of config.yaml
 LOOK_S = 0.1  # a list of runs holds a run's lock for less than this
 
 logger = logging.getLogger("worldmodel")
@@ -117,12 +118,13 @@ def create(run: Path, config: Config, env: Environment, spec: Spec) -> None:
         raise ConfigError(f"run: cannot write {run}: {error.strerror}") from error
 
 
-def claim(run: Path) -> IO[bytes]:
+def claim(run: Path, about: str = "config.yaml") -> IO[bytes]:
     """Lock the run until the returned file closes: two trainers would overwrite each other's files.
 
-    The system also releases the lock when the process ends, however it ends.
+    ``about``: the file of the run that is locked. The system also releases the lock when the
+    process ends, however it ends.
     """
-    lock = (run / "config.yaml").open("rb")
+    lock = (run / about).open("rb")
     try:
         _lock(lock)
     except BlockingIOError:

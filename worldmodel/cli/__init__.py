@@ -35,6 +35,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Train an agent: collect, learn, collect again. The same command again resumes.",
     ),
     "eval": ("play", "Play the learned planner of a run, without exploration noise."),
+    "pretrain": (
+        "pretrain",
+        "Learn an encoder from recorded episodes: mae hides patches of images and draws them.",
+    ),
     "visualize": (
         "visualize",
         "Show what a run's model sees, predicts and plans: a page, pictures, a video, numbers.",

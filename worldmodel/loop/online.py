@@ -28,10 +28,12 @@ from worldmodel.loop.disk import disk_line, full_disk_explained, refuse_little_d
 from worldmodel.loop.environments import Environments
 from worldmodel.loop.forecast import Schedule
 from worldmodel.loop.outlook import Outlook
+from worldmodel.loop.pretraining import load_encoder
 from worldmodel.loop.reporter import SHOWN, OnRound, Reporter
 from worldmodel.loop.training import Training
 from worldmodel.machine import cores, keep_memory, learning_threads
 from worldmodel.models import WorldModel, build
+from worldmodel.models.encoders import PretrainedSettings
 from worldmodel.planners import ILQR
 from worldmodel.progress import Progress
 from worldmodel.replay import Replay, bytes_per_row
@@ -145,6 +147,8 @@ def open_run(
         " planar or pendulum, give your environment a method goal(), or write planning.goal: none",
     )
     model = build(config.model, spec).to(device)
+    if isinstance(config.model.encoder, PretrainedSettings) and not (run / "checkpoints").is_dir():
+        load_encoder(model, config.model.encoder)  # later its weights are in the checkpoints
     acting = copy.deepcopy(model).to("cpu").requires_grad_(False)
     agent_of(config, acting)  # raises if the planner does not fit
     row_bytes = bytes_per_row(spec.image, spec.action_size, sum(spec.vectors.values()))
@@ -319,7 +323,7 @@ class Online:
             return
         if training.state.updates == 0:
             training.count(seed_env_steps=replay.env_steps)
-            if self.config.model.mean_image:
+            if self.config.model.fits_pixels:
                 training.model.fit(replay.images(limit=2000))
         agent = agent_of(self.config, self.acting)
         self._outlook.begin_updates(loop.seed_updates, self._updates_per_1000(), agent)

@@ -19,6 +19,7 @@ from worldmodel.losses.discount import Discount
 from worldmodel.losses.image import Image
 from worldmodel.losses.kl import KL
 from worldmodel.losses.latent_kl import LatentKL
+from worldmodel.losses.masked_patches import MaskedPatches
 from worldmodel.losses.objective import Objective
 from worldmodel.losses.predicted_image import PredictedImage
 from worldmodel.losses.reward import Reward
@@ -34,6 +35,7 @@ __all__ = [
     "Discount",
     "Image",
     "LatentKL",
+    "MaskedPatches",
     "Objective",
     "PredictedImage",
     "Reward",

@@ -12,6 +12,7 @@ from worldmodel.losses.discount import Discount
 from worldmodel.losses.image import Image
 from worldmodel.losses.kl import KL
 from worldmodel.losses.latent_kl import LatentKL
+from worldmodel.losses.masked_patches import MaskedPatches
 from worldmodel.losses.predicted_image import PredictedImage
 from worldmodel.losses.reward import Reward
 from worldmodel.losses.unit_kl import UnitKL
@@ -29,6 +30,7 @@ Priority = Literal[
     "predicted_image",
     "unit_kl",
     "latent_kl",
+    "masked_patches",
 ]
 
 
@@ -58,6 +60,8 @@ class Objective:
     latent_kl: LatentKL | None = None
     """The loss that brings predicted latents to those of their images, for locally linear dynamics.
     none: it is left out."""
+    masked_patches: MaskedPatches | None = None
+    """The loss of patches that are hidden from a masked encoder. none: it is left out."""
     priority: Priority | None = "kl_dynamics"
     """The loss, by its name in metrics.jsonl, that is each row's priority in replay. none: no row
     is preferred."""

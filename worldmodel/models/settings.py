@@ -10,7 +10,7 @@ from worldmodel.models.decoders import DecoderSettings, SlimSettings
 from worldmodel.models.dynamics import DynamicsSettings
 from worldmodel.models.dynamics.none import NoDynamicsSettings
 from worldmodel.models.dynamics.recurrent import RecurrentSettings
-from worldmodel.models.encoders import EncoderSettings, PatchSettings
+from worldmodel.models.encoders import EncoderSettings, PatchSettings, PretrainedSettings
 from worldmodel.models.heads import BernoulliSettings, NormalSettings, TwoHotSettings
 from worldmodel.models.layers import Layers
 from worldmodel.models.likelihoods import Likelihoods
@@ -22,7 +22,9 @@ from worldmodel.models.posteriors import FilterSettings, PosteriorSettings
 class ModelSettings:
     encoder: EncoderSettings = PatchSettings()
     """The network that reads an image: patch begins with patches of 4x4 pixels, slim with
-    overlapping ones, planet is PlaNet's (64x64 images only), pixels hands the image through."""
+    overlapping ones, planet is PlaNet's (64x64 images only), pixels hands the image through,
+    masked is a transformer that can hide patches from itself, pretrained the same with weights of
+    a pretraining."""
     encoder_gain: Annotated[float, more_than(0)] = 3.0
     """Factor on the encoder's initial weights, over PyTorch's own. Larger: images weigh more in the
     first beliefs."""
@@ -62,7 +64,7 @@ class ModelSettings:
     steps (PlaNet: 5)."""
     mean_image: bool = True
     """Whether the decoder draws the difference from the mean image of the first episodes, instead
-    of the whole image."""
+    of the whole image. A pretrained encoder brings the mean image that it learned with."""
 
     def check(self, path: str) -> None:
         require(
@@ -70,6 +72,11 @@ class ModelSettings:
             f"{path}.policy.kind: the value is that of a policy, and there is none; write"
             f" {path}.value: none, or {path}.policy.kind: tanh_normal",
         )
+
+    @property
+    def fits_pixels(self) -> bool:
+        """Whether a new run learns the mean image from its first episodes."""
+        return self.mean_image and not isinstance(self.encoder, PretrainedSettings)
 
     def offers(self, need: str) -> tuple[bool, str]:
         """Whether a need of a term or behaviour is met, and the setting that decides it.
@@ -86,6 +93,10 @@ class ModelSettings:
                 "model.dynamics.kind is none",
             ),
             "decoder": (self.decoder is not None, "model.decoder is none"),
+            "masked_encoder": (
+                "masked_encoder" in self.encoder.offers,
+                f"model.encoder ({self.encoder.kind}) learns none",
+            ),
             "acting_filter": (
                 "acting_filter" in self.posterior.offers,
                 f"model.posterior ({self.posterior.kind}) has none",

@@ -15,27 +15,39 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from worldmodel.models.encoders.masked import MaskedEncoder, MaskedSettings
 from worldmodel.models.encoders.patch import PatchEncoder, PatchSettings
 from worldmodel.models.encoders.pixels import PixelsEncoder, PixelsSettings
 from worldmodel.models.encoders.planet import PlanetEncoder, PlanetSettings
+from worldmodel.models.encoders.pretrained import PretrainedSettings
 from worldmodel.models.encoders.slim import SlimEncoder, SlimSettings
 
 __all__ = [
     "Encoder",
     "EncoderSettings",
+    "MaskedEncoder",
+    "MaskedSettings",
     "PatchEncoder",
     "PatchSettings",
     "PixelsEncoder",
     "PixelsSettings",
     "PlanetEncoder",
     "PlanetSettings",
+    "PretrainedSettings",
     "SlimEncoder",
     "SlimSettings",
     "scale_weights",
 ]
 
-EncoderSettings = SlimSettings | PatchSettings | PlanetSettings | PixelsSettings
-Encoder = SlimEncoder | PatchEncoder | PlanetEncoder | PixelsEncoder
+EncoderSettings = (
+    SlimSettings
+    | PatchSettings
+    | PlanetSettings
+    | PixelsSettings
+    | MaskedSettings
+    | PretrainedSettings
+)
+Encoder = SlimEncoder | PatchEncoder | PlanetEncoder | PixelsEncoder | MaskedEncoder
 
 
 @torch.no_grad()

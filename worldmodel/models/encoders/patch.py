@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from einops import rearrange
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from worldmodel.models.fast.convolutions import Patches
 
 @dataclass(frozen=True)
 class PatchSettings:
+    offers: ClassVar[frozenset[str]] = frozenset()
+
     kind: Literal["patch"] = "patch"
     width: Annotated[int, at_least(1)] = 16
     """Channels of the encoder's first layer; each further layer doubles them. Larger: slower, and

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
 class PixelsSettings:
+    offers: ClassVar[frozenset[str]] = frozenset()
+
     kind: Literal["pixels"] = "pixels"
 
     def wrong_size(self, size: int) -> str:

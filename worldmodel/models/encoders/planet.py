@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -13,6 +13,8 @@ from worldmodel.models.fast.convolutions import FewWindows, Windowed
 
 @dataclass(frozen=True)
 class PlanetSettings:
+    offers: ClassVar[frozenset[str]] = frozenset()
+
     kind: Literal["planet"] = "planet"
     width: Annotated[int, at_least(1)] = 32
     """Channels of the encoder's first layer; each further layer doubles them. Larger: slower, and

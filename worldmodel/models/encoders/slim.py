@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -12,6 +12,8 @@ from worldmodel.checks import at_least
 
 @dataclass(frozen=True)
 class SlimSettings:
+    offers: ClassVar[frozenset[str]] = frozenset()
+
     kind: Literal["slim"] = "slim"
     width: Annotated[int, at_least(1)] = 16
     """Half the channels of the encoder's first layer; each further layer doubles them. Larger:
