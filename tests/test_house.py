@@ -20,7 +20,17 @@ from worldmodel import config, presets
 HOUSE = Path(worldmodel.__file__).parent
 FLOORS = [
     {"files", "quantise", "images", "limits", "origin"},
-    {"structs", "checks", "video", "columns", "machine", "timing", "processes", "signals"},
+    {
+        "structs",
+        "checks",
+        "video",
+        "columns",
+        "machine",
+        "timing",
+        "processes",
+        "signals",
+        "linear",
+    },
     {"models", "planners", "envs", "replay"},
     {"inputs", "scores"},
     {"planning"},
