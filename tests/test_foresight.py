@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
+import worldmodel
 from worldmodel.agent import Agent
 from worldmodel.assembly import agent_of, learner_of
 from worldmodel.checks import ConfigError, read
+from worldmodel.cli import main
 from worldmodel.config import Config
+from worldmodel.envs import make_env
+from worldmodel.loop import online
 from worldmodel.losses import PredictedImage
 from worldmodel.models import WorldModel, build
 from worldmodel.models.dynamics.moving_kernels import MovingKernels
@@ -320,3 +326,59 @@ def test_a_marked_pixel_is_in_the_picture_of_a_model_that_has_one(agent: Agent) 
     blind = agent_of(other, build(other.model, Spec((16, 16, 3), 2)))
     with pytest.raises(ValueError, match=r"pixel: GaussianDynamics has no picture to mark a pixel"):
         blind.mark(blind.initial(), [(3, 3)])
+
+
+# --- the command line ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the preset at a tiny size."""
+    tiny = {
+        **SMALL,
+        "task": "toy",
+        "env": {"image_size": 16, "action_repeat": 16, "samples": 1},
+        "planner": {"horizon": 2, "iterations": 1, "candidates": 8, "elites": 2},
+        "loop": {"seed_episodes": 1, "seed_updates": 1, "evaluate_episodes": 1},
+    }
+    folder = tmp_path_factory.mktemp("foresight") / "run"
+    config = read(load_preset("foresight"), tiny)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(online, "FINAL_EPISODES", 1)
+        worldmodel.train(config, folder, steps=160, env=make_env("toy", config.env))
+    return folder
+
+
+def test_eval_plans_for_pixels_and_says_how_near_they_came(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = ["eval", str(run), "--pixel", "3,4", "0,0", "--to", "3,8", "0,0", "--episodes", "2"]
+    assert main([*typed, "--json"]) == 0
+    output = capsys.readouterr()
+    answer = json.loads(output.out)
+    assert answer["pixel_distances_at_first"] == [4.0, 0.0]
+    assert np.shape(answer["pixel_distances_at_last"]) == (2, 2)
+    assert "episode 1: pixel 3,4 was 4.0 pixels from 3,8; at the end the model" in output.err
+    assert len(answer["returns"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        (
+            "--pixel 16,2 --to 3,3",
+            "pixel: 16,2 is outside of the picture; give row,column with a row of 0 to 15 and a"
+            " column of 0 to 15",
+        ),
+        ("--pixel 1,2 --to 3,-1", "to: 3,-1 is outside of the picture; give row,column"),
+        ("--pixel 1,2", "pixel: every pixel has a goal, got 1 of --pixel and 0 of --to; type"),
+        ("--pixel 1 --to 3,3", "pixel: expected row,column, such as 12,40; got 1"),
+    ],
+)
+def test_a_wrong_pixel_is_answered_in_a_sentence(
+    run: Path, capsys: pytest.CaptureFixture[str], typed: str, sentence: str
+) -> None:
+    assert main(["eval", str(run), *typed.split()]) == 2
+    output = capsys.readouterr()
+    assert sentence in output.err.replace("\n", " ")
+    assert output.out == ""

@@ -8,13 +8,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from worldmodel import run_folder
 from worldmodel.checks import ConfigError, require
 from worldmodel.cli.arguments import RunFolder, Trust, parse
+from worldmodel.cli.pixels import pairs_of, play_pixels, require_pixels
 from worldmodel.cli.process_setup import one_thread
 from worldmodel.cli.renderer import Renderer, environment_of
 from worldmodel.cli.requirements import require_writable
@@ -36,8 +37,12 @@ VIDEO_IMAGES_PER_S = 20
 def command(typed: list[str]) -> int:
     """Play the learned planner of a run, without exploration noise.
 
+    With --pixel and --to the episodes are not planned for the reward: they bring pixels of the
+    first image to other pixels. For runs of a model that predicts images, as foresight does.
+
     Example:
         worldmodel eval runs/default-cartpole_swingup-0 --episodes 3 --video swingup.mp4
+        worldmodel eval runs/foresight-point_mass_easy-0 --pixel 12,20 --to 24,8
     """
     return parse("eval", command, _play_run, typed)
 
@@ -56,6 +61,16 @@ def _play_run(
     baselines: Annotated[
         bool, tyro.conf.arg(help="also play random and zero actions, from the same starts")
     ] = False,
+    pixel: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            metavar="ROW,COLUMN ...", help="plan to bring these pixels of the first image"
+        ),
+    ] = (),
+    to: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(metavar="ROW,COLUMN ...", help="to these pixels, one for each --pixel"),
+    ] = (),
     renderer: Annotated[
         Renderer | None,
         tyro.conf.arg(help="draw with this one, also where the run was trained with another"),
@@ -64,6 +79,7 @@ def _play_run(
 ) -> int:
     require(episodes >= 1, f"episodes: expected 1 or more, got {episodes}")
     require(seed >= 0, f"seed: expected 0 or more, got {seed}")
+    pixels, goals = pairs_of(pixel, to)
     run_folder.require_run(run)
     if video is not None:
         _require_video(video)
@@ -74,13 +90,21 @@ def _play_run(
 
     config = run_folder.read_run(run)
     agent = run_folder.load(run)
+    if pixels:
+        require_pixels(agent, pixels, goals)
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         env = environment_of(run, config, renderer, trust=trust)
         print(_who_plays(agent), flush=True)
         try:
+            distances: dict[str, Any] = {}
             with one_thread():
-                evaluated = evaluate(agent, env, episodes, seed, show_episode)
+                if pixels:
+                    seeds = range(seed, seed + episodes)
+                    evaluated, distances = play_pixels(agent, env, seeds, pixels, goals)
+                else:
+                    evaluated = evaluate(agent, env, episodes, seed, show_episode)
             answer = {
+                **distances,
                 "mean": float(evaluated.returns.mean()),
                 "std": float(evaluated.returns.std()),
                 "returns": evaluated.returns.tolist(),

@@ -12,6 +12,7 @@ from worldmodel.rollout.collector import (
 )
 from worldmodel.rollout.fleet import Fleet
 from worldmodel.rollout.noise import Noise
+from worldmodel.rollout.pixels import PixelsPlayed, play_to_pixels
 from worldmodel.rollout.play import (
     IN_STEP,
     BadEpisodeError,
@@ -37,6 +38,7 @@ __all__ = [
     "Job",
     "JobDone",
     "Noise",
+    "PixelsPlayed",
     "Played",
     "ProcessCollector",
     "Rows",
@@ -45,5 +47,6 @@ __all__ = [
     "plan_seeds",
     "play_constant",
     "play_random",
+    "play_to_pixels",
     "play_wandering",
 ]
