@@ -30,6 +30,7 @@ from worldmodel.models.world import Inference
 from worldmodel.planners import ILQR, ilqr
 from worldmodel.planning import ImaginedReturn
 from worldmodel.presets import load_preset, presets
+from worldmodel.robot import Controller, InlineWorker
 from worldmodel.scores import Quadratic
 from worldmodel.structs import Batch, Spec, at, each
 
@@ -37,8 +38,8 @@ SMALL: dict[str, Any] = {
     "env": {"image_size": 16},
     "replay": {"batch": 3, "length": 5, "memory_gb": 0.1},
     "model": {
-        "encoder": {"width": 2},
-        "decoder": {"width": 2},
+        "encoder": {"width": 40},
+        "decoder": {"width": 40},
         "dynamics": {"hidden_size": 11},
         "posterior": {"hidden_size": 7},
     },
@@ -52,6 +53,9 @@ SMALL: dict[str, Any] = {
         "evaluate_episodes": 1,
     },
 }
+
+
+OF_CLASSES = {"latent_kl": "none", "unit_kl": "none", "kl": {}}
 
 
 @pytest.fixture
@@ -278,7 +282,7 @@ def decodes_the_prediction(term: Any, model: WorldModel) -> bool:
     value, other, unseen = (
         term(model, some, generator())["predicted_image"] for some in (seen, acted, blind)
     )
-    moves = not torch.isclose(value, other)[seen.follows].any()
+    moves = not (value == other)[seen.follows].any()
     return bool(moves and torch.equal(value, unseen))
 
 
@@ -399,9 +403,35 @@ def test_a_goal_image_of_another_size_is_refused(agent: Agent) -> None:
         agent.goal(np.zeros((16, 17, 3), np.uint8))
 
 
-def test_ilqr_without_a_goal_says_what_it_needs(agent: Agent) -> None:
-    with pytest.raises(ValueError, match=r"ilqr needs a score with a cost .* agent\.goal\(picture"):
+def test_an_agent_without_its_goal_says_how_to_give_it_one(agent: Agent) -> None:
+    with pytest.raises(ValueError, match=r"planning\.goal.*agent\.towards\(picture\)"):
         agent.plan(agent.initial())
+    aimless = agent.changed(planning=replace(agent.planning, goal=None))
+    with pytest.raises(ValueError, match=r"ilqr needs a score with a cost .* agent\.goal\(picture"):
+        aimless.plan(agent.initial())
+
+
+def test_an_agent_of_a_goal_plans_to_it_without_a_score(agent: Agent) -> None:
+    picture = np.full((16, 16, 3), 200, np.uint8)
+    aimed = agent.towards(picture)
+    given = agent.plan(agent.initial(), score=agent.goal(picture))
+    assert torch.equal(aimed.plan(agent.initial()).actions, given.actions)
+    assert agent.aim is None
+    other = agent.goal(np.zeros((16, 16, 3), np.uint8))
+    assert torch.equal(
+        aimed.plan(agent.initial(), score=other).actions,
+        agent.plan(agent.initial(), score=other).actions,
+    )
+
+
+def test_a_controller_runs_an_agent_of_a_goal_and_refuses_one_without(agent: Agent) -> None:
+    worker = InlineWorker(agent.towards(np.full((16, 16, 3), 200, np.uint8)))
+    with Controller(worker, 20, [-1, -1], [1, 1], 2.0, 0.5) as controller:
+        action = controller.step(np.zeros((16, 16, 3), np.uint8))
+        assert np.isfinite(action).all()
+        assert controller.state == "plan"
+    with pytest.raises(RuntimeError, match=r"planning\.goal.*agent\.towards\(picture\)"):
+        InlineWorker(agent)
 
 
 # --- the preset, and what does not fit ----------------------------------------------------------
@@ -423,6 +453,11 @@ def test_the_preset_is_a_dozen_lines() -> None:
             {"model": {"dynamics": {"kind": "recurrent"}}},
             r"objective\.latent_kl: needs affine, and model\.dynamics\.kind is recurrent; write"
             r" objective\.latent_kl: none",
+        ),
+        (
+            {"model": {"dynamics": {"kind": "recurrent_categorical"}}, "objective": OF_CLASSES},
+            r"planner\.kind: ilqr needs .* which model\.dynamics\.kind = recurrent_categorical does"
+            r" not have; write planner\.kind: cem",
         ),
         (
             {"objective": {"reward": {}}},

@@ -11,7 +11,7 @@ from worldmodel.checks import read
 from worldmodel.config import Config
 from worldmodel.models import WorldModel, build
 from worldmodel.models.dynamics.recurrent import RecurrentSettings
-from worldmodel.models.encoders import PatchEncoder
+from worldmodel.models.encoders import MLPEncoder, PatchEncoder
 from worldmodel.models.heads import Bernoulli, Constant, Normal, TwoHot, symexp, symlog
 from worldmodel.models.latents import Point, Remembered
 from worldmodel.models.layers import GRUCell, Layers, NormedGRUCell, normed, plain
@@ -200,6 +200,23 @@ def test_slim_and_patch_take_every_multiple_of_16(tiny: Config, size: int, kind:
     embed = model.embed(image)
     assert embed.shape == (2, 3, model.encoder.embed_size)
     assert model.decode(model.dynamics.initial(2, 3)).shape == image.shape
+
+
+@pytest.mark.parametrize("size", [9, 40])
+def test_dense_encoder_and_decoder_take_every_size(tiny: Config, size: int) -> None:
+    settings = {"encoder": {"kind": "mlp", "width": 5}, "decoder": {"kind": "mlp", "width": 7}}
+    model = build(read(tiny.model, settings), Spec((size, size, 3), 1))
+    image = torch.randint(0, 256, (2, 3, size, size, 3), dtype=torch.uint8)
+    assert model.embed(image).shape == (2, 3, 5)
+    assert model.decode(model.dynamics.initial(2, 3)).shape == image.shape
+
+
+def test_the_dense_encoder_leaves_no_pixel_out() -> None:
+    encoder = MLPEncoder(size=9, channels=3, width=50, layers=2)
+    image = torch.randn(1, 3, 9, 9, requires_grad=True)
+    encoder(image).sum().backward()
+    assert image.grad is not None
+    assert bool((image.grad != 0).all())
 
 
 def test_patches_are_equal_for_any_memory_layout_of_the_image() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -94,6 +95,7 @@ class Agent:
         self.planner, self.planning = planner, planning
         self.origin = origin  # of the weights; None if they were never in a file
         self.timing, self._clock, self._lateness = PlanTiming(), clock, Lateness()
+        self.aim: Goal | None = None  # what plans are for that are given no score
         self._fast = imagination  # made at the first plan
         self._exact = Imagination(model, None)  # the model's own layers, which pass gradients
         has_proposals = model.policy is not None and planning.proposals > 0
@@ -120,7 +122,19 @@ class Agent:
         planner, planning = planner or self.planner, planning or self.planning
         changed = type(self)(self.model, planner, planning, self.discount_rate, search=search)
         changed.origin, changed.timing, changed._clock = self.origin, self.timing, self._clock
+        changed.aim = self.aim
         return changed
+
+    def towards(self, image: Observation) -> Agent:
+        """The same agent, whose plans lead to this goal image unless they are given a score.
+
+        So a caller that knows no scores can use it, as a ``Controller`` does::
+
+            agent = worldmodel.load(run).towards(picture)
+        """
+        aimed = copy.copy(self)
+        aimed.aim = self.goal(image)
+        return aimed
 
     def __repr__(self) -> str:
         spec = self.model.spec
@@ -262,10 +276,20 @@ class Agent:
         reward's. ``limits``: limits of every action that the search imagines or returns. ``delay``
         [D, A]: actions already under way, the next one first; the plan begins after them.
 
+        Without a score an agent of ``towards(image)`` plans to that image. With ``planning.goal``
+        there must be one or the other.
+
         Without a planner the plan is the policy's most likely actions, ``planning.policy_rows`` of
         them if there is time; its value is NaN, because nothing was scored.
         """
         timed, planning = TimedPlan(self._now, deadline_ms, self.timing), self.planning
+        score = self.aim if score is None else score
+        if score is None and planning.goal is not None:
+            raise ValueError(
+                "plan: this agent plans to a goal image (planning.goal), and was given none; make"
+                " it an agent of one, agent = agent.towards(picture), or give each plan its own,"
+                " agent.plan(belief, score=agent.goal(picture))"
+            )
         beliefs, under_way = after_delay(self.model, belief, delay)
         batch, spec = beliefs.shape[0], self.model.spec
         generators = generators_of(seed, batch, self.device)

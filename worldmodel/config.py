@@ -27,7 +27,7 @@ from worldmodel.envs.settings import EnvSettings
 from worldmodel.learner import LearnerSettings
 from worldmodel.losses import Objective, terms_in
 from worldmodel.models.settings import ModelSettings
-from worldmodel.planners import MPPI, PlannerSettings
+from worldmodel.planners import ILQR, MPPI, PlannerSettings
 from worldmodel.planning import Planning
 from worldmodel.replay.settings import ReplaySettings
 
@@ -180,6 +180,13 @@ class Config:
                 self.planning.goal is None,
                 f"{acting}, and planning.goal needs a planner; write planner.kind: cem, or"
                 " planning.goal: none",
+            )
+        if isinstance(self.planner, ILQR):
+            require(
+                "flat_state" in self.model.dynamics.offers,
+                "planner.kind: ilqr needs the derivatives of a flat latent, which"
+                f" model.dynamics.kind = {self.model.dynamics.kind} does not have; write"
+                " planner.kind: cem",
             )
         if isinstance(self.exploration, DrawsSettings):
             require(

@@ -22,15 +22,16 @@ from worldmodel.models.posteriors import FilterSettings, PosteriorSettings
 class ModelSettings:
     encoder: EncoderSettings = PatchSettings()
     """The network that reads an image: patch begins with patches of 4x4 pixels, slim with
-    overlapping ones, planet is PlaNet's (64x64 images only), pixels hands the image through,
-    masked is a transformer that can hide patches from itself, pretrained the same with weights of
-    a pretraining."""
+    overlapping ones, planet is PlaNet's (64x64 images only), mlp has dense layers only, for small
+    images of any size, pixels hands the image through, masked is a transformer that can hide
+    patches from itself, pretrained the same with weights of a pretraining."""
     encoder_gain: Annotated[float, more_than(0)] = 3.0
     """Factor on the encoder's initial weights, over PyTorch's own. Larger: images weigh more in the
     first beliefs."""
     decoder: DecoderSettings = SlimSettings()
     """The network that draws an image from a latent: slim takes sizes that are multiples of 16,
-    planet is PlaNet's (64x64 images only), itself is for latents that are images."""
+    planet is PlaNet's (64x64 images only), mlp has dense layers only, for small images of any
+    size, itself is for latents that are images."""
     likelihood: Likelihoods = "gaussian"
     """The meaning of the decoder's numbers: gaussian, the colours themselves with an error of one;
     bernoulli, the logits of colours, for images that are nearly black and white."""

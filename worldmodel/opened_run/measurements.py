@@ -163,8 +163,9 @@ class Measurements:
         """The search at one row, with as many rows after it as the planner looks ahead."""
         require(
             can_plan(self.agent),
-            "plans: ilqr plans for a score with a cost, and the learned reward has none, and a"
-            " policy alone searches nothing; look at a run with another planner",
+            "plans: ilqr plans for a score with a cost, and the learned reward has none, a goal"
+            " image (planning.goal) earns none, and a policy alone searches nothing; look at a run"
+            " with another planner",
         )
         number = self.number(number)
         episode, horizon = self.episodes[number], self.agent.horizon

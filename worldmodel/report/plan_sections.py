@@ -29,8 +29,12 @@ RETURNS_HEADER = """\
 
 
 def can_plan(agent: Agent) -> bool:
-    """Whether there is a planner that can search for the learned reward; ilqr needs a cost."""
-    return agent.planner is not None and not isinstance(agent.planner, ILQR)
+    """Whether plans are for the learned reward, with which what came can be compared."""
+    return (
+        agent.planner is not None
+        and agent.planning.goal is None
+        and not isinstance(agent.planner, ILQR)
+    )
 
 
 def compare_plans(
@@ -58,7 +62,8 @@ def compare_plans(
     if not can_plan(agent):
         folder.notes.append(
             "no plan was compared with what came: ilqr plans for a score with a cost, and the"
-            " learned reward has none; give the report an agent with another planner"
+            " learned reward has none, and a goal image (planning.goal) earns none; give the report"
+            " an agent with another planner"
         )
         return None
     returns = compare_returns(agent, episodes, seeds or [0] * len(episodes), beliefs, made)

@@ -6,6 +6,7 @@ One file a kind; ``DecoderSettings`` is the only list of kinds.
 from __future__ import annotations
 
 from worldmodel.models.decoders.itself import Itself, ItselfSettings
+from worldmodel.models.decoders.mlp import MLPDecoder, MLPSettings
 from worldmodel.models.decoders.planet import PlanetDecoder, PlanetSettings
 from worldmodel.models.decoders.slim import SlimDecoder, SlimSettings
 
@@ -14,11 +15,13 @@ __all__ = [
     "DecoderSettings",
     "Itself",
     "ItselfSettings",
+    "MLPDecoder",
+    "MLPSettings",
     "PlanetDecoder",
     "PlanetSettings",
     "SlimDecoder",
     "SlimSettings",
 ]
 
-DecoderSettings = SlimSettings | PlanetSettings | ItselfSettings
-Decoder = SlimDecoder | PlanetDecoder | Itself
+DecoderSettings = SlimSettings | PlanetSettings | MLPSettings | ItselfSettings
+Decoder = SlimDecoder | PlanetDecoder | MLPDecoder | Itself

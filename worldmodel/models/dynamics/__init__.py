@@ -84,7 +84,10 @@ class Dynamics(Protocol[Z]):
 
 
 class Linearisable(Protocol):
-    """Dynamics that a planner with derivatives (iLQR) can use: one flat state, no noise."""
+    """Dynamics that a planner with derivatives (iLQR) can use: one flat state, no noise.
+
+    Their settings offer ``flat_state``.
+    """
 
     def state(self, latent: Any) -> Tensor:
         """[...] -> [..., X]"""

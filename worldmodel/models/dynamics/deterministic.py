@@ -18,7 +18,7 @@ HIDDEN_LAYERS = 2
 @dataclass(frozen=True)
 class DeterministicSettings:
     latent: ClassVar[str] = "point"
-    offers: ClassVar[frozenset[str]] = frozenset({"point"})
+    offers: ClassVar[frozenset[str]] = frozenset({"point", "flat_state"})
 
     kind: Literal["deterministic"] = "deterministic"
     size: Annotated[int, at_least(1)] = 32

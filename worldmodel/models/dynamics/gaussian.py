@@ -18,7 +18,7 @@ HIDDEN_LAYERS = 2
 @dataclass(frozen=True)
 class GaussianSettings:
     latent: ClassVar[str] = "gaussian"
-    offers: ClassVar[frozenset[str]] = frozenset({"distribution", "gaussian"})
+    offers: ClassVar[frozenset[str]] = frozenset({"distribution", "gaussian", "flat_state"})
 
     kind: Literal["gaussian"] = "gaussian"
     size: Annotated[int, at_least(1)] = 32

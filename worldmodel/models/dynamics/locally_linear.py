@@ -16,7 +16,9 @@ from worldmodel.models.layers import Layers, layer_of, mlp
 @dataclass(frozen=True)
 class LocallyLinearSettings:
     latent: ClassVar[str] = "affine"
-    offers: ClassVar[frozenset[str]] = frozenset({"distribution", "gaussian", "affine"})
+    offers: ClassVar[frozenset[str]] = frozenset(
+        {"distribution", "gaussian", "affine", "flat_state"}
+    )
 
     kind: Literal["locally_linear"] = "locally_linear"
     state_size: Annotated[int, at_least(1)] = 8

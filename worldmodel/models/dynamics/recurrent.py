@@ -16,7 +16,7 @@ from worldmodel.models.layers import CELLS, Layers, layer_of
 @dataclass(frozen=True)
 class RecurrentSettings:
     latent: ClassVar[str] = "remembered"
-    offers: ClassVar[frozenset[str]] = frozenset({"distribution", "gaussian"})
+    offers: ClassVar[frozenset[str]] = frozenset({"distribution", "gaussian", "flat_state"})
 
     kind: Literal["recurrent"] = "recurrent"
     deter_size: Annotated[int, at_least(1)] = 256

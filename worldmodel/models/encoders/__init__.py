@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from worldmodel.models.encoders.masked import MaskedEncoder, MaskedSettings
+from worldmodel.models.encoders.mlp import MLPEncoder, MLPSettings
 from worldmodel.models.encoders.patch import PatchEncoder, PatchSettings
 from worldmodel.models.encoders.pixels import PixelsEncoder, PixelsSettings
 from worldmodel.models.encoders.planet import PlanetEncoder, PlanetSettings
@@ -25,6 +26,8 @@ from worldmodel.models.encoders.slim import SlimEncoder, SlimSettings
 __all__ = [
     "Encoder",
     "EncoderSettings",
+    "MLPEncoder",
+    "MLPSettings",
     "MaskedEncoder",
     "MaskedSettings",
     "PatchEncoder",
@@ -43,11 +46,12 @@ EncoderSettings = (
     SlimSettings
     | PatchSettings
     | PlanetSettings
+    | MLPSettings
     | PixelsSettings
     | MaskedSettings
     | PretrainedSettings
 )
-Encoder = SlimEncoder | PatchEncoder | PlanetEncoder | PixelsEncoder | MaskedEncoder
+Encoder = SlimEncoder | PatchEncoder | PlanetEncoder | MLPEncoder | PixelsEncoder | MaskedEncoder
 
 
 @torch.no_grad()
