@@ -43,5 +43,6 @@ class MLPDecoder(nn.Module):
 
     def forward(self, latent: Latent) -> Tensor:
         """[...] -> [..., C, H, W]"""
-        drawn: Tensor = self.net(latent.features)
-        return drawn.unflatten(-1, self.shape)
+        features = latent.features
+        drawn: Tensor = self.net(features)
+        return drawn.reshape(*features.shape[:-1], *self.shape)
