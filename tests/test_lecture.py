@@ -11,8 +11,7 @@ import pytest
 
 from worldmodel.checks import ConfigError
 from worldmodel.files import read_rows
-from worldmodel.lecture import __main__ as command
-from worldmodel.lecture import kept, pages
+from worldmodel.lecture import experiments, kept, pages
 from worldmodel.lecture.row import Bound, Row, at_least, at_most, names, row_of
 
 
@@ -91,11 +90,11 @@ def test_figures_are_kept_in_place_of_their_own_and_shown(
 
 def test_unless_told_otherwise_short_rows_have_three_seeds_and_twins_one() -> None:
     short, long = claim(), claim(name="long", short=False)
-    assert command.tasks([short, long], (), broken=False) == [
+    assert experiments.tasks([short, long], (), broken=False) == [
         *(("sums", 0, False), ("sums", 1, False), ("sums", 2, False), ("long", 0, False)),
         *(("sums", 0, True), ("long", 0, True)),
     ]
-    assert command.tasks([short], (7,), broken=True) == [("sums", 7, True)]
+    assert experiments.tasks([short], (7,), broken=True) == [("sums", 7, True)]
 
 
 def test_an_unknown_row_is_named_with_the_nearest() -> None:
@@ -126,16 +125,22 @@ def test_the_guide_shows_every_row_and_the_kept_figures() -> None:
     assert pages.written(page) == page
 
 
+def test_an_experiment_runs_in_a_process_of_its_own() -> None:
+    task = experiments.Task("no_such_row", 0, broken=False)
+    with experiments.processes(1) as pool, pytest.raises(ConfigError, match="no row no_such_row"):
+        pool.submit(experiments.measure, task).result()
+
+
 @pytest.mark.learning
 @pytest.mark.parametrize("broken", [False, True], ids=["whole", "twin"])
 @pytest.mark.parametrize("name", [name for name in names() if row_of(name).short])
 def test_a_short_row_is_as_claimed(
     name: str, broken: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    task = command.Task(name, 0, broken)
-    measured = command.measure(task)
+    task = experiments.Task(name, 0, broken)
+    measured = experiments.measure(task)
     with capsys.disabled():
-        print(f"\n{command.sentence(task, measured)}")
+        print(f"\n{experiments.sentence(task, measured)}")
     figures: Mapping[str, float] = measured.figures
     row = row_of(name)
     assert row.is_as_claimed(figures, broken), row.fails(figures)
