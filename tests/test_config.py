@@ -30,6 +30,7 @@ DETERMINISTIC: dict[str, Any] = {
 }
 SMOOTHER = {"model.posterior.kind": "smoother", "objective.acting.weight": 1.5}
 LINEAR = {"model.dynamics.kind": "locally_linear", "model.posterior.kind": "one_step"}
+CONTRAST: dict[str, Any] = {"model.contrast.size": 9, "objective.contrastive.weight": 2.0}
 STILL: dict[str, Any] = {"objective.kl": None, "objective.priority": None, "behaviour": None}
 SCENE = {
     "model.dynamics.kind": "moving_kernels",
@@ -66,6 +67,12 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "model.dynamics.kernels moving_kernels": SCENE,
     "model.dynamics.reach moving_kernels": SCENE,
     "model.dynamics.memory_size moving_kernels": SCENE,
+    "model.decoder": {"objective.image": None},
+    "model.contrast.size": CONTRAST,
+    "model.contrast.hidden_size": CONTRAST,
+    "model.contrast.target_rate": CONTRAST,
+    "objective.contrastive.weight": CONTRAST,
+    "objective.contrastive.temperature": CONTRAST,
     "exploration.kind": {"planner": None, "loop.seed_actions": "uniform"},
 }
 

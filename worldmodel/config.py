@@ -160,6 +160,7 @@ class Config:
         self._check_posterior()
         self._check_decoder()
         self._check_required()
+        self._check_trained()
         self._check_acting()
 
     def _check_acting(self) -> None:
@@ -212,8 +213,7 @@ class Config:
             f" {' or '.join(sorted(posterior.fits))}; those of model.dynamics.kind ="
             f" {dynamics.kind} are {dynamics.latent}{remedy}",
         )
-        trained = {need for term in terms_in(self.objective).values() for need in term.needs}
-        for part in sorted(posterior.offers - trained):
+        for part in sorted(posterior.offers - self._trained()):
             raise ConfigError(
                 f"model.posterior.kind: {posterior.kind} has an {part}, and no term of the"
                 " objective trains it; write objective.acting.weight: 1.0"
@@ -222,6 +222,8 @@ class Config:
     def _check_decoder(self) -> None:
         """Raise if the decoder cannot draw the latents."""
         dynamics, decoder = self.model.dynamics, self.model.decoder
+        if decoder is None:
+            return
         fits = getattr(decoder, "fits", {dynamics.latent})
         require(
             dynamics.latent in fits,
@@ -244,9 +246,22 @@ class Config:
                     f" {str(given).lower()}; write {path}: {written}",
                 )
 
+    def _check_trained(self) -> None:
+        """Raise if the model has a part that one term alone would train, and that term is none."""
+        for part, term in ModelSettings.trained_by.items():
+            require(
+                getattr(self.model, part) is None or part in self._trained(),
+                f"model.{part}: no term of the objective trains it; write objective.{term}.weight:"
+                f" 1.0 or model.{part}: none",
+            )
+
+    def _trained(self) -> set[str]:
+        """What the terms of the objective need, and so train."""
+        return {need for term in terms_in(self.objective).values() for need in term.needs}
+
     def wrong_image_size(self, size: int) -> str:
         """Why encoder or decoder cannot take square images with a side of ``size``; else empty."""
         for part, settings in (("encoder", self.model.encoder), ("decoder", self.model.decoder)):
-            if takes := settings.wrong_size(size):
+            if settings is not None and (takes := settings.wrong_size(size)):
                 return f"the {settings.kind} {part} takes {takes}, got {size}"
         return ""

@@ -171,6 +171,7 @@ class Learner:
             group["lr"] = rate * share
             clip_gradients(group["params"], self.settings.clip, norm)
         self.optimizer.step()
+        self.model.stepped()
         if self.behaviour is not None:
             self.behaviour.stepped()
         self._average()

@@ -115,8 +115,8 @@ def _works(config: Config, precision: str) -> dict[str, Callable[[], object]]:
     learner, batch = make_learner(config, precision), make_batch(config)
     model, generator = learner.model, learner.generator
     count = config.replay.batch * config.replay.length
-    assert config.objective.image is not None
-    decoded = max(1, round(config.objective.image.decoded_share * count))
+    image = config.objective.image
+    decoded = 0 if image is None else max(1, round(image.decoded_share * count))
     embed = torch.randn(config.replay.batch, config.replay.length, model.encoder.embed_size)
     noise = torch.randn(config.replay.batch, config.replay.length, model.dynamics.noise_size)
     latents = model.dynamics.initial(decoded)
@@ -149,10 +149,11 @@ def _works(config: Config, precision: str) -> dict[str, Callable[[], object]]:
     works: dict[str, Callable[[], object]] = {
         "encode": encode,
         "sequence": sequence,
-        "decode": decode,
-        "losses (all of these)": terms,
-        "losses and backward": lambda: torch.autograd.backward(terms()),
     }
+    if decoded:
+        works["decode"] = decode
+    works["losses (all of these)"] = terms
+    works["losses and backward"] = lambda: torch.autograd.backward(terms())
     if learner.behaviour is not None:
         works["behaviour and backward"] = lambda: learner.learn_behaviour(seen)
     return works | {"optimizer": optimize, "whole": lambda: learner.update(batch)}

@@ -41,6 +41,7 @@ class Dream:
     """
 
     def __init__(self, agent: Agent, starts: Starts) -> None:
+        agent.model.require_decoder()
         self.agent, self.starts, self.spec = agent, starts, agent.model.spec
         self._heads = {
             "reward": agent.model.reward,

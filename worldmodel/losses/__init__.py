@@ -15,6 +15,7 @@ from torch import Tensor
 from worldmodel.checks import require
 from worldmodel.losses.acting import Acting
 from worldmodel.losses.consistency import Consistency
+from worldmodel.losses.contrastive import Contrastive
 from worldmodel.losses.discount import Discount
 from worldmodel.losses.image import Image
 from worldmodel.losses.kl import KL
@@ -32,6 +33,7 @@ __all__ = [
     "KL",
     "Acting",
     "Consistency",
+    "Contrastive",
     "Discount",
     "Image",
     "LatentKL",

@@ -19,12 +19,13 @@ class Consistency:
 
     The gradient moves the prediction, and the encoder of the image before, towards the encoded
     latent, which stays where it is. If it moved too, both would meet at once where all images have
-    the same latent. What else keeps latents apart is the image's error: it needs a decoder.
+    the same latent. What keeps latents apart is the image's error, which needs a decoder, or that
+    each image must be told from the others, which needs a contrast.
 
     The first row of a window has no row before it, so it has no loss.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"point", "decoder", "dynamics"})
+    needs: ClassVar[frozenset[str]] = frozenset({"point", "decoder or contrast", "dynamics"})
 
     weight: Annotated[float, at_least(0)] = 10.0  # as the reward's; not studied
     """Weight of the distance between predicted and encoded latents. Larger: latents hold more of

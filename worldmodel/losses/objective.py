@@ -8,6 +8,7 @@ from typing import Literal
 from worldmodel.checks import require
 from worldmodel.losses.acting import Acting
 from worldmodel.losses.consistency import Consistency
+from worldmodel.losses.contrastive import Contrastive
 from worldmodel.losses.discount import Discount
 from worldmodel.losses.image import Image
 from worldmodel.losses.kl import KL
@@ -31,6 +32,7 @@ Priority = Literal[
     "unit_kl",
     "latent_kl",
     "masked_patches",
+    "contrastive",
 ]
 
 
@@ -62,6 +64,9 @@ class Objective:
     none: it is left out."""
     masked_patches: MaskedPatches | None = None
     """The loss of patches that are hidden from a masked encoder. none: it is left out."""
+    contrastive: Contrastive | None = None
+    """The loss of recognising the next image among others, which needs no decoder. none: it is left
+    out."""
     priority: Priority | None = "kl_dynamics"
     """The loss, by its name in metrics.jsonl, that is each row's priority in replay. none: no row
     is preferred."""

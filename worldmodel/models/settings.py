@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from worldmodel.checks import between, more_than, require
+from worldmodel.models.contrast import ContrastSettings
 from worldmodel.models.decoders import DecoderSettings, SlimSettings
 from worldmodel.models.dynamics import DynamicsSettings
 from worldmodel.models.dynamics.none import NoDynamicsSettings
@@ -20,6 +22,9 @@ from worldmodel.models.posteriors import FilterSettings, PosteriorSettings
 
 @dataclass(frozen=True)
 class ModelSettings:
+    trained_by: ClassVar[Mapping[str, str]] = {"contrast": "contrastive"}
+    """The parts that one term of the objective alone trains, and that term."""
+
     encoder: EncoderSettings = PatchSettings()
     """The network that reads an image: patch begins with patches of 4x4 pixels, slim with
     overlapping ones, planet is PlaNet's (64x64 images only), mlp has dense layers only, for small
@@ -28,10 +33,14 @@ class ModelSettings:
     encoder_gain: Annotated[float, more_than(0)] = 3.0
     """Factor on the encoder's initial weights, over PyTorch's own. Larger: images weigh more in the
     first beliefs."""
-    decoder: DecoderSettings = SlimSettings()
+    decoder: DecoderSettings | None = SlimSettings()
     """The network that draws an image from a latent: slim takes sizes that are multiples of 16,
     planet is PlaNet's (64x64 images only), mlp has dense layers only, for small images of any
-    size, itself is for latents that are images."""
+    size, itself is for latents that are images. none: nothing is drawn, and reports and dreams are
+    refused."""
+    contrast: ContrastSettings | None = None
+    """The networks that compare foreseen latents with images, for objective.contrastive. none: the
+    model has none."""
     likelihood: Likelihoods = "gaussian"
     """The meaning of the decoder's numbers: gaussian, the colours themselves with an error of one;
     bernoulli, the logits of colours, for images that are nearly black and white."""
@@ -98,6 +107,11 @@ class ModelSettings:
                 "masked_encoder" in self.encoder.offers,
                 f"model.encoder ({self.encoder.kind}) learns none",
             ),
+            "decoder or contrast": (
+                self.decoder is not None or self.contrast is not None,
+                "model.decoder and model.contrast are none",
+            ),
+            "contrast": (self.contrast is not None, "model.contrast is none"),
             "acting_filter": (
                 "acting_filter" in self.posterior.offers,
                 f"model.posterior ({self.posterior.kind}) has none",

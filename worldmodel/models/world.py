@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from worldmodel.checks import require
 from worldmodel.models.dynamics import Context, Dynamics
 from worldmodel.models.encoders import scale_weights
 from worldmodel.models.encoders.vectors import EMBED_SIZE, Vectors
@@ -46,7 +47,9 @@ class WorldModel(nn.Module):
             config.layers,
         )
         features = self.dynamics.feature_size
-        self.decoder = config.decoder.build(features, image_size, channels)
+        self.decoder = (
+            None if config.decoder is None else config.decoder.build(features, image_size, channels)
+        )
         self.likelihood = LIKELIHOODS[config.likelihood]
         self.reward = build_head(config.reward, features, layer, absent=0.0)
         self.discount = build_head(config.discount, features, layer, absent=1.0)
@@ -58,6 +61,11 @@ class WorldModel(nn.Module):
             else None
         )
         self.vectors = Vectors(features, vectors, layer) if vectors else None
+        self.contrast = (
+            None
+            if config.contrast is None
+            else config.contrast.build(features, self.encoder, layer)
+        )
 
     def embed(self, image: Tensor, vectors: Mapping[str, Tensor] | None = None) -> Tensor:
         """[..., H, W, C] uint8, name -> [..., V] -> [..., E]"""
@@ -161,11 +169,27 @@ class WorldModel(nn.Module):
 
     def draw(self, latent: Latent) -> Tensor:
         """[...] -> the image's mean [..., C, H, W]"""
-        return self.likelihood.mean(self.decoder(latent), self.pixels)
+        return self.likelihood.mean(self._drawn(latent), self.pixels)
 
     def image_error(self, latent: Latent, target: Tensor) -> Tensor:
         """Minus the log-probability of images, without its constant: [M], [M, C, H, W] -> [M]"""
-        return self.likelihood.error(self.decoder(latent), target, self.pixels)
+        return self.likelihood.error(self._drawn(latent), target, self.pixels)
+
+    def _drawn(self, latent: Latent) -> Tensor:
+        """[...] -> the decoder's numbers [..., C, H, W]"""
+        self.require_decoder()
+        assert self.decoder is not None
+        drawn: Tensor = self.decoder(latent)
+        return drawn
+
+    def require_decoder(self) -> None:
+        """Raise if the model draws no images."""
+        require(
+            self.decoder is not None,
+            "model.decoder: none, so this model draws no images to look at; it can be evaluated and"
+            " played, and reports, figures and dreams need one that was trained with"
+            " model.decoder.kind: slim and objective.image.weight: 1.0",
+        )
 
     def decode(self, latent: Latent) -> Tensor:
         """[...] -> [..., H, W, C] uint8"""
@@ -174,6 +198,11 @@ class WorldModel(nn.Module):
     def fit(self, images: Tensor) -> None:
         """Set the pixels' mean and scale, which no gradient reaches, from [M, H, W, C] bytes."""
         self.pixels.fit(images)
+
+    def stepped(self) -> None:
+        """Called after each step of the optimizer: the slow encoder of a contrast follows."""
+        if self.contrast is not None:
+            self.contrast.follow(self.encoder)
 
     @torch.no_grad()
     def follow_value(self, rate: float) -> None:

@@ -119,6 +119,7 @@ def visualize(
     file when it is written.
     """
     begun = time.perf_counter()
+    agent.model.require_decoder()
     check_fit(agent, episodes)
     task = config.task if config is not None else ""
     long = long_enough(episodes, CONTEXT)
