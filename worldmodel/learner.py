@@ -128,7 +128,7 @@ class Learner:
                 metrics |= self.learn_behaviour(seen)
         finally:
             gradient.result()
-        skipped = not self._step()
+        skipped = not self._step(seen)
         priority = terms.get(self.objective.priority)
         return Update(
             {name: float(value.detach()) for name, value in metrics.items()},
@@ -157,7 +157,7 @@ class Learner:
         if self.behaviour is not None:
             self.behaviour.restore(state)
 
-    def _step(self) -> bool:
+    def _step(self, seen: Inference) -> bool:
         """Apply the gradients and return True; False if a group's norm is NaN or infinite."""
         groups = self.optimizer.param_groups
         norms = [gradient_norm(group["params"]) for group in groups]
@@ -171,7 +171,7 @@ class Learner:
             group["lr"] = rate * share
             clip_gradients(group["params"], self.settings.clip, norm)
         self.optimizer.step()
-        self.model.stepped()
+        self.model.stepped(seen)
         if self.behaviour is not None:
             self.behaviour.stepped()
         self._average()

@@ -85,7 +85,9 @@ class Imagination:
 
     def _cast(self, belief: Latent) -> Latent:
         dtype = self.dtype
-        return belief if dtype is None else each(belief, lambda part: part.to(dtype))
+        if dtype is None:
+            return belief
+        return each(belief, lambda part: part.to(dtype) if part.is_floating_point() else part)
 
     def _parts(self) -> list[nn.Module]:
         return [child for name, child in self.model.named_children() if name in PLANNED]

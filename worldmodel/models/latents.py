@@ -55,9 +55,9 @@ class Gaussian:
     def distribution(self) -> Gaussian:
         return self
 
-    def divergence(self, prior: Gaussian | Affine) -> Tensor:
+    def divergence(self, prior: Gaussian | Affine | Correlated) -> Tensor:
         """KL(self || prior), summed over S: [...]"""
-        if isinstance(prior, Affine):
+        if not isinstance(prior, Gaussian):
             return prior.divergence_from(self)
         ratio = (self.std / prior.std).square()
         distance = ((self.mean - prior.mean) / prior.std).square()
@@ -205,6 +205,54 @@ def determinant(v: Tensor, r: Tensor) -> Tensor:
 def after_step(x: Tensor, v: Tensor, r: Tensor) -> Tensor:
     """(I + v r') x: [..., S] three times -> [..., S]"""
     return x + v * (r * x).sum(-1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Correlated:
+    """A Gaussian whose numbers vary together, with covariance L L', and a sample from it."""
+
+    mean: Tensor  # [..., S]
+    factor: Tensor  # [..., S, S] L, which is lower triangular
+    sample: Tensor  # [..., S]
+
+    @property
+    def std(self) -> Tensor:
+        """[..., S] the standard deviation of each number by itself"""
+        variance: Tensor = self.factor.square().sum(-1)
+        return variance.sqrt()
+
+    def divergence_from(self, posterior: Gaussian) -> Tensor:
+        """KL(posterior || self) for a diagonal posterior: [...]"""
+        apart = (posterior.mean - self.mean)[..., None]
+        columns = torch.cat([torch.diag_embed(posterior.std), apart], -1)  # [..., S, S + 1]
+        whitened = torch.linalg.solve_triangular(self.factor, columns, upper=False)
+        volumes = self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) - posterior.std.log().sum(-1)
+        distance: Tensor = whitened.square().sum((-1, -2))
+        return 0.5 * (distance - apart.shape[-2]) + volumes
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A Gaussian, and how many rows were observed before it: policies may change over time.
+
+    Heads, decoders and goals read the state alone.
+    """
+
+    row: Tensor  # [...] int: 0 in the first row that is observed
+    state: Gaussian | Correlated
+
+    @property
+    def features(self) -> Tensor:
+        """[..., S]"""
+        return self.state.sample
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.row.shape
+
+    @property
+    def distribution(self) -> Gaussian | Correlated:
+        return self.state
 
 
 @dataclass(frozen=True)

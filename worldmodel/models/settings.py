@@ -51,8 +51,8 @@ class ModelSettings:
     """The network that imagines the next latent from a latent and an action: recurrent is PlaNet's
     recurrent state-space model, recurrent_categorical Dreamer's, which draws classes instead of
     numbers, gaussian the first without memory, deterministic one vector without chance,
-    locally_linear Embed to Control's, moving_kernels moves the pixels of the last image, none
-    imagines that nothing changes."""
+    locally_linear Embed to Control's, fitted_linear SOLAR's one linear step, moving_kernels moves
+    the pixels of the last image, none imagines that nothing changes."""
     posterior: PosteriorSettings = FilterSettings()
     """The network that reads latents from images: filter uses the past and the newest image,
     one_step and deterministic the newest image alone, smoother also later images, in learning;

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.checks import require
-from worldmodel.models.dynamics import Context, Dynamics
+from worldmodel.models.dynamics import Context, Dynamics, Fitted
 from worldmodel.models.encoders import scale_weights
 from worldmodel.models.encoders.vectors import EMBED_SIZE, Vectors
 from worldmodel.models.heads import Constant, Head, HeadSettings
@@ -199,10 +199,16 @@ class WorldModel(nn.Module):
         """Set the pixels' mean and scale, which no gradient reaches, from [M, H, W, C] bytes."""
         self.pixels.fit(images)
 
-    def stepped(self) -> None:
-        """Called after each step of the optimizer: the slow encoder of a contrast follows."""
+    @torch.no_grad()
+    def stepped(self, seen: Inference) -> None:
+        """Called after each step of the optimizer, with its batch, for parts without a gradient.
+
+        The slow encoder of a contrast follows, and dynamics that are fitted absorb the batch.
+        """
         if self.contrast is not None:
             self.contrast.follow(self.encoder)
+        if isinstance(self.dynamics, Fitted):
+            self.dynamics.absorb(seen.posterior.features, seen.batch.action, seen.follows)
 
     @torch.no_grad()
     def follow_value(self, rate: float) -> None:

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
 from worldmodel.models.dynamics.deterministic import DeterministicDynamics, DeterministicSettings
+from worldmodel.models.dynamics.fitted_linear import FittedLinear, FittedLinearSettings
 from worldmodel.models.dynamics.gaussian import GaussianDynamics, GaussianSettings
 from worldmodel.models.dynamics.locally_linear import LocallyLinear, LocallyLinearSettings
 from worldmodel.models.dynamics.moving_kernels import MovingKernels, MovingKernelsSettings
@@ -26,6 +27,8 @@ __all__ = [
     "DeterministicDynamics",
     "Dynamics",
     "DynamicsSettings",
+    "Fitted",
+    "FittedLinear",
     "GaussianDynamics",
     "Linearisable",
     "LocallyLinear",
@@ -41,6 +44,7 @@ DynamicsSettings = (
     | GaussianSettings
     | DeterministicSettings
     | LocallyLinearSettings
+    | FittedLinearSettings
     | NoDynamicsSettings
     | MovingKernelsSettings
 )
@@ -97,3 +101,11 @@ class Linearisable(Protocol):
 
     def features_of(self, state: Tensor) -> Tensor:
         """[X] -> [F], the features that heads and goals read"""
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """Dynamics whose numbers are computed from rows, and not learned by gradients."""
+
+    def absorb(self, latents: Tensor, actions: Tensor, follows: Tensor) -> None:
+        """Fit to windows [B, T, S], [B, T, A]; ``follows`` [B, T]: which rows have one before."""

@@ -13,7 +13,7 @@ from worldmodel.models.layers import Layers, layer_of
 
 @dataclass(frozen=True)
 class OneStepSettings:
-    fits: ClassVar[frozenset[str]] = frozenset({"gaussian", "remembered", "affine"})
+    fits: ClassVar[frozenset[str]] = frozenset({"gaussian", "remembered", "affine", "timed"})
     offers: ClassVar[frozenset[str]] = frozenset()
 
     kind: Literal["one_step"] = "one_step"
