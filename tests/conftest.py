@@ -23,7 +23,7 @@ from worldmodel.config import Config
 from worldmodel.envs import suite
 from worldmodel.models import WorldModel, build
 from worldmodel.models.latents import Point, Remembered
-from worldmodel.models.policy import AnyPolicy
+from worldmodel.models.policy import DrawnPolicy
 from worldmodel.structs import Spec, Step
 
 TINY = {
@@ -180,7 +180,7 @@ class Echo(torch.nn.Module):
 
 
 def practise(
-    model: WorldModel, policy: AnyPolicy, starts: Remembered, *, rate: float, updates: int
+    model: WorldModel, policy: DrawnPolicy, starts: Remembered, *, rate: float, updates: int
 ) -> None:
     """Train a policy on imagined returns alone."""
     optimizer = torch.optim.Adam(policy.parameters(), lr=rate)

@@ -41,7 +41,20 @@ SCENE = {
     "objective.kl": None,
     "objective.priority": None,
 }
+SOFT = {"model.policy.kind": "squashed"}
+GREEDY = {"model.policy.kind": "greedy"}
 TOGETHER: dict[str, dict[str, Any]] = {
+    **{
+        f"behaviour.{name} soft": SOFT
+        for name in (
+            *("tunes_encoder", "layers", "size", "reward_scale", "first_temperature"),
+            *("target_rate", "critic_rate", "policy_rate"),
+        )
+    },
+    **{f"behaviour.{name} dqn": GREEDY for name in ("tunes_encoder", "target_rate", "rate")},
+    "model.policy.layers greedy": {"behaviour.kind": "dqn"},
+    "model.policy.size greedy": {"behaviour.kind": "dqn"},
+    "behaviour.kind": SOFT,
     "model.dynamics.state_size locally_linear": LINEAR,
     "model.dynamics.hidden_size locally_linear": LINEAR,
     "model.dynamics.min_std locally_linear": LINEAR,

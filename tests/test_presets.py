@@ -1,4 +1,4 @@
-"""Every preset, at a tiny size, on ``toy``: it learns, stops, resumes, plans, plays and exports."""
+"""Every preset, tiny, on ``toy`` or levers: it learns, stops, resumes, plans, plays, exports."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ import pytest
 import torch
 
 import worldmodel
+from tests.test_choices import Levers
 from worldmodel import checkpoint, export
 from worldmodel.agent import Agent
 from worldmodel.assembly import agent_of
 from worldmodel.checks import ConfigError, hints, read, sections
 from worldmodel.config import Config
-from worldmodel.envs import make_env
+from worldmodel.envs import Environment, adopt, make_env
 from worldmodel.learner import Learner
 from worldmodel.loop import Outcome, online
 from worldmodel.models import build
 from worldmodel.presets import load_preset, presets
-from worldmodel.structs import Spec
+from worldmodel.structs import Spec, Step
 
 STEPS = 3 * 160  # three episodes; what the third one earns is learned later
 SMALL = {  # by the name of a setting, wherever a preset has it
@@ -53,10 +54,16 @@ SMALL = {  # by the name of a setting, wherever a preset has it
     "precision": "float32",
 }
 OF_64_PIXELS = ("planet",)
+OF_CHOICES = ("dqn",)  # played with levers instead of the toy, whose actions are numbers
 # By preset: the sentence with which an export is refused.
 CANNOT_EXPORT: Mapping[str, str] = {
     "dreamer": "planner: none, so the policy acts and nothing is searched; an export needs a"
     " planner; write planner.kind: cem",
+    **dict.fromkeys(
+        ("dqn", "vae_policy"),
+        "planner: none, so the policy acts and nothing is searched; an export needs a planner;"
+        " write planner.kind: cem",
+    ),
     "e2c": "planner.kind: ilqr cannot be exported, only cem, icem, mppi can; plan with another on"
     " the same model: --planner mppi",
     "foresight": "model.dynamics.kind: an agent that plans for marked pixels cannot be exported,"
@@ -100,8 +107,20 @@ def _few_final_episodes() -> Iterator[None]:
         yield
 
 
+class SlowLevers(Levers):
+    """A row lasts as long as one of the toy does here."""
+
+    def step(self, action: int) -> Step:
+        return replace(super().step(action), env_steps=SMALL["action_repeat"])
+
+
+def env_of(config: Config) -> Environment:
+    of_choices = config.behaviour is not None and config.behaviour.kind in OF_CHOICES
+    return adopt(SlowLevers(11), config.env) if of_choices else make_env("toy", config.env)
+
+
 def go(config: Config, run: Path) -> Outcome:
-    env = make_env(config.task, config.env)
+    env = env_of(config)
     return worldmodel.train(config, run, steps=STEPS, env=env)
 
 
@@ -166,7 +185,7 @@ def test_a_preset_learns_stops_resumes_plans_and_plays(
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
     agent = worldmodel.load(tmp_path / "parts")
-    env = make_env("toy", config.env)
+    env = env_of(config)
     black = torch.zeros(agent.image_shape, dtype=torch.uint8)
     belief = agent.observe(agent.initial(), agent.no_action(), black)
     score = None if config.planning.goal is None else agent.goal(black)
@@ -190,7 +209,7 @@ EXPORTED = ("e2c",)
 )
 def test_a_preset_is_exported_or_says_why_not(name: str, tmp_path: Path) -> None:
     config = tiny(name)
-    env = make_env("toy", config.env)
+    env = env_of(config)
     model = build(config.model, Spec.of(env, env.reset(0), config.env.frames))
     if config.model.reward is not None:
         # of a new model all candidates are alike, and rounding decides which is the best

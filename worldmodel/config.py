@@ -115,8 +115,8 @@ class Config:
     model: ModelSettings = ModelSettings()
     objective: Objective = Objective()
     behaviour: BehaviourSettings | None = Imagined()
-    """What trains policy and value: imagined learns from imagined returns. none: neither is
-    trained."""
+    """What trains the policy: imagined learns from imagined returns, soft and dqn from real rows:
+    soft is soft actor-critic, dqn Q-learning for choices. none: nothing does."""
     learner: LearnerSettings = LearnerSettings()
     planner: PlannerSettings | None = MPPI()
     """The search for actions: cem, icem, mppi and shooting draw candidates, gradient climbs the
@@ -155,8 +155,9 @@ class Config:
             parts["behaviour"] = self.behaviour
         for path, part in parts.items():
             for need in sorted(part.needs):
-                is_there, because = self.model.offers(need)
-                require(is_there, f"{path}: needs {need}, and {because}; write {path}: none")
+                is_there, because, remedy = self.model.offers(need)
+                remedy = remedy or f"{path}: none"
+                require(is_there, f"{path}: needs {need}, and {because}; write {remedy}")
         self._check_posterior()
         self._check_decoder()
         self._check_required()

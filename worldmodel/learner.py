@@ -62,6 +62,8 @@ class Learner:
     An update computes two gradients that do not depend on each other: of the objective, through the
     images, and of the behaviour, from the posterior of the batch. ``executor`` computes the first
     in parallel with the second if there are two cores; the order of their ends changes no result.
+    A behaviour that ``tunes`` parameters of the world model goes through the images too: then its
+    gradient comes first, and the objective's is added to it.
     """
 
     def __init__(
@@ -122,12 +124,16 @@ class Learner:
         joint = torch.stack(list(losses.values())).sum()
         # A behaviour starts from latents: the images are not kept while gradients are computed.
         seen = replace(seen, pixels=seen.pixels.new_empty(0))
-        gradient = self.executor.submit(torch.autograd.backward, joint)
-        try:
-            if self.behaviour is not None:
-                metrics |= self.learn_behaviour(seen)
-        finally:
-            gradient.result()
+        if self.behaviour is not None and self.behaviour.tunes:
+            metrics |= self.learn_behaviour(seen)
+            torch.autograd.backward(joint)
+        else:
+            gradient = self.executor.submit(torch.autograd.backward, joint)
+            try:
+                if self.behaviour is not None:
+                    metrics |= self.learn_behaviour(constant(seen))
+            finally:
+                gradient.result()
         skipped = not self._step(seen)
         priority = terms.get(self.objective.priority)
         return Update(
@@ -139,8 +145,7 @@ class Learner:
     def learn_behaviour(self, seen: Inference) -> dict[str, Tensor]:
         """Compute the gradients of the behaviour's losses, each into its own parameters."""
         assert self.behaviour is not None
-        detached = replace(seen, posterior=each(seen.posterior, Tensor.detach))
-        losses, figures = self.behaviour.losses(detached, self.generator)
+        losses, figures = self.behaviour.losses(seen, self.generator)
         values = {loss.name: loss.value for loss in losses}
         refuse_infinite(values)
         learn(losses)
@@ -192,13 +197,19 @@ class Learner:
             copied.copy_(buffer)
 
 
+def constant(seen: Inference) -> Inference:
+    """The same inference, through which no gradient passes."""
+    posterior = each(seen.posterior, Tensor.detach)
+    return replace(seen, posterior=posterior, embeds=seen.embeds.detach())
+
+
 def learn(losses: Sequence[Loss]) -> None:
-    """Compute gradients of several losses in one backward pass, into the parameters they name."""
-    into = [parameter for loss in losses for parameter in loss.into]
-    total = losses[0].value
-    for loss in losses[1:]:
-        total = total + loss.value
-    torch.autograd.backward(total, inputs=into)
+    """Add the gradient of each loss to the parameters that it names, and to no others.
+
+    The graph stays, because losses may share parts of it, with each other and with the objective.
+    """
+    for loss in losses:
+        torch.autograd.backward(loss.value, inputs=[*loss.into], retain_graph=True)
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:

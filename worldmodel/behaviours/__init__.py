@@ -7,8 +7,21 @@ one.
 from __future__ import annotations
 
 from worldmodel.behaviours.behaviour import Behaviour, Loss, ParameterGroup
+from worldmodel.behaviours.dqn import DQN, QLearning
 from worldmodel.behaviours.imagined import ActorCritic, Imagined
+from worldmodel.behaviours.soft import Soft, SoftActorCritic
 
-__all__ = ["ActorCritic", "Behaviour", "BehaviourSettings", "Imagined", "Loss", "ParameterGroup"]
+__all__ = [
+    "DQN",
+    "ActorCritic",
+    "Behaviour",
+    "BehaviourSettings",
+    "Imagined",
+    "Loss",
+    "ParameterGroup",
+    "QLearning",
+    "Soft",
+    "SoftActorCritic",
+]
 
-BehaviourSettings = Imagined
+BehaviourSettings = Imagined | Soft | DQN

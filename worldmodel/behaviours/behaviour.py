@@ -28,21 +28,25 @@ class ParameterGroup:
 
 
 class Behaviour(Protocol):
+    @property
+    def tunes(self) -> Sequence[nn.Parameter]:
+        """Parameters of the world model that its losses change too, next to the objective.
+
+        Empty: no gradient reaches the posterior of a batch, which is then a constant.
+        """
+
     def groups(self) -> list[ParameterGroup]:
         """The parameters that it trains; the world model's objective does not change these."""
 
     def losses(
         self, seen: Inference, random: torch.Generator
     ) -> tuple[list[Loss], dict[str, Tensor]]:
-        """The losses of a batch that the model has observed, and figures for the log.
-
-        No gradient reaches the posterior of the batch.
-        """
+        """The losses of a batch that the model has observed, and figures for the log."""
 
     def stepped(self) -> None:
         """Called after each step of the optimizer."""
 
     def state(self) -> dict[str, Tensor]:
-        """All that it keeps between updates except parameters, for a checkpoint."""
+        """All that it keeps between updates except the model's parameters, for a checkpoint."""
 
     def restore(self, state: Mapping[str, Tensor]) -> None: ...

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from worldmodel.behaviours.behaviour import Loss, ParameterGroup
 from worldmodel.behaviours.returns import lambda_returns
 from worldmodel.checks import at_least, between, more_than
 from worldmodel.machine import Precision
 from worldmodel.models import WorldModel
-from worldmodel.models.policy import AnyPolicy
+from worldmodel.models.policy import DrawnPolicy, GreedyPolicy
 from worldmodel.models.roll import imagined_rows
 from worldmodel.models.world import Inference
 from worldmodel.structs import Latent, at, flatten
@@ -24,7 +24,9 @@ from worldmodel.structs import Latent, at, flatten
 class Imagined:
     """Settings of an actor and a critic that learn from imagined returns."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"policy", "head:value", "head:reward", "dynamics"})
+    needs: ClassVar[frozenset[str]] = frozenset(
+        {"drawn policy", "head:value", "head:reward", "dynamics"}
+    )
 
     kind: Literal["imagined"] = "imagined"
     imagined_states: Annotated[int, at_least(1)] = 96
@@ -60,9 +62,14 @@ class ActorCritic:
         self, settings: Imagined, model: WorldModel, discount_rate: float, precision: Precision
     ) -> None:
         assert model.policy is not None
+        assert not isinstance(model.policy, GreedyPolicy)
         self.settings, self.model, self.policy = settings, model, model.policy
         self.discount_rate, self.precision = discount_rate, precision
         self.return_range = torch.zeros(2, device=next(model.parameters()).device)
+
+    @property
+    def tunes(self) -> list[nn.Parameter]:
+        return []
 
     def groups(self) -> list[ParameterGroup]:
         return [
@@ -143,7 +150,7 @@ class Trajectories:
 
 def act_in_imagination(
     model: WorldModel,
-    policy: AnyPolicy,
+    policy: DrawnPolicy,
     starts: Latent,
     *,
     horizon: int,

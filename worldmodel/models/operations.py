@@ -29,7 +29,7 @@ from worldmodel.models.fast.onednn import Linear
 from worldmodel.models.heads import Bernoulli, Constant, Normal, TwoHot
 from worldmodel.models.layers import ChannelNorm, GRUCell, NormedGRUCell
 from worldmodel.models.likelihoods import BernoulliPixels
-from worldmodel.models.policy import CategoricalPolicy, Policy
+from worldmodel.models.policy import CategoricalPolicy, GreedyPolicy, Policy, SquashedPolicy
 from worldmodel.models.world import WorldModel
 
 STATE, ACTION = "state", "action"  # the names of the vectors that are given
@@ -157,7 +157,7 @@ def _bernoulli(head: Bernoulli, x: str, to: Recorder) -> str:
     return to.add("sigmoid", _dense(head.last, record(head.net, x, to), to))
 
 
-def _policy(policy: Policy, x: str, to: Recorder) -> str:
+def _policy(policy: Policy | SquashedPolicy, x: str, to: Recorder) -> str:
     """The mean, which is the first half of the network's outputs."""
     weight, bias = policy.last.weight, policy.last.bias
     size = len(weight) // 2
@@ -165,7 +165,7 @@ def _policy(policy: Policy, x: str, to: Recorder) -> str:
     return to.add("tanh", raw)
 
 
-def _choices(policy: CategoricalPolicy, x: str, to: Recorder) -> str:
+def _choices(policy: CategoricalPolicy | GreedyPolicy, x: str, to: Recorder) -> str:
     return to.add("choose", _dense(policy.last, record(policy.net, x, to), to))
 
 
@@ -186,7 +186,9 @@ RECORDED: dict[type, Callable[[Any, str, Recorder], str]] = {
     Normal: _normal,
     Bernoulli: _bernoulli,
     Policy: _policy,
+    SquashedPolicy: _policy,
     CategoricalPolicy: _choices,
+    GreedyPolicy: _choices,
 }
 
 

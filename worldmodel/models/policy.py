@@ -1,23 +1,23 @@
 """Policies on a latent's features: they propose actions to the planner, or act without one.
 
-Both take standard normal noise [..., A]; without noise they give their most likely action.
-``draw`` is differentiable in the parameters. It also returns ``spread`` [..., A], the input of
-``entropy``, and ``saturation`` [...], which is positive where the network's outputs are so large
-that tanh, sigmoid or softmax pass almost no gradient: a policy that is certain could otherwise
-never change again.
+All take standard normal noise [..., A]; without noise they give their most likely action. Those
+that have a distribution also ``draw``, differentiable in the parameters. That returns ``spread``
+[..., A], the input of ``entropy``, and ``saturation`` [...], which is positive where the network's
+outputs are so large that tanh, sigmoid or softmax pass almost no gradient: a policy that is certain
+could otherwise never change again.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worldmodel.checks import at_least
+from worldmodel.checks import at_least, require
 from worldmodel.models.layers import Layer, mlp
 
 
@@ -29,6 +29,8 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class PolicySettings:
+    offers: ClassVar[frozenset[str]] = frozenset({"drawn policy"})
+
     kind: Literal["tanh_normal"] = "tanh_normal"  # categorical if an action is one of A choices
     layers: Annotated[int, at_least(1)] = 2
     """Hidden layers of the policy. Larger: it can tell apart more situations, and is slower."""
@@ -40,6 +42,49 @@ class PolicySettings:
     ) -> Policy | CategoricalPolicy:
         policy = CategoricalPolicy if has_choices else Policy
         return policy(features, action_size, self.layers, self.size, layer)
+
+
+@dataclass(frozen=True)
+class SquashedSettings:
+    offers: ClassVar[frozenset[str]] = frozenset({"drawn policy", "squashed policy"})
+
+    kind: Literal["squashed"] = "squashed"
+    layers: Annotated[int, at_least(1)] = 2
+    """Hidden layers of the policy. Larger: it can tell apart more situations, and is slower."""
+    size: Annotated[int, at_least(1)] = 256
+    """Width of the policy's hidden layers. Larger: slower, and more can be learned."""
+
+    def build(
+        self, features: int, action_size: int, has_choices: bool, layer: Layer
+    ) -> SquashedPolicy:
+        require(
+            not has_choices,
+            "model.policy.kind: squashed gives numbers, and here an action is one of"
+            f" {action_size} choices; write model.policy.kind: greedy with behaviour.kind: dqn",
+        )
+        return SquashedPolicy(features, action_size, self.layers, self.size, layer)
+
+
+@dataclass(frozen=True)
+class GreedySettings:
+    offers: ClassVar[frozenset[str]] = frozenset({"greedy policy"})
+
+    kind: Literal["greedy"] = "greedy"
+    layers: Annotated[int, at_least(1)] = 2
+    """Hidden layers of the policy. Larger: it can tell apart more situations, and is slower."""
+    size: Annotated[int, at_least(1)] = 256
+    """Width of the policy's hidden layers. Larger: slower, and more can be learned."""
+
+    def build(
+        self, features: int, action_size: int, has_choices: bool, layer: Layer
+    ) -> GreedyPolicy:
+        require(
+            has_choices,
+            "model.policy.kind: greedy compares the values of choices, and here an action is"
+            f" {action_size} number{'s'[: action_size > 1]}; write model.policy.kind: squashed with"
+            " behaviour.kind: soft",
+        )
+        return GreedyPolicy(features, action_size, self.layers, self.size, layer)
 
 
 class Policy(nn.Module):
@@ -142,6 +187,73 @@ class CategoricalPolicy(nn.Module):
         return -(spread.exp() * spread).sum(-1)
 
 
+class SquashedPolicy(nn.Module):
+    """The tanh of a Gaussian: actions are inside of (-1, 1), and have a density everywhere.
+
+    action = tanh(u), u ~ N(mean, std),  log p(action) = log N(u) - sum log(1 - tanh(u)^2)
+    """
+
+    low, high = -5.0, 2.0  # of log std, as in soft actor-critic's published code
+    reach = 3.0  # of u, before saturation counts: tanh has a hundredth of its slope there
+
+    def __init__(self, inputs: int, action_size: int, layers: int, size: int, layer: Layer) -> None:
+        super().__init__()
+        self.net = mlp(inputs, size, layers, layer)
+        self.last = nn.Linear(size, 2 * action_size)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """[..., F] -> mean and std of u: [..., A] each"""
+        mean, raw = self.last(self.net(features)).float().chunk(2, -1)
+        share = 0.5 * (torch.tanh(raw + 0.4) + 1)  # a new policy has a std of about 0.8
+        return mean, torch.exp(self.low + (self.high - self.low) * share)
+
+    def sample(self, features: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """[..., F], standard normal [..., A] -> actions [..., A] and their log-density [...]"""
+        mean, std = self(features)
+        u = mean + std * noise
+        normal = -0.5 * noise.square() - std.log() - 0.5 * math.log(2 * math.pi)
+        # log(1 - tanh(u)^2) without cancellation
+        slope = 2 * (math.log(2) - u - functional.softplus(-2 * u))
+        return torch.tanh(u), (normal - slope).sum(-1)
+
+    def draw(self, features: Tensor, noise: Tensor) -> Drawn:
+        """[..., F], standard normal [..., A] -> actions and the std of u"""
+        mean, std = self(features)
+        return Drawn(torch.tanh(mean + std * noise), std, beyond(mean, self.reach))
+
+    def act(self, features: Tensor, noise: Tensor | None) -> Tensor:
+        """[..., F], standard normal [..., A] or None for the middle -> [..., A]"""
+        mean, std = self(features)
+        drawn: Tensor = torch.tanh(mean if noise is None else mean + std * noise)
+        return drawn
+
+    @staticmethod
+    def entropy(std: Tensor) -> Tensor:
+        """The std [..., A] -> the entropy [...] before the tanh"""
+        return Policy.entropy(std)
+
+
+class GreedyPolicy(nn.Module):
+    """The choice with the highest value Q: it learns the values, and has no chance of its own."""
+
+    def __init__(self, inputs: int, action_size: int, layers: int, size: int, layer: Layer) -> None:
+        super().__init__()
+        self.net = mlp(inputs, size, layers, layer)
+        self.last = nn.Linear(size, action_size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[..., F] -> the value of each choice [..., A]"""
+        values: Tensor = self.last(self.net(features)).float()
+        return values
+
+    def act(self, features: Tensor, noise: Tensor | None) -> Tensor:
+        """[..., F] -> one-hot [..., A]; noise changes nothing"""
+        values = self(features)
+        return functional.one_hot(values.argmax(-1), values.shape[-1]).to(values)
+
+
 def beyond(raw: Tensor, reach: float) -> Tensor:
     """The squared distance of numbers to [-reach, reach], summed: [..., A] -> [...]"""
     return (raw.abs() - reach).relu().square().sum(-1)
@@ -154,4 +266,6 @@ def choose(log_probabilities: Tensor, noise: Tensor) -> Tensor:
     return functional.one_hot(place, noise.shape[-1]).to(log_probabilities)
 
 
-AnyPolicy = Policy | CategoricalPolicy
+DrawnPolicy = Policy | CategoricalPolicy | SquashedPolicy
+AnyPolicy = DrawnPolicy | GreedyPolicy
+PolicyKinds = PolicySettings | SquashedSettings | GreedySettings

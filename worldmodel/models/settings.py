@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from worldmodel.checks import between, more_than, require
+from worldmodel.checks import between, hints, kinds, more_than, require, sections
 from worldmodel.models.contrast import ContrastSettings
 from worldmodel.models.decoders import DecoderSettings, SlimSettings
 from worldmodel.models.dynamics import DynamicsSettings
@@ -16,7 +16,7 @@ from worldmodel.models.encoders import EncoderSettings, PatchSettings, Pretraine
 from worldmodel.models.heads import BernoulliSettings, NormalSettings, TwoHotSettings
 from worldmodel.models.layers import Layers
 from worldmodel.models.likelihoods import Likelihoods
-from worldmodel.models.policy import PolicySettings
+from worldmodel.models.policy import PolicyKinds, PolicySettings
 from worldmodel.models.posteriors import FilterSettings, PosteriorSettings
 
 
@@ -66,9 +66,10 @@ class ModelSettings:
     value: TwoHotSettings | NormalSettings | None = TwoHotSettings()
     """The head that predicts the return beyond the plan's end: twohot is a histogram, normal a
     mean. none: the plan counts its own rewards only."""
-    policy: PolicySettings | None = PolicySettings()
-    """The network that proposes actions to the search: tanh_normal is a Gaussian in [-1, 1], or
-    probabilities of choices. none: no proposals."""
+    policy: PolicyKinds | None = PolicySettings()
+    """The network that proposes actions to the search, or acts by itself: tanh_normal is a Gaussian
+    in [-1, 1], or probabilities of choices, squashed the tanh of a Gaussian, greedy the choice with
+    the highest value. none: no proposals."""
     image_bits: Annotated[int, between(1, 8)] = 8
     """Bits of each colour that the model sees. Smaller: coarser colours, with noise inside their
     steps (PlaNet: 5)."""
@@ -88,16 +89,23 @@ class ModelSettings:
         """Whether a new run learns the mean image from its first episodes."""
         return self.mean_image and not isinstance(self.encoder, PretrainedSettings)
 
-    def offers(self, need: str) -> tuple[bool, str]:
-        """Whether a need of a term or behaviour is met, and the setting that decides it.
+    def offers(self, need: str) -> tuple[bool, str, str]:
+        """Whether a need of a term or behaviour is met, the setting that decides it, and a remedy.
 
-        A need that names no part is met if the dynamics ``offer`` it.
+        A need that names no part is met if the dynamics or the policy ``offer`` it. The remedy is
+        empty where only leaving out helps what has the need.
         """
+        policies: list[Any] = sections(hints(ModelSettings)["policy"])
+        having = [kind for part in policies if need in part.offers for kind in kinds(part)]
+        if having and self.policy is not None:
+            is_met, remedy = need in self.policy.offers, f"model.policy.kind: {' or '.join(having)}"
+            return is_met, f"model.policy.kind is {self.policy.kind}", remedy
+        if having:
+            return False, "model.policy is none", ""
         parts = {
             "head:reward": (self.reward is not None, "model.reward is none"),
             "head:discount": (self.discount is not None, "model.discount is none"),
             "head:value": (self.value is not None, "model.value is none"),
-            "policy": (self.policy is not None, "model.policy is none"),
             "dynamics": (
                 not isinstance(self.dynamics, NoDynamicsSettings),
                 "model.dynamics.kind is none",
@@ -118,4 +126,4 @@ class ModelSettings:
             ),
         }
         dynamics = f"model.dynamics.kind is {self.dynamics.kind}"
-        return parts.get(need, (need in self.dynamics.offers, dynamics))
+        return *parts.get(need, (need in self.dynamics.offers, dynamics)), ""

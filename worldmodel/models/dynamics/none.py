@@ -31,7 +31,7 @@ class NoDynamicsSettings:
 
     @property
     def offers(self) -> frozenset[str]:
-        return frozenset({"point" if self.latent == "point" else "distribution"})
+        return frozenset({"point"} if self.latent == "point" else {"distribution", "gaussian"})
 
     def build(
         self, action_size: int, layers: Layers, image: tuple[int, int, int]
