@@ -42,6 +42,7 @@ class Adder(torch.nn.Module):
 
     policy = None
     vectors = None
+    ensemble = None
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()

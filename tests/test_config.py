@@ -31,6 +31,7 @@ DETERMINISTIC: dict[str, Any] = {
 SMOOTHER = {"model.posterior.kind": "smoother", "objective.acting.weight": 1.5}
 LINEAR = {"model.dynamics.kind": "locally_linear", "model.posterior.kind": "one_step"}
 CONTRAST: dict[str, Any] = {"model.contrast.size": 9, "objective.contrastive.weight": 2.0}
+ENSEMBLE: dict[str, Any] = {"model.ensemble.size": 3, "objective.ensemble.weight": 2.0}
 STILL: dict[str, Any] = {"objective.kl": None, "objective.priority": None, "behaviour": None}
 SCENE = {
     "model.dynamics.kind": "moving_kernels",
@@ -86,6 +87,11 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "model.contrast.target_rate": CONTRAST,
     "objective.contrastive.weight": CONTRAST,
     "objective.contrastive.temperature": CONTRAST,
+    "model.ensemble.size": ENSEMBLE,
+    "model.ensemble.hidden_size": ENSEMBLE,
+    "objective.ensemble.weight": ENSEMBLE,
+    "planning.pessimism": ENSEMBLE,
+    "exploration.curiosity": ENSEMBLE,
     "exploration.kind": {"planner": None, "loop.seed_actions": "uniform"},
 }
 

@@ -118,7 +118,13 @@ def test_a_setting_that_an_older_run_has_keeps_its_value() -> None:
     expected = {"env": {"cameras": [2, 0], "image_size": 32, "fit": "stretch"}}
     assert upgraded({"env": env}) == expected
     assert upgraded({"loop": {"noise": 0.1}, "env": env}) == {
-        "exploration": {"size": 0.1, "kind": "noise", "last_size": None, "shrinks_over": 10_000},
+        "exploration": {
+            "size": 0.1,
+            "kind": "noise",
+            "last_size": None,
+            "shrinks_over": 10_000,
+            "curiosity": 0.0,
+        },
         **expected,
     }
     assert upgraded({"seed": 3}) == {"seed": 3}

@@ -40,9 +40,9 @@ from worldmodel.scores import (
     Goal,
     LatentScore,
     Pixel,
-    RewardSum,
     refuse_outside,
     reward_rows,
+    reward_without,
     score_of,
 )
 from worldmodel.structs import Latent, Plan, Step, at
@@ -321,7 +321,7 @@ class Agent:
             imagination,
             self._exact,
             beliefs,
-            RewardSum(self.discount_rate) if score is None else score_of(score),
+            self._own_score() if score is None else score_of(score),
             generators if planning.sampled else None,
             None if limits is None else limits.allowed,
         )
@@ -361,9 +361,8 @@ class Agent:
         candidates = getattr(self.planner, "candidates", None)
         if candidates is None:
             return  # a planner without candidates measures its own iterations, and a policy nothing
-        reward = RewardSum(self.discount_rate)
         self.timing = measure_search(
-            ImaginedReturn(self._imagination(), self._exact, self.initial(1), reward),
+            ImaginedReturn(self._imagination(), self._exact, self.initial(1), self._own_score()),
             horizon=self.horizon,
             candidates=candidates,
             proposals=self.planning.proposals,
@@ -413,6 +412,10 @@ class Agent:
         [B, N, L, F], [B, N, L, A] -> [B, N, L]
         """
         return reward_rows(latents, self._imagination(), self.discount_rate)
+
+    def _own_score(self) -> FutureScore:
+        """The score of plans that are given none."""
+        return reward_without(self.planning.pessimism, self.discount_rate)
 
     def _now(self) -> float:
         """The clock in seconds, after all pending work of the device is done."""

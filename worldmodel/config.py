@@ -79,6 +79,9 @@ class NoiseSettings:
     memory: Annotated[float, at_least(0, below=1)] = 0.8
     """Correlation of the noise between two rows. 0: white noise, which averages out before anything
     moves."""
+    curiosity: Annotated[float, at_least(0)] = 0.0
+    """Weight of the ensemble's disagreement, added to the reward of each imagined row, in plans of
+    collected episodes only. Larger: they go where the model does not know."""
     # How much the noise's size varies over time: a standard deviation of its logarithm. Small noise
     # around a policy that has converged explores nothing new: walker_stand did not learn to stand
     # (assets/trials/walker_stand_noise.csv).
@@ -162,7 +165,30 @@ class Config:
         self._check_decoder()
         self._check_required()
         self._check_trained()
+        self._check_disagreement()
         self._check_acting()
+
+    def _check_disagreement(self) -> None:
+        """Raise if plans would count the disagreement of an ensemble that is not there."""
+        weights = {"planning.pessimism": self.planning.pessimism}
+        if isinstance(self.exploration, NoiseSettings):
+            weights["exploration.curiosity"] = self.exploration.curiosity
+        for path, weight in weights.items():
+            require(
+                not weight or self.model.ensemble is not None,
+                f"{path}: needs the disagreement of an ensemble, and model.ensemble is none; write"
+                f" model.ensemble.size: 5 and objective.ensemble.weight: 1.0, or {path}: 0.0",
+            )
+            require(
+                not weight or self.planner is not None,
+                f"{path}: is a part of what a planner searches for, and planner is none; write"
+                f" planner.kind: cem, or {path}: 0.0",
+            )
+            require(
+                not weight or self.planning.goal is None,
+                f"{path}: changes what rewards count, and planning.goal plans to an image instead;"
+                f" write planning.goal: none, or {path}: 0.0",
+            )
 
     def _check_acting(self) -> None:
         """Raise if nothing would act, or if what acts cannot."""

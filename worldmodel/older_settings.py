@@ -16,8 +16,13 @@ NOT_YET: Mapping[str, Any] = {
     "env": {"fit": "stretch", "cameras": []},
     "model": {"likelihood": "gaussian"},
     "objective": {"kl": {"first_row": "predicted"}},
-    "planning": {"policy_rows": 4},
-    "exploration": {"kind": "noise", "last_size": None, "shrinks_over": 10_000},
+    "planning": {"policy_rows": 4, "pessimism": 0.0},
+    "exploration": {
+        "kind": "noise",
+        "last_size": None,
+        "shrinks_over": 10_000,
+        "curiosity": 0.0,
+    },
 }
 
 

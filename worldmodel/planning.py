@@ -54,6 +54,9 @@ class Planning:
     policy has not learned for."""
     warm_start: bool = True
     """Whether a search begins at the last plan, shifted by one row, instead of at zeros."""
+    pessimism: float = 0.0
+    """Weight of the ensemble's disagreement, subtracted from each imagined reward. Larger: plans
+    keep to what the model knows. Below 0: they seek what it does not know."""
     sampled: bool = False
     """Whether beliefs and imagined latents are drawn at random, as in PlaNet, instead of being
     means."""

@@ -79,6 +79,11 @@ def require_exportable(agent: Agent) -> None:
             "planning.goal: an agent that plans to the goal images of its task cannot be exported;"
             " export one with planning.goal: none, and plan with score=runner.goal(image)"
         )
+    if agent.planning.pessimism:
+        raise ConfigError(
+            "planning.pessimism: an agent that counts the disagreement of its ensemble cannot be"
+            " exported; export one with planning.pessimism: 0.0"
+        )
     if hasattr(agent.model.dynamics, "mark"):
         raise ConfigError(
             "model.dynamics.kind: an agent that plans for marked pixels cannot be exported, because"

@@ -17,6 +17,7 @@ from worldmodel.losses.acting import Acting
 from worldmodel.losses.consistency import Consistency
 from worldmodel.losses.contrastive import Contrastive
 from worldmodel.losses.discount import Discount
+from worldmodel.losses.ensemble import Ensemble
 from worldmodel.losses.image import Image
 from worldmodel.losses.kl import KL
 from worldmodel.losses.latent_kl import LatentKL
@@ -35,6 +36,7 @@ __all__ = [
     "Consistency",
     "Contrastive",
     "Discount",
+    "Ensemble",
     "Image",
     "LatentKL",
     "MaskedPatches",

@@ -10,6 +10,7 @@ from worldmodel.losses.acting import Acting
 from worldmodel.losses.consistency import Consistency
 from worldmodel.losses.contrastive import Contrastive
 from worldmodel.losses.discount import Discount
+from worldmodel.losses.ensemble import Ensemble
 from worldmodel.losses.image import Image
 from worldmodel.losses.kl import KL
 from worldmodel.losses.latent_kl import LatentKL
@@ -33,6 +34,7 @@ Priority = Literal[
     "latent_kl",
     "masked_patches",
     "contrastive",
+    "ensemble",
 ]
 
 
@@ -67,6 +69,8 @@ class Objective:
     contrastive: Contrastive | None = None
     """The loss of recognising the next image among others, which needs no decoder. none: it is left
     out."""
+    ensemble: Ensemble | None = None
+    """The loss of the ensemble, which changes no other part. none: it is left out."""
     priority: Priority | None = "kl_dynamics"
     """The loss, by its name in metrics.jsonl, that is each row's priority in replay. none: no row
     is preferred."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.models.dynamics import Dynamics
+from worldmodel.models.ensemble import Ensemble
 from worldmodel.models.fast.packed import fast
 from worldmodel.models.policy import AnyPolicy
 from worldmodel.models.roll import given, imagined_rows, roll
@@ -16,7 +17,7 @@ from worldmodel.models.world import WorldModel
 from worldmodel.structs import Latent, each, repeat
 
 # The parts of a model that a plan needs.
-PLANNED = ("dynamics", "reward", "discount", "slow_value", "policy")
+PLANNED = ("dynamics", "reward", "discount", "slow_value", "policy", "ensemble")
 
 
 class Imagination:
@@ -103,6 +104,7 @@ class Imagination:
         self.discount = fast_copy(model.discount)
         self.slow_value = fast_copy(model.slow_value)
         self.policy: AnyPolicy | None = fast_copy(model.policy)
+        self.ensemble: Ensemble | None = fast_copy(model.ensemble)
         if dtype is not None:
             self._copied_parts = parts = self._parts()
             self._copied_weights = [weight.detach().clone() for weight in _weights(parts)]

@@ -13,6 +13,7 @@ from worldmodel.models.dynamics import DynamicsSettings
 from worldmodel.models.dynamics.none import NoDynamicsSettings
 from worldmodel.models.dynamics.recurrent import RecurrentSettings
 from worldmodel.models.encoders import EncoderSettings, PatchSettings, PretrainedSettings
+from worldmodel.models.ensemble import EnsembleSettings
 from worldmodel.models.heads import BernoulliSettings, NormalSettings, TwoHotSettings
 from worldmodel.models.layers import Layers
 from worldmodel.models.likelihoods import Likelihoods
@@ -22,7 +23,7 @@ from worldmodel.models.posteriors import FilterSettings, PosteriorSettings
 
 @dataclass(frozen=True)
 class ModelSettings:
-    trained_by: ClassVar[Mapping[str, str]] = {"contrast": "contrastive"}
+    trained_by: ClassVar[Mapping[str, str]] = {"contrast": "contrastive", "ensemble": "ensemble"}
     """The parts that one term of the objective alone trains, and that term."""
 
     encoder: EncoderSettings = PatchSettings()
@@ -41,6 +42,9 @@ class ModelSettings:
     contrast: ContrastSettings | None = None
     """The networks that compare foreseen latents with images, for objective.contrastive. none: the
     model has none."""
+    ensemble: EnsembleSettings | None = None
+    """The networks whose disagreement says what the model does not know, for planning.pessimism and
+    exploration.curiosity. none: the model has none."""
     likelihood: Likelihoods = "gaussian"
     """The meaning of the decoder's numbers: gaussian, the colours themselves with an error of one;
     bernoulli, the logits of colours, for images that are nearly black and white."""
@@ -119,6 +123,7 @@ class ModelSettings:
                 self.decoder is not None or self.contrast is not None,
                 "model.decoder and model.contrast are none",
             ),
+            "ensemble": (self.ensemble is not None, "model.ensemble is none"),
             "contrast": (self.contrast is not None, "model.contrast is none"),
             "acting_filter": (
                 "acting_filter" in self.posterior.offers,

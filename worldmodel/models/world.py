@@ -66,6 +66,9 @@ class WorldModel(nn.Module):
             if config.contrast is None
             else config.contrast.build(features, self.encoder, layer)
         )
+        self.ensemble = (
+            None if config.ensemble is None else config.ensemble.build(features, embed_size, layer)
+        )
 
     def embed(self, image: Tensor, vectors: Mapping[str, Tensor] | None = None) -> Tensor:
         """[..., H, W, C] uint8, name -> [..., V] -> [..., E]"""

@@ -117,7 +117,7 @@ def do(
         ]
     else:
         envs, noise = fleet.several(job.count), exploration_of(config.exploration, job.env_steps)
-        played = list(collect(envs, agent, seeds, noise, dropped, on_row))
+        played = list(collect(envs, _curious(agent, config), seeds, noise, dropped, on_row))
     evaluated = None
     if job.evaluation_episodes:
         count = job.evaluation_episodes
@@ -126,6 +126,15 @@ def do(
             agent, envs, count, EVALUATION_SEED, dropped=dropped, on_row=on_evaluation_row
         )
     return JobDone(played, evaluated, dropped)
+
+
+def _curious(agent: Agent, config: Config) -> Agent:
+    """The agent whose plans also seek what the model does not know, if that is wanted."""
+    exploration = config.exploration
+    if not isinstance(exploration, NoiseSettings) or not exploration.curiosity:
+        return agent
+    pessimism = agent.planning.pessimism - exploration.curiosity
+    return agent.changed(planning=replace(agent.planning, pessimism=pessimism))
 
 
 def _seed(config: Config, episode: int, attempt: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from worldmodel.scores.designated_pixels import DesignatedPixels, Pixel, refuse_outside
+from worldmodel.scores.disagreement import Disagreement, reward_without
 from worldmodel.scores.function import Function, LatentScore
 from worldmodel.scores.goal import Goal
 from worldmodel.scores.quadratic import Quadratic
@@ -12,6 +13,7 @@ from worldmodel.scores.weighted import Weighted
 
 __all__ = [
     "DesignatedPixels",
+    "Disagreement",
     "Function",
     "FutureScore",
     "Goal",
@@ -23,5 +25,6 @@ __all__ = [
     "Weighted",
     "refuse_outside",
     "reward_rows",
+    "reward_without",
     "score_of",
 ]
