@@ -66,9 +66,8 @@ class Adopted:
         return described
 
     def goal(self) -> NDArray[np.uint8] | None:
-        if not hasattr(self._env, "goal"):
-            return None
-        return self._images.at_rest(self._env.goal())
+        given = self._env.goal() if hasattr(self._env, "goal") else None
+        return None if given is None else self._images.at_rest(given)
 
     def state(self) -> dict[str, NDArray[np.float32]]:
         if not hasattr(self._env, "state"):

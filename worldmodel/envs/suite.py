@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from worldmodel.checks import ConfigError
 from worldmodel.envs.render import Renderer, choose, make_renderer
 from worldmodel.envs.settings import EnvSettings
+from worldmodel.envs.suite_goals import POSES, posed
 from worldmodel.images import ALONE
 from worldmodel.structs import Step
 
@@ -171,6 +172,14 @@ class Suite:
         else:
             described["opengl"] = os.environ["MUJOCO_GL"]
         return described | {name: importlib.metadata.version(name) for name in packages}
+
+    def goal(self) -> dict[str, NDArray[np.uint8]] | None:
+        """[H, W, 3] of each camera: the task's goal, reached and at rest; None if it has no pose"""
+        pose = POSES.get(suite_tasks()[self._task][0])
+        if pose is None:
+            return None
+        with posed(self._physics, pose(self._physics)):
+            return self._render()
 
     def state(self) -> dict[str, NDArray[np.float32]]:
         return {

@@ -144,7 +144,8 @@ def open_run(
     require(
         config.planning.goal is None or env.goal() is not None,
         f"planning.goal: the task {config.task} gives no goal image to plan to; choose toy,"
-        " planar or pendulum, give your environment a method goal(), or write planning.goal: none",
+        " planar or pendulum, or point_mass_easy, cartpole_balance or reacher_easy of dm_control,"
+        " give your environment a method goal(), or write planning.goal: none",
     )
     model = build(config.model, spec).to(device)
     if isinstance(config.model.encoder, PretrainedSettings) and not (run / "checkpoints").is_dir():
