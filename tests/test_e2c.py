@@ -20,7 +20,7 @@ from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
 from worldmodel.envs import make_env
 from worldmodel.loop import online
-from worldmodel.losses import LatentKL, PredictedImage, UnitKL
+from worldmodel.losses import LatentKL, Objective, PredictedImage, UnitKL, at_update
 from worldmodel.losses.image import errors_of_some
 from worldmodel.models import WorldModel, build
 from worldmodel.models.dynamics.locally_linear import LocallyLinear, LocallyLinearSettings
@@ -159,6 +159,30 @@ def test_the_unit_kl_is_the_divergence_from_a_unit_gaussian(model: WorldModel) -
     value = UnitKL(weight=3.0)(model, seen, generator())["unit_kl"]
     exact = kl_divergence(Normal(posterior.mean, posterior.std), Normal(0.0, 1.0)).sum(-1)
     torch.testing.assert_close(value, 3.0 * exact)
+
+
+def test_the_weight_of_the_latent_kl_stays_and_then_falls_by_the_same_share() -> None:
+    objective = Objective(
+        kl=None,
+        latent_kl=LatentKL(weight=1.0, first_weight=16.0, first_updates=4),
+        unit_kl=UnitKL(),
+    )
+    weights = [at_update(objective, updates).latent_kl.weight for updates in (0, 4, 5, 6, 8, 9)]
+    assert weights == pytest.approx([16, 16, 8, 4, 1, 1])
+    assert at_update(objective, 3).unit_kl == objective.unit_kl
+    constant = replace(objective, latent_kl=LatentKL())
+    assert at_update(constant, 3).latent_kl == LatentKL()
+
+
+def test_the_learner_weighs_by_its_updates(config: Config) -> None:
+    falling = LatentKL(weight=1.0, first_weight=100.0, first_updates=2)
+    config = replace(config, objective=replace(config.objective, latent_kl=falling))
+    slow = replace(config, learner=replace(config.learner, model_rate=1e-9))
+    model = build(config.model, Spec((16, 16, 3), 2))
+    learner = learner_of(slow, model)
+    seen = [learner.update(a_batch()).metrics["latent_kl"] for _ in range(5)]
+    assert seen[1] / seen[3] == pytest.approx(10, rel=0.3)
+    assert seen[3] / seen[4] == pytest.approx(10, rel=0.3)
 
 
 # --- the dynamics -------------------------------------------------------------------------------
@@ -458,6 +482,11 @@ def test_the_preset_is_a_dozen_lines() -> None:
             {"model": {"dynamics": {"kind": "recurrent_categorical"}}, "objective": OF_CLASSES},
             r"planner\.kind: ilqr needs .* which model\.dynamics\.kind = recurrent_categorical does"
             r" not have; write planner\.kind: cem",
+        ),
+        (
+            {"objective": {"latent_kl": {"weight": 0.0, "first_weight": 9.0}}},
+            r"objective\.latent_kl\.weight: falling from objective\.latent_kl\.first_weight = 9\.0"
+            r" .* write a weight above 0",
         ),
         (
             {"objective": {"reward": {}}},

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from worldmodel.behaviours import Behaviour, BehaviourSettings, Loss
 from worldmodel.checks import at_least, more_than
-from worldmodel.losses import mean_over_valid, terms_of
+from worldmodel.losses import at_update, mean_over_valid, terms_of
 from worldmodel.machine import default_executor, precision_of
 from worldmodel.models import WorldModel
 from worldmodel.models.world import Inference
@@ -116,8 +116,9 @@ class Learner:
         batch = batch.to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
         seen = self.model.infer(batch, self.generator, self.precision)
+        objective = at_update(self.objective, int(self.updates))
         with self.precision():
-            terms = terms_of(self.objective, self.model, seen, self.generator)
+            terms = terms_of(objective, self.model, seen, self.generator)
         losses = {name: mean_over_valid(term, batch.valid) for name, term in terms.items()}
         refuse_infinite(losses)
         metrics = dict(losses)

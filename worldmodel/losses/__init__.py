@@ -46,6 +46,7 @@ __all__ = [
     "Term",
     "UnitKL",
     "Vectors",
+    "at_update",
     "mean_over_valid",
     "terms_in",
     "terms_of",
@@ -82,6 +83,15 @@ def terms_in(objective: Any) -> dict[str, Term]:
             f" {' and no '.join(lacking)}",
         )
     return {name: part for name, part in parts.items() if isinstance(part, Term)}
+
+
+def at_update(objective: Any, updates: int) -> Any:
+    """The objective after so many updates: terms whose weights change say how, by ``at``."""
+    changing = {n: t for n, t in terms_in(objective).items() if hasattr(t, "at")}
+    if not changing:
+        return objective
+    present = {name: term.at(updates) for name, term in changing.items()}
+    return dataclasses.replace(objective, **present)
 
 
 def terms_of(
