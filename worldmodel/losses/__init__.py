@@ -23,6 +23,7 @@ from worldmodel.losses.kl import KL
 from worldmodel.losses.latent_kl import LatentKL
 from worldmodel.losses.masked_patches import MaskedPatches
 from worldmodel.losses.objective import Objective
+from worldmodel.losses.overshooting import Overshooting
 from worldmodel.losses.predicted_image import PredictedImage
 from worldmodel.losses.reward import Reward
 from worldmodel.losses.unit_kl import UnitKL
@@ -41,6 +42,7 @@ __all__ = [
     "LatentKL",
     "MaskedPatches",
     "Objective",
+    "Overshooting",
     "PredictedImage",
     "Reward",
     "Term",

@@ -15,6 +15,7 @@ from worldmodel.losses.image import Image
 from worldmodel.losses.kl import KL
 from worldmodel.losses.latent_kl import LatentKL
 from worldmodel.losses.masked_patches import MaskedPatches
+from worldmodel.losses.overshooting import Overshooting
 from worldmodel.losses.predicted_image import PredictedImage
 from worldmodel.losses.reward import Reward
 from worldmodel.losses.unit_kl import UnitKL
@@ -35,6 +36,7 @@ Priority = Literal[
     "masked_patches",
     "contrastive",
     "ensemble",
+    "overshooting",
 ]
 
 
@@ -71,6 +73,8 @@ class Objective:
     out."""
     ensemble: Ensemble | None = None
     """The loss of the ensemble, which changes no other part. none: it is left out."""
+    overshooting: Overshooting | None = None
+    """The loss of priors of several steps. none: it is left out."""
     priority: Priority | None = "kl_dynamics"
     """The loss, by its name in metrics.jsonl, that is each row's priority in replay. none: no row
     is preferred."""
