@@ -42,6 +42,13 @@ SCENE = {
     "objective.kl": None,
     "objective.priority": None,
 }
+ON_POLICY: dict[str, Any] = {
+    "planner": None,
+    "exploration.kind": "policy",
+    "learner.average_rate": 1.0,
+    "loop.seed_updates": 0,
+    "loop.seed_actions": "uniform",
+}
 SOFT = {"model.policy.kind": "squashed"}
 GREEDY = {"model.policy.kind": "greedy"}
 TOGETHER: dict[str, dict[str, Any]] = {
@@ -56,10 +63,18 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "model.policy.layers greedy": {"behaviour.kind": "dqn"},
     "model.policy.size greedy": {"behaviour.kind": "dqn"},
     "behaviour.kind": SOFT,
+    "model.dynamics.state_size fitted_linear": {"model.posterior.kind": "one_step"},
+    "model.dynamics.min_std fitted_linear": {"model.posterior.kind": "one_step"},
+    **{
+        f"behaviour.{name} ppo": ON_POLICY
+        for name in ("clip", "return_lambda", "entropy", "value_rate", "policy_rate")
+    },
     "model.dynamics.state_size locally_linear": LINEAR,
     "model.dynamics.hidden_size locally_linear": LINEAR,
     "model.dynamics.min_std locally_linear": LINEAR,
     "objective.latent_kl.weight": LINEAR,
+    "objective.latent_kl.first_weight": LINEAR,
+    "objective.latent_kl.first_updates": {**LINEAR, "objective.latent_kl.first_weight": 1.5},
     "objective.masked_patches.weight": {"model.encoder.kind": "masked"},
     "objective.masked_patches.share": {"model.encoder.kind": "masked"},
     "model.posterior.hidden_size deterministic": DETERMINISTIC,

@@ -69,6 +69,8 @@ CANNOT_EXPORT: Mapping[str, str] = {
     "foresight": "model.dynamics.kind: an agent that plans for marked pixels cannot be exported,"
     " because scores of an export read features and no pictures; play it where torch is: worldmodel"
     " eval RUN --pixel ROW,COLUMN --to ROW,COLUMN",
+    "mae_policy": "planner: none, so the policy acts and nothing is searched; an export needs a"
+    " planner; write planner.kind: cem",
 }
 
 
@@ -93,6 +95,8 @@ def tiny(name: str) -> Config:
     small["planning"] |= {"precision": "float32"}
     if preset.planner is not None and preset.planner.kind == "ilqr":
         small["planner"] = {"horizon": 1, "iterations": 1}  # more take a tenth of a second
+    if preset.loop.seed_updates == 0:
+        small["loop"]["seed_updates"] = 0
     if preset.planning.proposals == 0:
         small["planning"]["proposals"] = 0
     if name in OF_64_PIXELS:

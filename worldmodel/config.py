@@ -260,17 +260,21 @@ class Config:
         )
 
     def _check_required(self) -> None:
-        """Raise if a part of the model requires another value of another setting."""
-        for name, part in vars(self.model).items():
+        """Raise if a part requires another value of another setting."""
+        parts = {f"model.{name}": part for name, part in vars(self.model).items()}
+        for name, part in {**parts, "behaviour": self.behaviour}.items():
             for path, value in getattr(part, "requires", {}).items():
                 given: Any = self
                 for step in path.split("."):
                     given = getattr(given, step)
-                written = {True: "true", False: "false"}.get(value, value)
+                given = getattr(given, "kind", given)
+                written, got = (
+                    str("none" if said is None else said).lower() for said in (value, given)
+                )
                 require(
                     given == value,
-                    f"model.{name}.kind: {part.kind} needs {path}: {written}, got"
-                    f" {str(given).lower()}; write {path}: {written}",
+                    f"{name}.kind: {part.kind} needs {path}: {written}, got {got};"
+                    f" write {path}: {written}",
                 )
 
     def _check_trained(self) -> None:

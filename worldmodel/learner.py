@@ -122,14 +122,13 @@ class Learner:
         losses = {name: mean_over_valid(term, batch.valid) for name, term in terms.items()}
         refuse_infinite(losses)
         metrics = dict(losses)
-        joint = torch.stack(list(losses.values())).sum()
         # A behaviour starts from latents: the images are not kept while gradients are computed.
         seen = replace(seen, pixels=seen.pixels.new_empty(0))
         if self.behaviour is not None and self.behaviour.tunes:
             metrics |= self.learn_behaviour(seen)
-            torch.autograd.backward(joint)
+            learn_joint([*losses.values()])
         else:
-            gradient = self.executor.submit(torch.autograd.backward, joint)
+            gradient = self.executor.submit(learn_joint, [*losses.values()])
             try:
                 if self.behaviour is not None:
                     metrics |= self.learn_behaviour(constant(seen))
@@ -202,6 +201,12 @@ def constant(seen: Inference) -> Inference:
     """The same inference, through which no gradient passes."""
     posterior = each(seen.posterior, Tensor.detach)
     return replace(seen, posterior=posterior, embeds=seen.embeds.detach())
+
+
+def learn_joint(losses: Sequence[Tensor]) -> None:
+    """Compute the gradient of their sum; nothing where an objective has no terms."""
+    if losses:
+        torch.autograd.backward(torch.stack([*losses]).sum())
 
 
 def learn(losses: Sequence[Loss]) -> None:

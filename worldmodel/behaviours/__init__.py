@@ -9,19 +9,22 @@ from __future__ import annotations
 from worldmodel.behaviours.behaviour import Behaviour, Loss, ParameterGroup
 from worldmodel.behaviours.dqn import DQN, QLearning
 from worldmodel.behaviours.imagined import ActorCritic, Imagined
+from worldmodel.behaviours.ppo import PPO, ProximalPolicy
 from worldmodel.behaviours.soft import Soft, SoftActorCritic
 
 __all__ = [
     "DQN",
+    "PPO",
     "ActorCritic",
     "Behaviour",
     "BehaviourSettings",
     "Imagined",
     "Loss",
     "ParameterGroup",
+    "ProximalPolicy",
     "QLearning",
     "Soft",
     "SoftActorCritic",
 ]
 
-BehaviourSettings = Imagined | Soft | DQN
+BehaviourSettings = Imagined | Soft | DQN | PPO

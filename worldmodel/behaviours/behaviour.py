@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,14 @@ class ParameterGroup:
     rate: float
 
 
+Reads = Literal["replayed", "newest"]
+"""Which rows a behaviour learns from: replayed ones, or those that its policy has just played."""
+
+
 class Behaviour(Protocol):
+    first_episode: int
+    """Batches are drawn from the episodes with this number and later."""
+
     @property
     def tunes(self) -> Sequence[nn.Parameter]:
         """Parameters of the world model that its losses change too, next to the objective.
@@ -42,6 +49,9 @@ class Behaviour(Protocol):
         self, seen: Inference, random: torch.Generator
     ) -> tuple[list[Loss], dict[str, Tensor]]:
         """The losses of a batch that the model has observed, and figures for the log."""
+
+    def acted(self, first_episode: int) -> None:
+        """Called when the policy as it is now has played the episodes from this number on."""
 
     def stepped(self) -> None:
         """Called after each step of the optimizer."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worldmodel.behaviours.behaviour import Loss, ParameterGroup
+from worldmodel.behaviours.behaviour import Loss, ParameterGroup, Reads
 from worldmodel.behaviours.slow import follow, load, named
 from worldmodel.behaviours.transitions import Transitions, believed, encoder_of, transitions
 from worldmodel.checks import more_than
@@ -26,6 +26,8 @@ class DQN:
     """Settings of Q-learning (Mnih et al. 2015) with double Q (van Hasselt et al. 2016)."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"greedy policy"})
+
+    reads: ClassVar[Reads] = "replayed"
 
     kind: Literal["dqn"] = "dqn"
     tunes_encoder: bool = True
@@ -54,6 +56,7 @@ class QLearning:
         assert isinstance(model.policy, GreedyPolicy)
         self.settings, self.model, self.values = settings, model, model.policy
         self.discount_rate = discount_rate
+        self.first_episode = 0
         self.slow = copy.deepcopy(self.values).requires_grad_(False)
 
     @property
@@ -80,6 +83,9 @@ class QLearning:
         ahead = (self.slow(rows.after) * best).sum(-1)
         target: Tensor = rows.reward + self.discount_rate * rows.discount * ahead
         return target
+
+    def acted(self, first_episode: int) -> None:
+        """Nothing: rows that any policy played are learned from."""
 
     def stepped(self) -> None:
         follow(self.slow, self.values, self.settings.target_rate)

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from worldmodel.behaviours.behaviour import Loss, ParameterGroup
+from worldmodel.behaviours.behaviour import Loss, ParameterGroup, Reads
 from worldmodel.behaviours.returns import lambda_returns
 from worldmodel.checks import at_least, between, more_than
 from worldmodel.machine import Precision
@@ -27,6 +27,8 @@ class Imagined:
     needs: ClassVar[frozenset[str]] = frozenset(
         {"drawn policy", "head:value", "head:reward", "dynamics"}
     )
+
+    reads: ClassVar[Reads] = "replayed"
 
     kind: Literal["imagined"] = "imagined"
     imagined_states: Annotated[int, at_least(1)] = 96
@@ -65,6 +67,7 @@ class ActorCritic:
         assert not isinstance(model.policy, GreedyPolicy)
         self.settings, self.model, self.policy = settings, model, model.policy
         self.discount_rate, self.precision = discount_rate, precision
+        self.first_episode = 0
         self.return_range = torch.zeros(2, device=next(model.parameters()).device)
 
     @property
@@ -116,6 +119,9 @@ class ActorCritic:
             "return_scale": scale,
         }
         return losses, figures
+
+    def acted(self, first_episode: int) -> None:
+        """Nothing: rows that any policy played are learned from."""
 
     def stepped(self) -> None:
         self.model.follow_value(self.settings.target_rate)

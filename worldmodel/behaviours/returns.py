@@ -21,3 +21,25 @@ def lambda_returns(reward: Tensor, discount: Tensor, value: Tensor, return_lambd
         result = reward[..., step] + discount[..., step] * mixed
         returns.append(result)
     return torch.stack(returns[::-1], -1)
+
+
+def advantages(
+    reward: Tensor, discount: Tensor, value: Tensor, follows: Tensor, return_lambda: float
+) -> Tensor:
+    """Generalised advantages of the rows of real episodes before their last: [..., T] -> [..., T-1]
+
+    (Schulman et al. 2015, arXiv 1506.02438.) Row t + 1 holds what came of acting at row t:
+
+    d[t] = reward[t + 1] + discount[t + 1] value[t + 1] - value[t]
+    A[t] = d[t] + lambda discount[t + 1] A[t + 1]
+
+    ``follows`` [..., T]: whether a row is there; nothing is summed over a row that is not.
+    """
+    apart = reward[..., 1:] + discount[..., 1:] * value[..., 1:] - value[..., :-1]
+    result = torch.zeros_like(apart[..., 0])
+    found = []
+    for row in reversed(range(apart.shape[-1])):
+        result = apart[..., row] + return_lambda * discount[..., row + 1] * result
+        result = result * follows[..., row + 1]
+        found.append(result)
+    return torch.stack(found[::-1], -1)

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from worldmodel.behaviours.behaviour import Loss, ParameterGroup
+from worldmodel.behaviours.behaviour import Loss, ParameterGroup, Reads
 from worldmodel.behaviours.slow import follow, load, named
 from worldmodel.behaviours.transitions import Transitions, believed, encoder_of, transitions
 from worldmodel.checks import at_least, more_than
@@ -26,6 +26,8 @@ class Soft:
     """Settings of soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905)."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"squashed policy"})
+
+    reads: ClassVar[Reads] = "replayed"
 
     kind: Literal["soft"] = "soft"
     tunes_encoder: bool = True
@@ -83,6 +85,7 @@ class SoftActorCritic:
         assert isinstance(model.policy, SquashedPolicy)
         self.settings, self.model, self.policy = settings, model, model.policy
         self.discount_rate = discount_rate
+        self.first_episode = 0
         device = next(model.parameters()).device
         action_size = model.spec.action_size
         inputs = model.dynamics.feature_size + action_size
@@ -138,6 +141,9 @@ class SoftActorCritic:
         reward = self.settings.reward_scale * rows.reward
         target: Tensor = reward + self.discount_rate * rows.discount * ahead
         return target
+
+    def acted(self, first_episode: int) -> None:
+        """Nothing: rows that any policy played are learned from."""
 
     def stepped(self) -> None:
         follow(self.slow, self.critics, self.settings.target_rate)

@@ -258,9 +258,12 @@ class Online:
                 late = minutes is not None and training.wall_clock_s >= minutes * 60
                 return bool(received) or late
 
+            behaviour = self.config.behaviour
+            on_newest = behaviour is not None and behaviour.reads == "newest"
+            one_round = self._round_of_newest if on_newest else self._round
             self._seed(ended, reporter)
             while not ended() and (steps is None or replay.env_steps < steps):
-                if self._round(self._affordable(steps), ended, reporter):
+                if one_round(self._affordable(steps), ended, reporter):
                     self._report_round(reporter)
             if replay.episodes >= self.config.loop.seed_episodes:
                 self.checkpoint(reporter)
@@ -345,32 +348,62 @@ class Online:
 
         Then the same episode is played again from its beginning when the run resumes.
         """
-        loop, training = self.config.loop, self.training
-        steps = training.replay.env_steps
-        evaluate = steps >= training.state.next_evaluation
-        job = Job(
-            training.replay.episodes,
-            count=count,
-            env_steps=steps,
-            evaluation_episodes=loop.evaluate_episodes if evaluate else 0,
-        )
-        due = self._updates_due()
-        self._outlook.begin_job(job, due, self._updates_per_1000())
-        self.collector.begin(job, self._outlook.look)
-        training.learn(due, ended, reporter, self._outlook.updated)
+        training, steps = self.training, self.training.replay.env_steps
+        self._begin_collecting(count)
+        training.learn(self._updates_due(), ended, reporter, self._outlook.updated)
         if ended():
             return False
+        self._end_collecting(steps, reporter)
+        self._end_round(reporter)
+        return True
+
+    def _round_of_newest(self, count: int, ended: Callable[[], bool], reporter: Reporter) -> bool:
+        """Collect, then learn from what was collected; False if the end came first.
+
+        Nobody acts while the policy learns: its newest rows would be those of an earlier policy.
+        A run that stopped while it learned goes on with learning.
+        """
+        training = self.training
+        if training.state.updates >= self._updates_due():
+            first, steps = training.replay.episodes, training.replay.env_steps
+            self._begin_collecting(count)
+            self._end_collecting(steps, reporter)
+            assert training.learner.behaviour is not None
+            training.learner.behaviour.acted(first)
+        due = self._updates_due()
+        training.learn(due, ended, reporter, self._outlook.updated)
+        if training.state.updates < due:
+            return False
+        self._end_round(reporter)
+        return True
+
+    def _begin_collecting(self, count: int) -> None:
+        steps = self.training.replay.env_steps
+        evaluate = steps >= self.training.state.next_evaluation
+        job = Job(
+            self.training.replay.episodes,
+            count=count,
+            env_steps=steps,
+            evaluation_episodes=self.config.loop.evaluate_episodes if evaluate else 0,
+        )
+        self._outlook.begin_job(job, self._updates_due(), self._updates_per_1000())
+        self.collector.begin(job, self._outlook.look)
+
+    def _end_collecting(self, steps: int, reporter: Reporter) -> None:
+        """``steps``: those before this round."""
         done = self.collector.end()
         if done.evaluated is not None:
-            record(training, done.evaluated, reporter)
-            every = loop.evaluate_every
-            training.count(next_evaluation=steps - steps % every + every)
-        add_collected(training, done, reporter)
+            record(self.training, done.evaluated, reporter)
+            every = self.config.loop.evaluate_every
+            self.training.count(next_evaluation=steps - steps % every + every)
+        add_collected(self.training, done, reporter)
+
+    def _end_round(self, reporter: Reporter) -> None:
+        training = self.training
         self._act_with_learned()
         training.count(rounds=training.state.rounds + 1)
         if time.monotonic() - training.saved_at > CHECKPOINT_SECONDS:
             self.checkpoint(reporter)
-        return True
 
     def _report_round(self, reporter: Reporter, is_final: bool = False) -> None:
         """Report to the caller; if that raises, write a checkpoint before the error goes on."""

@@ -92,7 +92,9 @@ class Training:
 
     def _update(self, reporter: Reporter) -> Mapping[str, float]:
         """Learn from one batch and return the losses."""
-        batch = self.replay.sample(self.data_random)
+        behaviour = self.learner.behaviour
+        first = 0 if behaviour is None else behaviour.first_episode
+        batch = self.replay.sample(self.data_random, first)
         update = self.learner.update(batch)
         if update.priority is not None:
             self.replay.learned_from(batch.window, update.priority)

@@ -29,7 +29,7 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class PolicySettings:
-    offers: ClassVar[frozenset[str]] = frozenset({"drawn policy"})
+    offers: ClassVar[frozenset[str]] = frozenset({"drawn policy", "clipped policy"})
 
     kind: Literal["tanh_normal"] = "tanh_normal"  # categorical if an action is one of A choices
     layers: Annotated[int, at_least(1)] = 2
@@ -119,6 +119,18 @@ class Policy(nn.Module):
         drawn: Tensor = mean if noise is None else (mean + std * noise).clamp(-1.0, 1.0)
         return drawn
 
+    def judge(self, features: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """[..., F], actions [..., A] -> their log-probability [...], and the std [..., A]
+
+        An action at a bound has the probability of everything beyond it, as ``draw`` clips.
+        """
+        mean, std = self(features)
+        apart = (action - mean) / std
+        inside = -0.5 * apart.square() - std.log() - 0.5 * math.log(2 * math.pi)
+        beyond_bound = torch.special.log_ndtr(-apart * action.sign())
+        at_bound = action.abs() >= 1.0
+        return torch.where(at_bound, beyond_bound, inside).sum(-1), std
+
     def _raw(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and std before tanh and sigmoid; the policy begins with a std of 0.89."""
         mean, std = self.last(self.net(features)).float().chunk(2, -1)
@@ -174,6 +186,11 @@ class CategoricalPolicy(nn.Module):
         """[..., F], standard normal [..., A] or None for the most likely -> one-hot [..., A]"""
         spread = self(features)
         return choose(spread, torch.zeros_like(spread) if noise is None else noise)
+
+    def judge(self, features: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """[..., F], one-hot [..., A] -> its log-probability [...], and those of all choices"""
+        spread = self(features)
+        return (spread * action).sum(-1), spread
 
     def _mix(self, logits: Tensor) -> Tensor:
         """Logits [..., A] -> log-probabilities [..., A]"""

@@ -157,15 +157,18 @@ class Replay:
         self.episodes += 1
         self._follow_memory()
 
-    def sample(self, generator: np.random.Generator) -> Batch:
+    def sample(self, generator: np.random.Generator, first_episode: int = 0) -> Batch:
         """Draw a batch of windows uniformly from the episodes in memory.
+
+        ``first_episode``: only from those with this number and later.
 
         With a tournament, each is the one of the highest priority among a few draws. No window
         crosses episodes. An episode shorter than a window is one window, padded at its end.
         """
         self._refuse_if_empty()
         memory = self._memory
-        drawn = generator.integers(memory.ends[-1], size=(self.tournament, self.batch))
+        begin = memory.begin_of(first_episode)
+        drawn = generator.integers(begin, memory.ends[-1], size=(self.tournament, self.batch))
         which, begins = memory.find(drawn)  # [D, B] episodes, [D, B] rows
         best = self.priorities.best(memory.numbers[which], begins, memory.lengths[which])[None]
         which, begins = (np.take_along_axis(each, best, 0)[0] for each in (which, begins))  # [B]

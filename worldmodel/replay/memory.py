@@ -61,6 +61,13 @@ class Memory:
             self._bytes -= size(self._held.pop()[1])
         self._index()
 
+    def begin_of(self, number: int) -> int:
+        """The first window of the episodes from this number on; ValueError if there is none."""
+        place = int(np.searchsorted(self.numbers, number))
+        if place == len(self.numbers):
+            raise ValueError(f"replay: expected an episode from number {number} on, got none")
+        return int(self.firsts[place])
+
     def find(self, windows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The place in memory of each window's episode, and its first row. Any shape."""
         which = np.searchsorted(self.ends, windows, side="right")

@@ -35,6 +35,7 @@ from worldmodel.analysis import (
 from worldmodel.config import Config
 from worldmodel.machine import second_thread
 from worldmodel.replay import cut
+from worldmodel.report.attention_sections import show_attention
 from worldmodel.report.folder import Folder
 from worldmodel.report.latent_sections import show_latents
 from worldmodel.report.page import Fact, Section, Verdict, write_page
@@ -142,6 +143,7 @@ def visualize(
         seen = _show_predictions(folder, agent, long, task)
         seen += _show_futures(folder, agent, episodes, beliefs, returns)
         seen.append(show_reconstruction(folder, agent, episodes[0], beliefs))
+        seen += show_attention(folder, agent, episodes[0])
         learned = [show_reward(folder, reward)]
         if returns is not None:
             learned += show_plans(folder, agent, episodes, beliefs, returns)

@@ -70,15 +70,16 @@ def few(count: int) -> list[int]:
 
 def paint_error(truth: Images, model: Images) -> Images:
     """[..., H, W, 3] twice -> [..., H, W, 3]: a colour for each pixel's largest difference"""
-    return _paint(np.abs(truth.astype(np.int16) - model).max(-1) / (255 * FULL_ERROR))
+    return paint_share(np.abs(truth.astype(np.int16) - model).max(-1) / (255 * FULL_ERROR))
 
 
 def paint_spread(spread: NDArray[np.float64]) -> Images:
     """[..., H, W, 3] -> [..., H, W, 3]: a colour for each pixel's largest standard deviation"""
-    return _paint(spread.max(-1) / FULL_SPREAD)
+    return paint_share(spread.max(-1) / FULL_SPREAD)
 
 
-def _paint(share: NDArray[np.floating]) -> Images:
+def paint_share(share: NDArray[np.floating]) -> Images:
+    """[...] -> [..., 3]: a colour for each number; 1 and more is the brightest"""
     stops = np.linspace(0, 1, len(ERROR_STOPS))
     colours = np.array(ERROR_STOPS, float)
     painted = np.stack([np.interp(share, stops, colours[:, c]) for c in range(3)], -1)

@@ -16,6 +16,8 @@ from worldmodel.checks import at_least, more_than, require
 from worldmodel.models.transformer import Block, sine_positions
 
 HEADS = 4
+# Of the first weights: with PyTorch's own, positions outweigh colours tenfold. Not studied.
+GAIN = 3.0
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,11 @@ class MaskedEncoder(nn.Module):
         self.kept = max(1, round(self.count * (1 - settings.masked)))
         self.embed_size = self.count * settings.patch_features
         self.register_buffer("positions", sine_positions(side, width), persistent=False)
-        self.tokens = nn.Sequential(
-            nn.Conv2d(channels, width // 2, patch // 2, patch // 2), nn.SiLU(),
-            nn.Conv2d(width // 2, width, 2, 2),
-        )  # fmt: skip
+        fine = nn.Conv2d(channels, width // 2, patch // 2, patch // 2)
+        coarse = nn.Conv2d(width // 2, width, 2, 2)
+        for layer in (fine, coarse):
+            layer.weight.data.mul_(GAIN)
+        self.tokens = nn.Sequential(fine, nn.SiLU(), coarse)
         self.blocks = nn.Sequential(*(Block(width, HEADS) for _ in range(settings.layers)))
         self.last = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, settings.patch_features))
         drawn = width // 2  # who draws may be small: to act, only the encoder is needed

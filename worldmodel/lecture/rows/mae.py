@@ -1,0 +1,122 @@
+"""Masked patches of dm_control's reacher: who can draw what is hidden knows the arm's joints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from worldmodel.envs import make_env
+from worldmodel.envs.settings import EnvSettings
+from worldmodel.lecture.row import Row, at_least, at_most
+from worldmodel.loop.pretraining import MAE, Pretraining, judged
+from worldmodel.models.encoders import MaskedEncoder, MaskedSettings
+from worldmodel.models.encoders.masked import Hidden
+
+TASK, SIZE = "reacher_easy", 32
+EPISODES, ROWS = 600, 5  # every episode begins with other joints
+PROBED, JUDGED = 600, 200  # images of other episodes: a probe is fitted, and judged
+UPDATES = 3000
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of a probe, for each image, on standardised features
+SETTINGS = MAE(batch=32, rate=2e-3, encoder=MaskedSettings(patch=4))
+
+
+class ToCopy(MaskedEncoder):
+    """What is seen must be drawn, and nothing of what is hidden."""
+
+    def choose(self, images: int, random: torch.Generator) -> Hidden:
+        seen, _ = super().choose(images, random)
+        return Hidden(seen, seen)
+
+
+def measure(seed: int, broken: bool) -> Mapping[str, float]:
+    first = 10_000 * seed
+    images, _ = collect(range(first, first + EPISODES), ROWS)
+    others, angles = collect(range(first + 5000, first + 5000 + PROBED + JUDGED), 1)
+    settings = MAE(seed, SETTINGS.batch, SETTINGS.rate, encoder=SETTINGS.encoder)
+    pretraining = Pretraining(settings, images)
+    if broken:
+        pretraining.encoder.__class__ = ToCopy
+    random_r2 = probe(features(pretraining, others), angles)
+    for _ in range(UPDATES):
+        pretraining.update()
+    errors = judged(pretraining, others[:JUDGED])
+    learned_r2 = probe(features(pretraining, others), angles)
+    return {
+        "error_over_neighbours": errors["model"] / errors["neighbours"],
+        "error_over_mean_image": errors["model"] / errors["mean_image"],
+        "angles_r2": learned_r2,
+        "random_r2": random_r2,
+        "gain_r2": learned_r2 - random_r2,
+    }
+
+
+def collect(seeds: range, rows: int) -> tuple[Tensor, NDArray[np.float64]]:
+    """[M, H, W, C] images of random actions, and cosine and sine of each joint's angle: [M, 4]"""
+    env = make_env(TASK, EnvSettings(image_size=SIZE))
+    images, angles = [], []
+    for seed in seeds:
+        random, step = np.random.default_rng(seed), env.reset(seed)
+        for _ in range(rows):
+            joints = env.state()["position"].astype(np.float64)
+            images.append(step.image)
+            angles.append(np.concatenate([np.cos(joints), np.sin(joints)]))
+            step = env.step(random.uniform(-1, 1, env.action_low.shape).astype(np.float32))
+    env.close()
+    return torch.from_numpy(np.stack(images)), np.stack(angles)
+
+
+@torch.no_grad()
+def features(pretraining: Pretraining, images: Tensor) -> NDArray[np.float64]:
+    """[M, H, W, C] -> [M, E], standardised, nothing hidden"""
+    features = pretraining.encoder(pretraining.pixels(images)).double().numpy()
+    standard: NDArray[np.float64] = (features - features.mean(0)) / (features.std(0) + 1e-6)
+    return standard
+
+
+def probe(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """The mean R² of a linear probe on images that it was not fitted on: [M, E], [M, Q]
+
+    The ridge is the best one for a quarter of the others.
+    """
+    part = 3 * PROBED // 4
+    tried = [r_squared(x[:part], y[:part], x[part:PROBED], y[part:PROBED], r) for r in RIDGES]
+    best = RIDGES[int(np.argmax(tried))]
+    return r_squared(x[:PROBED], y[:PROBED], x[PROBED:], y[PROBED:], best)
+
+
+def r_squared(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    asked: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    ridge: float,
+) -> float:
+    """Fitted on x [M, E] and y [M, Q], judged on others; the mean over Q."""
+    shrunk = x.T @ x + ridge * len(x) * np.eye(x.shape[1])
+    read = asked @ np.linalg.solve(shrunk, x.T @ (y - y.mean(0))) + y.mean(0)
+    wrong = ((read - truth) ** 2).sum(0) / ((truth - truth.mean(0)) ** 2).sum(0)
+    return float((1 - wrong).mean())
+
+
+ROW = Row(
+    name="mae",
+    idea="who draws three hidden patches of four from the fourth knows how the joints stand",
+    broken="the patches that were seen are drawn, and not the hidden ones",
+    passes={"error_over_neighbours": at_most(0.9), "gain_r2": at_least(0.15)},
+    reds=("error_over_neighbours",),
+    short=True,
+    settings={
+        "task": TASK,
+        "size": SIZE,
+        "images": EPISODES * ROWS,
+        "updates": UPDATES,
+        "probed": PROBED,
+        "ridges": RIDGES,
+        "mae": SETTINGS,
+    },
+    measure=measure,
+)
