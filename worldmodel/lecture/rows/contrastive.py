@@ -23,7 +23,7 @@ from worldmodel.presets import load_preset
 from worldmodel.structs import Step
 
 EPISODES, HELDOUT, ROWS = 120, 20, 40
-UPDATES = 1500
+UPDATES = 2000
 DISKS = 2
 BACKGROUND, ROD_GREEN = 255, 77  # of the task's images
 
