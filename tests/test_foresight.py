@@ -337,7 +337,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny = {
         **SMALL,
         "task": "toy",
-        "env": {"image_size": 16, "action_repeat": 16, "samples": 1},
+        "env": {"image_size": 16, "action_repeat": 16},
         "planner": {"horizon": 2, "iterations": 1, "candidates": 8, "elites": 2},
         "loop": {"seed_episodes": 1, "seed_updates": 1, "evaluate_episodes": 1},
     }

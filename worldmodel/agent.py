@@ -179,6 +179,11 @@ class Agent:
         """Whether an action is one of ``action_size`` choices, instead of numbers for motors."""
         return self.model.spec.has_choices
 
+    @property
+    def can_mark(self) -> bool:
+        """Whether the model predicts in image space, so that pixels can be marked and followed."""
+        return hasattr(self.model.dynamics, "mark")
+
     def initial(self, *batch: int) -> Latent:
         """The belief before the first image, of one robot or of a batch."""
         return self.model.dynamics.initial(*batch)  # type: ignore[no-any-return]
@@ -235,7 +240,7 @@ class Agent:
         ``agent.plan(belief, score=DesignatedPixels([(row, column)]))``.
         """
         dynamics: Any = self.model.dynamics
-        if not hasattr(dynamics, "mark"):
+        if not self.can_mark:
             raise ValueError(
                 f"pixel: {type(dynamics).__name__} has no picture to mark a pixel in; train a model"
                 " that predicts images: worldmodel train foresight"

@@ -28,6 +28,7 @@ from worldmodel.analysis.futures import (
     try_alternatives,
 )
 from worldmodel.analysis.latents import FEWEST_EPISODES, Map, Probe, map_latents, probe
+from worldmodel.analysis.marks import Followed, follow_pixel
 from worldmodel.analysis.plans import (
     Moment,
     PlanReturns,
@@ -58,6 +59,7 @@ __all__ = [
     "WINDOWS",
     "Alternatives",
     "Course",
+    "Followed",
     "Futures",
     "HorizonErrors",
     "Map",
@@ -77,6 +79,7 @@ __all__ = [
     "decode",
     "fit_reward",
     "follow",
+    "follow_pixel",
     "image_change",
     "long_enough",
     "look_into",

@@ -42,7 +42,7 @@ def command(typed: list[str]) -> int:
 
     Example:
         worldmodel eval runs/default-cartpole_swingup-0 --episodes 3 --video swingup.mp4
-        worldmodel eval runs/foresight-point_mass_easy-0 --pixel 12,20 --to 24,8
+        worldmodel eval runs/foresight-planar-0 --pixel 12,20 --to 24,8
     """
     return parse("eval", command, _play_run, typed)
 

@@ -84,7 +84,7 @@ def require_exportable(agent: Agent) -> None:
             "planning.pessimism: an agent that counts the disagreement of its ensemble cannot be"
             " exported; export one with planning.pessimism: 0.0"
         )
-    if hasattr(agent.model.dynamics, "mark"):
+    if agent.can_mark:
         raise ConfigError(
             "model.dynamics.kind: an agent that plans for marked pixels cannot be exported, because"
             " scores of an export read features and no pictures; play it where torch is: worldmodel"

@@ -38,6 +38,7 @@ from worldmodel.replay import cut
 from worldmodel.report.attention_sections import show_attention
 from worldmodel.report.folder import Folder
 from worldmodel.report.latent_sections import show_latents
+from worldmodel.report.mark_sections import show_marks
 from worldmodel.report.page import Fact, Section, Verdict, write_page
 from worldmodel.report.plan_sections import can_plan, compare_plans, show_plans
 from worldmodel.report.sections import (
@@ -142,6 +143,7 @@ def visualize(
         returns = compare_plans(folder, agent, episodes, beliefs, seeds, made)
         seen = _show_predictions(folder, agent, long, task)
         seen += _show_futures(folder, agent, episodes, beliefs, returns)
+        seen += show_marks(folder, agent, episodes, beliefs, source.run if source else None)
         seen.append(show_reconstruction(folder, agent, episodes[0], beliefs))
         seen += show_attention(folder, agent, episodes[0])
         learned = [show_reward(folder, reward)]

@@ -1,12 +1,14 @@
 """The page of a report: one HTML file that holds its pictures, video and numbers.
 
 The page loads nothing from elsewhere (its content security policy forbids it), needs no script,
-fits a phone, and follows the reader's choice of light or dark.
+fits a phone, and follows the reader's choice of light or dark. One script may run: with it a click
+in a ``Picker`` writes a command.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import math
 import re
 import struct
@@ -16,7 +18,7 @@ from typing import ClassVar, Literal
 
 from worldmodel.report.palette import DARK, LIGHT
 from worldmodel.report.strips import Strip
-from worldmodel.report.templates import render
+from worldmodel.report.templates import HERE, render
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,20 @@ class Table:
     kind: ClassVar = "table"
 
 
-Part = Chart | Tiles | Video | Table
+@dataclass(frozen=True)
+class Picker:
+    """A picture of large pixels: two clicks write the command that brings one to the other."""
+
+    image: bytes  # a PNG, a pixel each
+    height: int
+    width: int
+    command: str  # that the words --pixel R,C --to R,C are added to
+    pixel: tuple[int, int]  # where it begins: row and column
+    goal: tuple[int, int]
+    kind: ClassVar = "picker"
+
+
+Part = Chart | Tiles | Video | Table | Picker
 
 
 @dataclass(frozen=True)
@@ -107,8 +122,9 @@ class Fact:
 
 
 MOST_OF_HEAD = 2000  # bytes; the line is one of the first
-# The browser may load nothing from outside the file, and runs no script
+# The browser may load nothing from outside the file, and runs no script but that of pickers
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
+PICK = (HERE / "pick.js").read_text()
 
 
 def write_page(
@@ -124,6 +140,7 @@ def write_page(
 
     ``seconds``: how long it took to draw; ``drawn_in`` reads it from the page.
     """
+    has_picker = any(part.kind == "picker" for section in sections for part in section.parts)
     return render(
         "page.html",
         title=title,
@@ -132,7 +149,8 @@ def write_page(
         sections=sections,
         notes=notes,
         settings=settings,
-        policy=POLICY,
+        policy=f"{POLICY}; script-src '{_hash(PICK)}'" if has_picker else POLICY,
+        script=PICK if has_picker else "",
         seconds=math.ceil(seconds),
         light=vars(LIGHT),
         dark=vars(DARK),
@@ -144,6 +162,11 @@ def drawn_in(page: bytes) -> float | None:
     """The seconds that a page says it took to draw; None if it does not say so."""
     said = re.search(rb'<meta name="drawn-in-seconds" content="(\d+)">', page[:MOST_OF_HEAD])
     return float(said[1]) if said else None
+
+
+def _hash(script: str) -> str:
+    """The name by which a policy allows one script, and no other."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 def _uri(kind: str, content: bytes) -> str:
