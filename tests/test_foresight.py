@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,9 @@ import torch
 from torch import Tensor
 
 import worldmodel
+from worldmodel import run_folder
 from worldmodel.agent import Agent
+from worldmodel.analysis import follow_pixel, observe
 from worldmodel.assembly import agent_of, learner_of
 from worldmodel.checks import ConfigError, read
 from worldmodel.cli import main
@@ -27,8 +32,10 @@ from worldmodel.models.flow import flow_of, gather, move_marks
 from worldmodel.models.latents import Scene
 from worldmodel.planners import CEM
 from worldmodel.presets import load_preset
+from worldmodel.replay import cut
+from worldmodel.report import visualize_run
 from worldmodel.scores import DesignatedPixels
-from worldmodel.structs import Batch, Spec, at, each, repeat
+from worldmodel.structs import Batch, Episode, Spec, at, each, repeat
 
 # Shapes that differ: rows H, columns W, kernels K, marks Q.
 B, H, W, K, Q = 4, 12, 10, 3, 2
@@ -382,3 +389,40 @@ def test_a_wrong_pixel_is_answered_in_a_sentence(
     output = capsys.readouterr()
     assert sentence in output.err.replace("\n", " ")
     assert output.out == ""
+
+
+# --- the report ---------------------------------------------------------------------------------
+
+
+def test_the_report_follows_a_marked_pixel_and_a_click_writes_the_command(
+    run: Path, tmp_path: Path
+) -> None:
+    agent, config = worldmodel.load(run), run_folder.read_run(run)
+    visualize_run(agent, run, tmp_path / "report", config=config)
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Where it expects a marked pixel to go" in page
+    assert re.search(rf"worldmodel eval {run} --pixel \d+,\d+ --to \d+,\d+", page)
+    assert {"mark.png"} < {path.name for path in (tmp_path / "report").iterdir()}
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page
+    assert "http" not in script  # it calls nobody, and starts nothing
+
+
+def test_a_followed_pixel_is_one_of_what_moves(agent: Agent) -> None:
+    """One white pixel goes down a black picture, two rows at a time."""
+    image = np.zeros((8, 16, 16, 3), np.uint8)
+    for row in range(8):
+        image[row, 2 * row, 5] = 255
+    episode = Episode(
+        image=image,
+        action=np.zeros((8, 2), np.float32),
+        reward=np.zeros(8, np.float32),
+        discount=np.ones(8, np.float32),
+        env_steps=np.ones(8, np.int64),
+    )
+    beliefs = at(observe(agent, cut([episode], [(0, 0)], 8), 8), 0)
+    followed = follow_pixel(agent, episode, beliefs)
+    assert followed.pixel == (2 * followed.row, 5)
+    assert followed.maps.shape == (7, 16, 16)
+    np.testing.assert_allclose(followed.maps.sum((1, 2)), 1.0, rtol=1e-4)
