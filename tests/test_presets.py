@@ -47,6 +47,7 @@ SMALL = {  # by the name of a setting, wherever a preset has it
     "elites": 3,
     "proposals": 2,
     "seed_episodes": 1,
+    "episodes_at_once": 1,
     "seed_updates": 2,
     "updates": 20,
     "evaluate_every": 10_000,
@@ -60,7 +61,7 @@ CANNOT_EXPORT: Mapping[str, str] = {
     "dreamer": "planner: none, so the policy acts and nothing is searched; an export needs a"
     " planner; write planner.kind: cem",
     **dict.fromkeys(
-        ("dqn", "vae_policy"),
+        ("dqn", "solar", "vae_policy"),
         "planner: none, so the policy acts and nothing is searched; an export needs a planner;"
         " write planner.kind: cem",
     ),

@@ -5,20 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
+from worldmodel.agent import Agent
+from worldmodel.assembly import agent_of, learner_of
 from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
+from worldmodel.linear import LinearGaussian
 from worldmodel.losses import KL
 from worldmodel.models import WorldModel, build
 from worldmodel.models.dynamics import FittedLinear
 from worldmodel.models.dynamics.fitted_linear import FittedLinearSettings
 from worldmodel.models.latents import Correlated, Gaussian, Timed
+from worldmodel.models.time_varying import TimeVarying
 from worldmodel.models.world import Inference
-from worldmodel.structs import Batch, Spec, at
+from worldmodel.presets import load_preset
+from worldmodel.structs import Batch, Episode, Spec, at
 
 B, T, A, S = 2, 5, 3, 4
 
@@ -173,3 +179,127 @@ def test_nothing_is_fitted_from_rows_without_a_row_before(model: WorldModel) -> 
     model.stepped(replace(infer(model, batch), follows=torch.zeros(B, T, dtype=torch.bool)))
     for name, part in model.dynamics.state_dict().items():
         assert torch.equal(part, before[name])
+
+
+# The policy and its behaviour.
+
+SMALL: dict[str, Any] = {
+    "env": {"image_size": 16, "frames": 1},
+    "model": {
+        "encoder": {"width": 2},
+        "decoder": {"width": 2},
+        "posterior": {"hidden_size": 7},
+        "dynamics": {"state_size": S},
+        "policy": {"rows": 6},
+    },
+    "learner": {"precision": "float32"},
+    "planning": {"precision": "float32"},
+}
+
+
+@pytest.fixture
+def config() -> Config:
+    return read(load_preset("solar"), SMALL)
+
+
+@pytest.fixture
+def acting(config: Config) -> WorldModel:
+    torch.manual_seed(0)
+    return build(config.model, Spec(image=(16, 16, 3), action_size=A))
+
+
+def policy_of(model: WorldModel) -> TimeVarying:
+    assert isinstance(model.policy, TimeVarying)
+    return model.policy
+
+
+def episodes(count: int, rows: int, seed: int = 0) -> list[Episode]:
+    """The reward of a row is the product of its first action and the brightness of its image."""
+    random = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        image = np.full((rows, 16, 16, 3), 128, np.uint8)
+        image[:] = random.integers(100, 156, (rows, 1, 1, 1))
+        action = random.uniform(-1, 1, (rows, A)).astype(np.float32)
+        action[0] = 0.0
+        reward = (-(action[:, 0] ** 2)).astype(np.float32)
+        ones = np.ones(rows, np.float32)
+        made.append(Episode(image, action, reward, ones, np.ones(rows, np.int64)))
+    return made
+
+
+def test_each_row_has_its_own_gains_and_later_ones_those_of_the_last(acting: WorldModel) -> None:
+    policy = policy_of(acting)
+    random = torch.Generator().manual_seed(0)
+    written = LinearGaussian(
+        gain=0.01 * torch.randn(6, A, S, generator=random).double(),
+        push=0.1 * torch.randn(6, A, generator=random).double(),
+        covariance=torch.eye(A).double().expand(6, -1, -1) * 0.04,
+    )
+    policy.write(written)
+    latents = torch.randn(9, S, generator=random)
+    situations = torch.cat([torch.arange(9.0)[:, None], latents], -1)
+    for row in range(9):
+        known = min(row, 5)
+        expected = written.gain[known].float() @ latents[row] + written.push[known].float()
+        torch.testing.assert_close(policy.act(situations[row], None), expected)
+    drawn = policy.act(situations[0].expand(5000, -1), torch.randn(5000, A, generator=random))
+    assert drawn.std(0).tolist() == pytest.approx([0.2] * A, rel=0.05)
+    read_back = policy.read()
+    for name, part in vars(written).items():
+        torch.testing.assert_close(vars(read_back)[name], part, atol=1e-6, rtol=1e-5)
+
+
+def test_an_agent_acts_by_the_gains_of_the_row_it_is_in(acting: WorldModel, config: Config) -> None:
+    policy_of(acting).push.copy_(torch.linspace(-0.5, 0.5, 6)[:, None].expand(-1, A))
+    agent: Agent = agent_of(config, acting)
+    belief, action = agent.initial(), agent.no_action()
+    for row in range(8):
+        belief = agent.observe(belief, action, np.zeros((16, 16, 3), np.uint8))
+        plan = agent.plan(belief)
+        assert plan.first.tolist() == pytest.approx([-0.5 + 0.2 * min(row, 5)] * A)
+        assert agent.act(belief).tolist() == plan.first.tolist()
+
+
+def test_a_round_improves_the_policy_of_both_models_within_the_bound(config: Config) -> None:
+    torch.manual_seed(0)
+    model = build(config.model, Spec(image=(16, 16, 3), action_size=A))
+    learner = learner_of(config, model)
+    before = {name: part.clone() for name, part in policy_of(model).state_dict().items()}
+    figures = learner.collected(episodes(5, rows=6))
+    assert 0 < figures["policy_kl"] <= 20.0
+    for name, part in policy_of(model).state_dict().items():
+        assert torch.equal(part, policy_of(learner.averaged).state_dict()[name])
+        assert not torch.equal(part[:5], before[name][:5])
+        assert torch.equal(part[5:], before[name][5:])  # episodes of 6 rows have 5 actions
+    # actions cost their square, so the new policy varies less in that number than in the others
+    spread = policy_of(model).factor[:5].square().sum(-1).mean(0)
+    assert spread[0] < 0.5 * spread[1:].min()
+
+
+def test_an_update_of_the_objective_moves_no_policy(config: Config) -> None:
+    torch.manual_seed(0)
+    model = build(config.model, Spec(image=(16, 16, 3), action_size=A))
+    learner = learner_of(config, model)
+    before = {name: part.clone() for name, part in policy_of(model).state_dict().items()}
+    fitted = model.dynamics.state_dict()["matrix"].clone()
+    learner.update(windows())
+    assert not torch.equal(model.dynamics.state_dict()["matrix"], fitted)
+    averaged = learner.averaged.dynamics.state_dict()
+    for name, part in model.dynamics.state_dict().items():
+        assert torch.equal(averaged[name], part)
+    for name, part in policy_of(model).state_dict().items():
+        assert torch.equal(part, before[name])
+
+
+def test_the_policy_needs_latents_that_count_rows_and_the_behaviour_that_policy() -> None:
+    with pytest.raises(ConfigError) as raised:
+        read(load_preset("solar"), {"model": {"dynamics": {"kind": "gaussian"}}})
+    assert str(raised.value) == (
+        "model.policy.kind: time_varying has gains for each row, and latents of"
+        " model.dynamics.kind = gaussian count no rows; write model.dynamics.kind: fitted_linear"
+    )
+    with pytest.raises(ConfigError, match=r"behaviour: needs time-varying policy, and .*is tanh"):
+        read(load_preset("solar"), {"model": {"policy": {"kind": "tanh_normal"}}})
+    with pytest.raises(ConfigError, match=r"time_varying gives numbers, and here an action is one"):
+        build(load_preset("solar").model, Spec(image=(64, 64, 3), action_size=4, has_choices=True))

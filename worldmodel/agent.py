@@ -45,7 +45,7 @@ from worldmodel.scores import (
     reward_without,
     score_of,
 )
-from worldmodel.structs import Latent, Plan, Step, at
+from worldmodel.structs import Latent, Plan, Step, at, situation
 from worldmodel.timing import Lateness, PlanTiming, TimedPlan
 
 # For how many rows a goal image is observed until the belief no longer changes. Not studied.
@@ -344,7 +344,7 @@ class Agent:
         It is the most likely one; with a ``seed`` it is drawn, as exploration needs. A batch takes
         one seed for each robot, or counts up from the one given.
         """
-        policy, features = self.model.policy, belief.features
+        policy, features = self.model.policy, situation(belief)
         if policy is None:
             raise ValueError("policy: this agent learned none; call plan instead of act")
         noise = None

@@ -119,7 +119,8 @@ class Config:
     objective: Objective = Objective()
     behaviour: BehaviourSettings | None = Imagined()
     """What trains the policy: imagined learns from imagined returns, soft and dqn from real rows:
-    soft is soft actor-critic, dqn Q-learning for choices. none: nothing does."""
+    soft is soft actor-critic, dqn Q-learning for choices; lqr computes a time_varying policy in
+    closed form. none: nothing does."""
     learner: LearnerSettings = LearnerSettings()
     planner: PlannerSettings | None = MPPI()
     """The search for actions: cem, icem, mppi and shooting draw candidates, gradient climbs the

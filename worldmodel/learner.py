@@ -11,13 +11,14 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from worldmodel.behaviours import Behaviour, BehaviourSettings, Loss
+from worldmodel.behaviours import Behaviour, BehaviourSettings, LearnsFromRounds, Loss
 from worldmodel.checks import at_least, more_than
 from worldmodel.losses import at_update, mean_over_valid, terms_of
 from worldmodel.machine import default_executor, precision_of
 from worldmodel.models import WorldModel
 from worldmodel.models.world import Inference
-from worldmodel.structs import Batch, each
+from worldmodel.replay import cut
+from worldmodel.structs import Batch, Episode, each
 
 MOST_SKIPS = 10  # updates in a row without a finite gradient, after which the run ends
 
@@ -142,6 +143,17 @@ class Learner:
             skipped,
         )
 
+    @torch.no_grad()
+    def collected(self, episodes: Sequence[Episode]) -> dict[str, float]:
+        """Let the behaviour learn from the episodes of a round, if its kind does: figures."""
+        if not isinstance(self.behaviour, LearnsFromRounds):
+            return {}
+        places = [(number, 0) for number in range(len(episodes))]
+        played = cut(episodes, places, max(map(len, episodes)))
+        figures = self.behaviour.collected(self.averaged, played.to(self.device))
+        self._copy_buffers()
+        return figures
+
     def learn_behaviour(self, seen: Inference) -> dict[str, Tensor]:
         """Compute the gradients of the behaviour's losses, each into its own parameters."""
         assert self.behaviour is not None
@@ -193,6 +205,9 @@ class Learner:
         self.updates += 1
         rate = max(self.settings.average_rate, 1 / float(self.updates))
         torch._foreach_lerp_(*self.pairs, rate)  # type: ignore[arg-type]
+        self._copy_buffers()
+
+    def _copy_buffers(self) -> None:
         for copied, buffer in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
             copied.copy_(buffer)
 

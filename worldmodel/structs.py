@@ -276,6 +276,15 @@ def each(latent: Z, change: Callable[[Tensor], Tensor]) -> Z:
     return type(latent)(**{f.name: each(getattr(latent, f.name), change) for f in parts})
 
 
+def situation(latent: Latent) -> Tensor:
+    """What a policy reads: the features [..., F]; after the row's number if latents count rows."""
+    row = getattr(latent, "row", None)
+    features = latent.features
+    if row is None:
+        return features
+    return torch.cat([row[..., None].float(), features.float()], -1)
+
+
 def at(latent: Z, index: Any) -> Z:
     """Index the leading axes: ``at(latent, (slice(None), -1))``."""
     return each(latent, lambda part: part[index])

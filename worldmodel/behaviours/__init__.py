@@ -6,25 +6,29 @@ one.
 
 from __future__ import annotations
 
-from worldmodel.behaviours.behaviour import Behaviour, Loss, ParameterGroup
+from worldmodel.behaviours.behaviour import Behaviour, LearnsFromRounds, Loss, ParameterGroup
 from worldmodel.behaviours.dqn import DQN, QLearning
 from worldmodel.behaviours.imagined import ActorCritic, Imagined
 from worldmodel.behaviours.ppo import PPO, ProximalPolicy
+from worldmodel.behaviours.regulator import LQR, Regulator
 from worldmodel.behaviours.soft import Soft, SoftActorCritic
 
 __all__ = [
     "DQN",
+    "LQR",
     "PPO",
     "ActorCritic",
     "Behaviour",
     "BehaviourSettings",
     "Imagined",
+    "LearnsFromRounds",
     "Loss",
     "ParameterGroup",
     "ProximalPolicy",
     "QLearning",
+    "Regulator",
     "Soft",
     "SoftActorCritic",
 ]
 
-BehaviourSettings = Imagined | Soft | DQN | PPO
+BehaviourSettings = Imagined | Soft | DQN | PPO | LQR

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from worldmodel.models import WorldModel
 from worldmodel.models.world import Inference
+from worldmodel.structs import Batch
 
 
 @dataclass(frozen=True)
@@ -60,3 +62,14 @@ class Behaviour(Protocol):
         """All that it keeps between updates except the model's parameters, for a checkpoint."""
 
     def restore(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+@runtime_checkable
+class LearnsFromRounds(Protocol):
+    """A behaviour that also learns from the episodes of each round, as soon as they are played."""
+
+    def collected(self, acting: WorldModel, played: Batch) -> dict[str, float]:
+        """Learn from whole episodes [B, T], and return figures for the log.
+
+        ``acting`` has the weights that act. No gradient is computed: what changes are buffers.
+        """

@@ -14,7 +14,7 @@ from worldmodel.behaviours.returns import lambda_returns
 from worldmodel.checks import at_least, between, more_than
 from worldmodel.machine import Precision
 from worldmodel.models import WorldModel
-from worldmodel.models.policy import DrawnPolicy, GreedyPolicy
+from worldmodel.models.policy import DrawnPolicy
 from worldmodel.models.roll import imagined_rows
 from worldmodel.models.world import Inference
 from worldmodel.structs import Latent, at, flatten
@@ -63,8 +63,7 @@ class ActorCritic:
     def __init__(
         self, settings: Imagined, model: WorldModel, discount_rate: float, precision: Precision
     ) -> None:
-        assert model.policy is not None
-        assert not isinstance(model.policy, GreedyPolicy)
+        assert isinstance(model.policy, DrawnPolicy)
         self.settings, self.model, self.policy = settings, model, model.policy
         self.discount_rate, self.precision = discount_rate, precision
         self.first_episode = 0

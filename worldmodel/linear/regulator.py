@@ -102,9 +102,11 @@ def regulate(last: LinearGaussian, steps: Step, cost: QuadraticCost, eta: float)
 
         own = torch.linalg.inv(curvature[size:, size:])
         gain, push = -own @ curvature[size:, :size], -own @ slope[size:]
-        curvature_ahead = curvature[:size, :size] + curvature[:size, size:] @ gain
+        # the cost to go of following the new mean: a form without negative eigenvalues
+        follow = torch.cat([torch.eye(size).to(gain), gain])  # [Z, S]
+        slope_ahead = follow.mT @ (slope + curvature[:, size:] @ push)
+        curvature_ahead = follow.mT @ curvature @ follow
         curvature_ahead = (curvature_ahead + curvature_ahead.mT) / 2
-        slope_ahead = slope[:size] + curvature[:size, size:] @ push
         gains.append(gain)
         pushes.append(push)
         covariances.append((own + own.mT) / 2)

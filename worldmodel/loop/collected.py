@@ -38,6 +38,13 @@ def _add(training: Training, played: Played, reporter: Reporter) -> None:
     reporter.numbers(numbers)
 
 
+def learn_from_round(training: Training, done: JobDone, reporter: Reporter) -> None:
+    """Let the behaviour learn from the round's episodes, if its kind does; write its figures."""
+    figures = training.learner.collected([played.episode for played in done.played])
+    if figures:
+        reporter.numbers({**training.where(), **figures})
+
+
 def report_dropped(training: Training, reasons: Sequence[str], reporter: Reporter) -> None:
     for reason in reasons:
         dropped = training.state.dropped + 1

@@ -23,7 +23,7 @@ from worldmodel import signals
 from worldmodel.assembly import agent_of
 from worldmodel.checks import ConfigError, require
 from worldmodel.config import UPDATES_PER_ROW, Config
-from worldmodel.loop.collected import add_collected, record, report_dropped
+from worldmodel.loop.collected import add_collected, learn_from_round, record, report_dropped
 from worldmodel.loop.disk import disk_line, full_disk_explained, refuse_little_disk
 from worldmodel.loop.environments import Environments
 from worldmodel.loop.forecast import Schedule
@@ -397,6 +397,7 @@ class Online:
             every = self.config.loop.evaluate_every
             self.training.count(next_evaluation=steps - steps % every + every)
         add_collected(self.training, done, reporter)
+        learn_from_round(self.training, done, reporter)
 
     def _end_round(self, reporter: Reporter) -> None:
         training = self.training

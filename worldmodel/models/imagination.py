@@ -14,7 +14,7 @@ from worldmodel.models.fast.packed import fast
 from worldmodel.models.policy import AnyPolicy
 from worldmodel.models.roll import given, imagined_rows, roll
 from worldmodel.models.world import WorldModel
-from worldmodel.structs import Latent, each, repeat
+from worldmodel.structs import Latent, each, repeat, situation
 
 # The parts of a model that a plan needs.
 PLANNED = ("dynamics", "reward", "discount", "slow_value", "policy", "ensemble")
@@ -61,7 +61,7 @@ class Imagination:
         begin = repeat(self._cast(belief), noise.shape[1])
 
         def act(latent: Latent, row: int) -> Tensor:
-            return policy.act(latent.features, noise[..., row, :])
+            return policy.act(situation(latent), noise[..., row, :])
 
         return roll(self.dynamics, begin, act, noise.shape[-2], None)[0]
 
@@ -75,7 +75,7 @@ class Imagination:
         actions = []
 
         def act(latent: Latent, row: int) -> Tensor:
-            return policy.act(latent.features, None)
+            return policy.act(situation(latent), None)
 
         begin = self._cast(belief)
         for action, _ in imagined_rows(self.dynamics, begin, act, rows, None):

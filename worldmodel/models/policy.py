@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from worldmodel.checks import at_least, require
 from worldmodel.models.layers import Layer, mlp
+from worldmodel.models.time_varying import TimeVarying, TimeVaryingSettings
 
 
 class Drawn(NamedTuple):
@@ -284,5 +285,5 @@ def choose(log_probabilities: Tensor, noise: Tensor) -> Tensor:
 
 
 DrawnPolicy = Policy | CategoricalPolicy | SquashedPolicy
-AnyPolicy = DrawnPolicy | GreedyPolicy
-PolicyKinds = PolicySettings | SquashedSettings | GreedySettings
+AnyPolicy = DrawnPolicy | GreedyPolicy | TimeVarying
+PolicyKinds = PolicySettings | SquashedSettings | GreedySettings | TimeVaryingSettings

@@ -19,6 +19,7 @@ from worldmodel.models.layers import Layers
 from worldmodel.models.likelihoods import Likelihoods
 from worldmodel.models.policy import PolicyKinds, PolicySettings
 from worldmodel.models.posteriors import FilterSettings, PosteriorSettings
+from worldmodel.models.time_varying import TimeVaryingSettings
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class ModelSettings:
     policy: PolicyKinds | None = PolicySettings()
     """The network that proposes actions to the search, or acts by itself: tanh_normal is a Gaussian
     in [-1, 1], or probabilities of choices, squashed the tanh of a Gaussian, greedy the choice with
-    the highest value. none: no proposals."""
+    the highest value, time_varying linear, with gains for each row. none: no proposals."""
     image_bits: Annotated[int, between(1, 8)] = 8
     """Bits of each colour that the model sees. Smaller: coarser colours, with noise inside their
     steps (PlaNet: 5)."""
@@ -86,6 +87,12 @@ class ModelSettings:
             self.value is None or self.policy is not None,
             f"{path}.policy.kind: the value is that of a policy, and there is none; write"
             f" {path}.value: none, or {path}.policy.kind: tanh_normal",
+        )
+        require(
+            not isinstance(self.policy, TimeVaryingSettings) or self.dynamics.latent == "timed",
+            f"{path}.policy.kind: time_varying has gains for each row, and latents of"
+            f" {path}.dynamics.kind = {self.dynamics.kind} count no rows; write"
+            f" {path}.dynamics.kind: fitted_linear",
         )
 
     @property

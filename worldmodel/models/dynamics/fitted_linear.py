@@ -22,7 +22,7 @@ RATE = 0.01  # how fast the moments follow the latents, which move while the enc
 @dataclass(frozen=True)
 class FittedLinearSettings:
     latent: ClassVar[str] = "timed"
-    offers: ClassVar[frozenset[str]] = frozenset({"distribution", "fitted"})
+    offers: ClassVar[frozenset[str]] = frozenset({"distribution", "flat_state", "fitted"})
 
     kind: Literal["fitted_linear"] = "fitted_linear"
     state_size: Annotated[int, at_least(1)] = 4
