@@ -51,7 +51,16 @@ ON_POLICY: dict[str, Any] = {
 }
 SOFT = {"model.policy.kind": "squashed"}
 GREEDY = {"model.policy.kind": "greedy"}
+TIMED = {"model.dynamics.kind": "fitted_linear", "model.posterior.kind": "one_step"}
 TOGETHER: dict[str, dict[str, Any]] = {
+    **{
+        f"behaviour.{name} lqr": {**TIMED, "model.policy.kind": "time_varying"}
+        for name in ("bound", "strength", "around")
+    },
+    **{
+        f"model.policy.{name} time_varying": {**TIMED, "behaviour.kind": "lqr"}
+        for name in ("rows", "initial_std")
+    },
     **{
         f"behaviour.{name} soft": SOFT
         for name in (
