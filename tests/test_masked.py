@@ -16,17 +16,20 @@ from torch import Tensor
 import worldmodel
 from worldmodel import checkpoint
 from worldmodel.analysis.patches import from_neighbours
+from worldmodel.assembly import agent_of
 from worldmodel.checks import ConfigError, read
 from worldmodel.config import Config
 from worldmodel.loop import online
 from worldmodel.loop.pretraining import MAE, Pretraining, load_encoder, pretrain
 from worldmodel.losses import MaskedPatches
 from worldmodel.losses.masked_patches import masked_error, patch_error
-from worldmodel.models import build
+from worldmodel.models import WorldModel, build
 from worldmodel.models.encoders import MaskedEncoder, MaskedSettings, PretrainedSettings
 from worldmodel.models.transformer import Block, sine_positions
 from worldmodel.presets import load_preset
 from worldmodel.replay import cut, write_episode
+from worldmodel.report.attention_sections import how_much_read, show_attention
+from worldmodel.report.folder import Folder
 from worldmodel.structs import Batch, Episode, Spec
 
 SIZE, CHANNELS, IMAGES = 16, 3, 5
@@ -117,6 +120,22 @@ def test_attention_is_what_each_head_reads(encoder: MaskedEncoder, pixels: Tenso
     read = (block.weights(tokens) @ values).movedim(1, 2).flatten(2)
     by_hand = tokens + block.join(read)
     torch.testing.assert_close(block(tokens), by_hand + block.net(by_hand))
+
+
+def test_a_report_shows_attention_where_there_is_some(
+    tmp_path: Path, tiny: Config, model: WorldModel
+) -> None:
+    folder = Folder(tmp_path, (), lambda text: None)
+    assert show_attention(folder, agent_of(tiny, model), episode(0).episode) == []
+    model = build(masked().model, Spec((SIZE, SIZE, 3), 2))
+    assert isinstance(model.encoder, MaskedEncoder)
+    looking = agent_of(masked(), model)
+    (section,) = show_attention(folder, looking, episode(0).episode)
+    assert section.title == "Where it looks"
+    assert (tmp_path / "attention.png").exists()
+    read = how_much_read(looking, model.encoder, episode(0).episode.image)
+    assert read.shape == (2, 12, 4, 4)
+    np.testing.assert_allclose(read.mean((2, 3)), 1.0, atol=1e-5)
 
 
 def test_positions_tell_rows_from_columns() -> None:
@@ -297,7 +316,7 @@ def test_a_model_begins_with_the_weights_of_a_pretraining(data: Path, tmp_path: 
     assert "the task's are [32, 32, 3]" in complaint(taken, 32)
 
 
-@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("frozen", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_run_needs_its_pretraining_only_once(
     data: Path, tmp_path: Path, frozen: bool, tiny: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,25 @@ def test_the_ratio_is_one_at_first_and_then_leaves_it(config: Config, choices: i
     assert learner.update(batch).metrics["ratio"] == 1.0
 
 
+def test_the_policy_learns_the_better_of_two_choices(config: Config) -> None:
+    learner, behaviour = learning(config, choices=2)
+    random = torch.Generator().manual_seed(0)
+    batch = dataclasses.replace(batch_of(8, 6, 2), valid=torch.ones(8, 6, dtype=torch.bool))
+    batch = dataclasses.replace(batch, image=batch.image[:1, :1].expand_as(batch.image))
+    chances = []
+    for _ in range(15):  # in one situation, choice 1 brings a reward at once
+        behaviour.acted(0)
+        with torch.no_grad():
+            features = learner.model.infer(batch, random).posterior.features
+            action = behaviour.policy.act(features, torch.randn(8, 6, 2, generator=random))
+            chances.append(float(behaviour.policy(features)[..., 1].exp().mean()))
+        played = dataclasses.replace(batch, action=action, reward=action[..., 1])
+        for _ in range(4):
+            learner.update(played)
+    assert chances[0] == pytest.approx(0.5, abs=1e-3)
+    assert chances[-1] > 0.9
+
+
 def test_padding_changes_no_loss(config: Config) -> None:
     batch = batch_of(3, 6)
     other = dataclasses.replace(batch, reward=batch.reward + 9.0 * ~batch.valid)

@@ -1,4 +1,4 @@
-"""Masked patches of dm_control's reacher: who can draw what is hidden knows the arm's joints."""
+"""Masked patches of dm_control's acrobot: who can draw what is hidden knows where the links are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worldmodel.loop.pretraining import MAE, Pretraining, judged
 from worldmodel.models.encoders import MaskedEncoder, MaskedSettings
 from worldmodel.models.encoders.masked import Hidden
 
-TASK, SIZE = "reacher_easy", 32
+TASK, SIZE = "acrobot_swingup", 32
 EPISODES, ROWS = 600, 5  # every episode begins with other joints
 PROBED, JUDGED = 600, 200  # images of other episodes: a probe is fitted, and judged
 UPDATES = 3000
@@ -55,15 +55,14 @@ def measure(seed: int, broken: bool) -> Mapping[str, float]:
 
 
 def collect(seeds: range, rows: int) -> tuple[Tensor, NDArray[np.float64]]:
-    """[M, H, W, C] images of random actions, and cosine and sine of each joint's angle: [M, 4]"""
+    """[M, H, W, C] images of random actions, and cosine and sine of each link's angle: [M, 4]"""
     env = make_env(TASK, EnvSettings(image_size=SIZE))
     images, angles = [], []
     for seed in seeds:
         random, step = np.random.default_rng(seed), env.reset(seed)
         for _ in range(rows):
-            joints = env.state()["position"].astype(np.float64)
             images.append(step.image)
-            angles.append(np.concatenate([np.cos(joints), np.sin(joints)]))
+            angles.append(env.state()["orientations"].astype(np.float64))
             step = env.step(random.uniform(-1, 1, env.action_low.shape).astype(np.float32))
     env.close()
     return torch.from_numpy(np.stack(images)), np.stack(angles)
@@ -104,7 +103,7 @@ def r_squared(
 
 ROW = Row(
     name="mae",
-    idea="who draws three hidden patches of four from the fourth knows how the joints stand",
+    idea="who draws three hidden patches of four from the fourth knows where the links are",
     broken="the patches that were seen are drawn, and not the hidden ones",
     passes={"error_over_neighbours": at_most(0.9), "gain_r2": at_least(0.15)},
     reds=("error_over_neighbours",),
