@@ -1,0 +1,57 @@
+"""Soft actor-critic on the latents of a VAE swings the pendulum up, from three images a row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from worldmodel.checks import read
+from worldmodel.lecture.online import learned_return, random_return
+from worldmodel.lecture.row import Row, at_least
+from worldmodel.presets import load_preset
+
+STEPS = 8000  # of the simulator, which makes 40 episodes
+
+CONFIG = read(
+    load_preset("vae_policy"),
+    {
+        "task": "pendulum",
+        "env": {"image_size": 16, "action_repeat": 2},
+        "model": {
+            "encoder": {"kind": "mlp"},
+            "decoder": {"kind": "mlp"},
+            "policy": {"size": 128},
+            "posterior": {"hidden_size": 128},
+        },
+        "behaviour": {"size": 128, "reward_scale": 0.1, "first_temperature": 0.3},
+        "learner": {"precision": "float32"},
+        "loop": {"evaluate_every": 1_000_000},
+    },
+)
+FROZEN = read(CONFIG, {"behaviour": {"tunes_encoder": False}})
+UNREWARDED = read(CONFIG, {"behaviour": {"reward_scale": 1e-9}})
+
+
+def measure(seed: int, broken: bool) -> Mapping[str, float]:
+    config = replace(UNREWARDED if broken else CONFIG, seed=seed)
+    tuned = learned_return(config, STEPS)
+    frozen = math.nan if broken else learned_return(replace(FROZEN, seed=seed), STEPS)
+    return {
+        "tuned_return": tuned,
+        "frozen_return": frozen,
+        "tuned_over_frozen": tuned - frozen,
+        "random_return": random_return(config),
+    }
+
+
+ROW = Row(
+    name="vae_policy",
+    idea="a policy on a VAE's latents needs no planning, and gains where critics tune the encoder",
+    broken="the critics see no rewards",
+    passes={"tuned_return": at_least(-400), "tuned_over_frozen": at_least(0)},
+    reds=("tuned_return",),
+    short=False,
+    settings={"steps": STEPS, "tuned": CONFIG, "frozen": FROZEN},
+    measure=measure,
+)
