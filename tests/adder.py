@@ -43,6 +43,7 @@ class Adder(torch.nn.Module):
     policy = None
     vectors = None
     ensemble = None
+    encoder = None
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()
@@ -54,6 +55,9 @@ class Adder(torch.nn.Module):
         self.discount = Answer(lambda features: torch.ones_like(features[..., 0]))
         self.slow_value = Answer(lambda features: torch.zeros_like(features[..., 0]))
         self.pixels = types.SimpleNamespace(mean=torch.full(self.spec.image, 0.5))
+
+    def require_decoder(self) -> None:
+        """It draws images."""
 
     def observe_step(self, latent, action, image, noise=None, vectors=None):
         level = image[..., 0, 0, -1:].float()
