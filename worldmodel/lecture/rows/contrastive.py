@@ -22,8 +22,8 @@ from worldmodel.models.world import Inference
 from worldmodel.presets import load_preset
 from worldmodel.structs import Step
 
-EPISODES, HELDOUT, ROWS = 120, 20, 40
-UPDATES = 2000
+EPISODES, HELDOUT, ROWS = 300, 20, 40
+UPDATES = 1200
 DISKS = 2
 BACKGROUND, ROD_GREEN = 255, 77  # of the task's images
 
