@@ -22,6 +22,7 @@ from worldmodel.loop import online
 from worldmodel.models import WorldModel, build
 from worldmodel.planners import CEM, Limits
 from worldmodel.report import visualize_run
+from worldmodel.robot import Pilot, Row
 from worldmodel.rollout import Noise, collect
 from worldmodel.rollout.noise import Draws, exploration_of
 from worldmodel.sizing import within
@@ -255,3 +256,24 @@ def test_a_run_without_a_planner_learns_plays_and_is_reported(
     report_quickly(monkeypatch)
     visualize_run(agent, tmp_path, tmp_path / "report", config=config)
     assert "the policy acted" in (tmp_path / "report" / "report.html").read_text()
+
+
+# --- a robot -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deadline_ms", [None, 1e-3])
+def test_a_robot_is_given_the_policys_actions_inside_its_limits(
+    agent: Agent, deadline_ms: float | None
+) -> None:
+    pilot = Pilot(agent, deadline_ms, Limits(max_change=0.01, last=np.zeros(2)))
+    pilot.warm_up()
+    black, action = np.zeros((16, 16, 3), np.uint8), None
+    for number in range(3):
+        row = Row(number, action, black, begins=number == 0)
+        answer = pilot.consume([row, replace(row, number=number, begins=False)])
+        assert (answer.error, answer.origin) == (None, "policy")
+        assert answer.actions is not None
+        assert len(answer.actions) == (agent.horizon if deadline_ms is None else 1)
+        before = np.zeros(2) if action is None else action
+        assert np.abs(answer.actions[0] - before).max() <= 0.0101
+        action = answer.actions[0]
