@@ -51,5 +51,7 @@ class Ensemble(nn.Module):
 
     def disagreement(self, features: Tensor) -> Tensor:
         """The variance over the members, averaged over what they predict: [..., F] -> [...]"""
-        variance: Tensor = self(features).var(-2, correction=0)
-        return variance.mean(-1)
+        predicted: Tensor = self(features)
+        # of differences from the first, so that equal members give 0 and no rounding
+        apart = predicted - predicted[..., :1, :]
+        return apart.var(-2, correction=0).mean(-1)
