@@ -56,8 +56,8 @@ def measure(seed: int, broken: bool) -> Mapping[str, float]:
     low, high = height < 0, height > 0
     return {
         "rank_correlation": ranks_agree(disagreement, error),
-        "higher_off_the_data": float(disagreement[high].mean() / disagreement[low].mean()),
-        "error_higher_off_the_data": float(error[high].mean() / error[low].mean()),
+        "higher_off_the_data": times(disagreement[high], disagreement[low]),
+        "error_higher_off_the_data": times(error[high], error[low]),
         "rank_correlation_on_the_data": ranks_agree(disagreement[low], error[low]),
         "rank_correlation_off_the_data": ranks_agree(disagreement[high], error[high]),
     }
@@ -87,10 +87,15 @@ def rows_of(model: WorldModel, held: Sequence[Recorded]) -> list[NDArray[np.floa
     return [part[:, 1:].flatten().double().numpy() for part in (disagreement, apart, height)]
 
 
+def times(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """How many times as large one is as the other, by their means; 1 if both are 0."""
+    return float(one.mean() / other.mean()) if other.any() else 1.0
+
+
 def ranks_agree(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Spearman's rank correlation; NaN if one of them is the same everywhere."""
+    """Spearman's rank correlation; 0 if one of them is the same everywhere: it ranks nothing."""
     if one.min() == one.max() or other.min() == other.max():
-        return float("nan")
+        return 0.0
     first, second = (part.argsort().argsort() for part in (one, other))
     apart = (first - second).astype(np.float64)
     return float(1 - apart.var() / first.var() / 2)
