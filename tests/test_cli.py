@@ -205,12 +205,16 @@ def test_tasks_are_listed_in_columns(capsys: pytest.CaptureFixture[str]) -> None
 # ---------------------------------------------------------------------------- settings
 
 
+ACTING = ("planner", "planning", "exploration", "loop", "behaviour")  # they exclude each other
+
+
 def typed_together(changes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Merge changes of different parts, to read fewer command lines."""
 
     def parts(change: dict[str, Any]) -> set[str]:
         words = [path.split(".") for path in change]
-        return {".".join(w[: 2 if w[0] in ("model", "objective") else 1]) for w in words}
+        names = {".".join(w[: 2 if w[0] in ("model", "objective") else 1]) for w in words}
+        return {"acting" if name in ACTING else name for name in names}
 
     merged: list[dict[str, Any]] = []
     for change in changes:
@@ -222,8 +226,11 @@ def typed_together(changes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return merged
 
 
-# Settings that others exclude: env.camera, objective.acting.
-EXCLUDING = ("env.cameras", "model.posterior.acting_filter")
+# Settings that others exclude: env.camera, objective.acting, planning.goal.
+EXCLUDING = (
+    *("env.cameras", "model.posterior.acting_filter"),
+    *("planning.pessimism", "exploration.curiosity"),
+)
 
 
 @pytest.mark.parametrize("joined", [False, True])
@@ -306,7 +313,7 @@ def test_the_kind_of_a_part_decides_which_options_there_are(
     assert asked[0][0].planner == ICEM(decay=0.5, candidates=99)
     assert main(["train", "--planner.kind", "icem", "--help-settings", "planner"]) == 0
     output = capsys.readouterr().out
-    assert "--planner.kind icem  (one of cem, icem, mppi, shooting, gradient, ilqr)" in output
+    assert "--planner.kind icem  (one of cem, icem, mppi, shooting, gradient, ilqr" in output
     assert "--planner.decay 0.8  (icem; a number, 0.01 to 1)" in output
     assert "--planner.temperature 0.5  (mppi; a number, more than 0)" in output
     assert "--env.camera" not in output
