@@ -85,7 +85,7 @@ class GridSettings:
     kind: Literal["grid"] = "grid"
     hidden_size: Annotated[int, at_least(1)] = 5
 
-    def build(self, action_size: int, layers: Layers) -> GridDynamics:
+    def build(self, action_size: int, layers: Layers, image: tuple[int, int, int]) -> GridDynamics:
         return GridDynamics(self.hidden_size, action_size, layer_of(layers))
 
 
