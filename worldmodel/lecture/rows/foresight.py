@@ -62,7 +62,7 @@ def episodes_of(seed: int) -> tuple[Sequence[Episode], Sequence[Episode]]:
 
 
 def learned(episodes: Sequence[Episode], seed: int, broken: bool) -> WorldModel:
-    """A model of these episodes; ``broken``: every action is told one row too late."""
+    """A model of these episodes; ``broken``: windows have the actions of others."""
     torch.manual_seed(seed)
     height, width, channels = episodes[0].image.shape[1:]
     spec = Spec((height, width, channels), action_size=episodes[0].action.shape[1])
@@ -73,7 +73,7 @@ def learned(episodes: Sequence[Episode], seed: int, broken: bool) -> WorldModel:
         begins = [int(random.integers(len(episodes[number]) - length + 1)) for number in which]
         batch = cut(episodes, list(zip(which, begins, strict=True)), length)
         if broken:
-            batch = replace(batch, action=batch.action.roll(1, 1))
+            batch = replace(batch, action=batch.action.roll(1, 0))
         learner.update(batch)
     return learner.averaged
 
@@ -97,7 +97,7 @@ def shares(image: Tensor) -> Tensor:
 ROW = Row(
     name="foresight",
     idea="an image five actions ahead is the last one, moved by kernels that know the actions",
-    broken="every action is told one row too late",
+    broken="the actions of every window are told to be those of another one",
     passes={
         "above_hold_last_db": at_least(1.0),
         "above_mean_image_db": at_least(1.0),
