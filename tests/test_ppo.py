@@ -133,6 +133,33 @@ def test_the_ratio_is_one_at_first_and_then_leaves_it(config: Config, choices: i
     assert learner.update(batch).metrics["ratio"] == 1.0
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_every_parameter_that_acts_learns_or_is_frozen(config: Config, frozen: bool) -> None:
+    """The posterior's network stands before the policy, and no term of the objective trains it."""
+    if frozen:
+        net = SMALL["model"]["encoder"]
+        model = {**SMALL["model"], "encoder": {"kind": "pretrained", "net": net}}
+        raw = {**SMALL, "model": model}
+        config = read(load_preset("mae_policy"), {**raw, "objective": {"masked_patches": None}})
+    learner, behaviour = learning(config)
+    reads, draws = ("encoder.", "posterior.", "policy."), ("widen", "hidden_token", "decoder")
+    acting = {
+        name: parameter
+        for name, parameter in learner.model.named_parameters()
+        if name.startswith(reads) and name.split(".")[1] not in draws
+    }
+    before = {name: parameter.detach().clone() for name, parameter in acting.items()}
+    acted = [part.clone() for part in behaviour.acted_posterior.parameters()]
+    for _ in range(3):
+        learner.update(batch_of(4, 6))
+    for name, parameter in acting.items():
+        stays = frozen and name.startswith("encoder.")
+        assert parameter.requires_grad != stays, name
+        assert torch.equal(parameter, before[name]) == stays, name
+    for one, other in zip(acted, behaviour.acted_posterior.parameters(), strict=True):
+        assert torch.equal(one, other)  # the denominator does not move with the posterior
+
+
 def test_the_policy_learns_the_better_of_two_choices(config: Config) -> None:
     learner, behaviour = learning(config, choices=2)
     random = torch.Generator().manual_seed(0)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from worldmodel.behaviours.behaviour import Loss, ParameterGroup, Reads
 from worldmodel.behaviours.returns import advantages
 from worldmodel.behaviours.slow import load, named
+from worldmodel.behaviours.transitions import believed
 from worldmodel.checks import at_least, between, more_than
 from worldmodel.machine import Precision
 from worldmodel.models import WorldModel
@@ -58,23 +59,28 @@ class PPO:
 
 
 class ProximalPolicy:
-    """It keeps copies of the policy and the value as they were when they acted.
+    """It keeps copies of posterior, policy and value as they were when they acted.
 
     ratio = pi(action) / pi_acted(action), which is 1 before the first step and leaves 1 after it:
-    pi_acted is a copy, so no gradient passes it, and it does not move with pi.
+    pi_acted is a copy, so no gradient passes it, and it does not move with pi. The posterior's
+    network stands between the encoder's features and the policy, so it is a part of pi: it learns
+    from the losses of both, also where no term of the objective reaches it.
     """
 
     def __init__(self, settings: PPO, model: WorldModel, discount_rate: float) -> None:
         assert isinstance(model.policy, Policy | CategoricalPolicy)
+        assert isinstance(model.posterior, nn.Module)
         self.settings, self.model, self.policy = settings, model, model.policy
+        self.posterior = model.posterior
         self.discount_rate = discount_rate
+        self.acted_posterior = copy.deepcopy(self.posterior).requires_grad_(False)
         self.acted_policy = copy.deepcopy(model.policy).requires_grad_(False)
         self.acted_value = copy.deepcopy(model.value).requires_grad_(False)
         self.first_episode = 0
 
     @property
     def tunes(self) -> list[nn.Parameter]:
-        return []
+        return [*self.posterior.parameters()]
 
     def groups(self) -> list[ParameterGroup]:
         return [
@@ -84,6 +90,7 @@ class ProximalPolicy:
 
     def acted(self, first_episode: int) -> None:
         """The policy as it is now has played the episodes from this number on."""
+        self.acted_posterior.load_state_dict(self.posterior.state_dict())
         self.acted_policy.load_state_dict(self.policy.state_dict())
         self.acted_value.load_state_dict(self.model.value.state_dict())
         self.first_episode = first_episode
@@ -93,12 +100,13 @@ class ProximalPolicy:
     ) -> tuple[list[Loss], dict[str, Tensor]]:
         settings, batch = self.settings, seen.batch
         self._refuse_older(batch.window)
-        features = seen.posterior.features  # [B, T, F]
+        features = believed(self.model, seen, tunes=True)  # [B, T, F]
         then, action = features[:, :-1], batch.action[:, 1:]  # the action that followed a row
         counts = batch.valid[:, 1:]  # [B, T - 1] the rows that an action followed
         with torch.no_grad():
-            old, _ = self.acted_policy.judge(then, action)
-            value = self.acted_value(features)
+            acted = self._acted_features(seen)
+            old, _ = self.acted_policy.judge(acted[:, :-1], action)
+            value = self.acted_value(acted)
             discount = self.discount_rate * batch.discount
             gains = advantages(batch.reward, discount, value, batch.valid, settings.return_lambda)
             returns = gains + value[:, :-1]
@@ -110,8 +118,8 @@ class ProximalPolicy:
         better = torch.minimum(ratio * gains, near * gains) + settings.entropy * entropy
         value_loss = -self.model.value.log_prob(then, returns)
         losses = [
-            Loss("policy", -better[counts].mean(), [*self.policy.parameters()]),
-            Loss("value", value_loss[counts].mean(), [*self.model.value.parameters()]),
+            Loss("policy", -better[counts].mean(), [*self.policy.parameters(), *self.tunes]),
+            Loss("value", value_loss[counts].mean(), [*self.model.value.parameters(), *self.tunes]),
         ]
         figures = {
             "entropy": entropy.detach()[counts].mean(),
@@ -125,15 +133,23 @@ class ProximalPolicy:
 
     def state(self) -> dict[str, Tensor]:
         return {
+            **named(self.acted_posterior, "acted_posterior"),
             **named(self.acted_policy, "acted_policy"),
             **named(self.acted_value, "acted_value"),
             "first_episode": torch.tensor(self.first_episode),
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
+        load(self.acted_posterior, "acted_posterior", state)
         load(self.acted_policy, "acted_policy", state)
         load(self.acted_value, "acted_value", state)
         self.first_episode = int(state["first_episode"])
+
+    def _acted_features(self, seen: Inference) -> Tensor:
+        """What the policy read when it acted, in a batch's rows: [B, T, F]"""
+        acting, batch = self.acted_posterior.acting, seen.batch
+        assert acting is not None  # an agent refuses such a model
+        return self.model.follow(acting, batch.action, seen.embeds, batch.valid, None)[1].features
 
     def _refuse_older(self, window: Tensor) -> None:
         """Raise if a batch holds episodes that an earlier policy has played."""

@@ -113,7 +113,7 @@ class WorldModel(nn.Module):
         Returns each row's context, which is what the past says of it, and the posterior: [B, T].
         Without noise it takes the mean.
         """
-        return self._follow(self.posterior, actions, embeds, valid, noise)
+        return self.follow(self.posterior, actions, embeds, valid, noise)
 
     def beliefs(self, actions: Tensor, embeds: Tensor, valid: Tensor) -> Latent:
         """The beliefs that an agent has along windows, by their means: [B, T]
@@ -122,9 +122,9 @@ class WorldModel(nn.Module):
         """
         acting = self.posterior.acting
         assert acting is not None  # an agent refuses such a model
-        return self._follow(acting, actions, embeds, valid, None)[1]
+        return self.follow(acting, actions, embeds, valid, None)[1]
 
-    def _follow(
+    def follow(
         self,
         posterior: Posterior,
         actions: Tensor,
@@ -132,6 +132,7 @@ class WorldModel(nn.Module):
         valid: Tensor,
         noise: Tensor | None,
     ) -> tuple[Context, Latent]:
+        """As ``observe``, by a posterior that is given, such as an older copy of the model's."""
         evidence = posterior.evidence(embeds, actions, valid)
         begin = self.dynamics.initial(actions.shape[0])
         return follow_images(self.dynamics, posterior, begin, actions, evidence, noise)
