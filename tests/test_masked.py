@@ -145,12 +145,13 @@ def test_positions_tell_rows_from_columns() -> None:
     assert len(torch.unique(positions.flatten(0, 1), dim=0)) == 9
 
 
-def test_neighbours_draw_a_slope_and_keep_what_is_seen() -> None:
-    encoder = SMALL.build(SIZE, CHANNELS)
-    slope = torch.linspace(0, 1, SIZE).expand(1, CHANNELS, SIZE, SIZE)
+@pytest.mark.parametrize("channels", [1, 3, 6])  # 6: two images in one
+def test_neighbours_draw_a_slope_and_keep_what_is_seen(channels: int) -> None:
+    encoder = SMALL.build(SIZE, channels)
+    slope = torch.linspace(0, 1, SIZE).expand(1, channels, SIZE, SIZE)
     patches = encoder.cut(slope)
     seen, hidden = encoder.choose(1, random())
-    drawn = from_neighbours(patches, seen)
+    drawn = from_neighbours(patches, seen, encoder.patch)
     torch.testing.assert_close(drawn[0, seen[0]], patches[0, seen[0]], atol=1e-3, rtol=0)
     mean = patches[:, seen[0]].mean().expand_as(patches)
     assert patch_error(drawn, patches, hidden) < 0.7 * patch_error(mean, patches, hidden)

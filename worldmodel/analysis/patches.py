@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 
-def from_neighbours(patches: Tensor, seen: Tensor) -> Tensor:
+def from_neighbours(patches: Tensor, seen: Tensor, patch: int) -> Tensor:
     """Every pixel as a mean of the seen ones: [M, P, Q], [M, K] -> [M, P, Q]
 
-    The weight of a seen pixel is one over the fourth power of its distance.
+    The weight of a seen pixel is one over the fourth power of its distance. ``patch`` is the side
+    of a patch in pixels.
     """
     images, count, numbers = patches.shape
-    channels = 3 if numbers % 3 == 0 else 1
-    side, patch = round(count**0.5), round((numbers // channels) ** 0.5)
-    places = _places(side, patch)  # [P, p p, 2]
+    channels = numbers // patch**2
+    places = _places(round(count**0.5), patch)  # [P, p p, 2]
     drawn = torch.empty_like(patches).reshape(images, count, channels, -1)
     for image in range(images):
         known = places[seen[image]].flatten(0, 1)  # [K p p, 2]

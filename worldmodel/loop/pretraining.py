@@ -117,7 +117,7 @@ def judged(pretraining: Pretraining, images: Tensor, seed: int = 0) -> dict[str,
     seen, hidden = shuffled.tensor_split([encoder.kept], 1)
     guesses = {
         "model": encoder.draw(encoder.encode(patches, seen), seen),
-        "neighbours": from_neighbours(patches, seen),
+        "neighbours": from_neighbours(patches, seen, encoder.patch),
         "mean_image": torch.zeros_like(patches),  # pixels are what differs from it
     }
     return {
