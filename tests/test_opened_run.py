@@ -395,7 +395,10 @@ def test_a_plan_longer_than_the_episode_and_a_planner_without_a_cost_are_named(
     run._measured.source = analysis.Source(run.folder, {0: adding([4] * 3)})
     with pytest.raises(ConfigError, match="episode 0 has 4 rows, and a plan of 6 rows cannot be"):
         run.plans(0, 0)
-    run._measured.agent = agent_of(Adder(), planner={"kind": "ilqr"}, planning={"proposals": 0})
+    model = Adder()
+    for verb in ("state", "step", "features_of"):  # what ilqr asks dynamics for
+        setattr(model.dynamics, verb, lambda *given: given[0])
+    run._measured.agent = agent_of(model, planner={"kind": "ilqr"}, planning={"proposals": 0})
     with pytest.raises(ConfigError, match="plans: ilqr plans for a score with a cost"):
         run.plans(0, 0)
 

@@ -175,10 +175,10 @@ def _as_typed(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, tuple):
-        return ",".join(map(str, value)) or '""'
+        value = ",".join(map(str, value))
     if isinstance(value, bool):
         return str(value).lower()
-    return str(value) if not isinstance(value, float) else f"{value:g}"
+    return f"{value:g}" if isinstance(value, float) else str(value) or '""'
 
 
 if __name__ == "__main__":

@@ -61,10 +61,6 @@ def keep(row: Row, seed: int, broken: bool, figures: Mapping[str, float], minute
     write_rows(FILE, COLUMNS, [[line[name] for name in COLUMNS] for line in ordered], COMMENTS)
 
 
-def _place(line: Mapping[str, str]) -> tuple[str, bool, int]:
-    return line["row"], line["part"] != WHOLE, int(line["seed"])
-
-
 def _yes_or_no(row: Row, name: str, value: float) -> str:
     bound = row.passes.get(name)
     return "" if bound is None else "yes" if bound.holds(value) else "no"
