@@ -58,20 +58,17 @@ OF_64_PIXELS = ("planet",)
 OF_CHOICES = ("dqn",)  # played with levers instead of the toy, whose actions are numbers
 # By preset: the sentence with which an export is refused.
 CANNOT_EXPORT: Mapping[str, str] = {
-    "dreamer": "planner: none, so the policy acts and nothing is searched; an export needs a"
-    " planner; write planner.kind: cem",
     **dict.fromkeys(
-        ("dqn", "solar", "vae_policy"),
-        "planner: none, so the policy acts and nothing is searched; an export needs a planner;"
-        " write planner.kind: cem",
+        ("dqn", "dreamer", "mae_policy", "solar", "vae_policy"),
+        "planner: none, so the policy acts, and only a search can be exported: cem, icem, mppi;"
+        " play this agent where torch is, or, if its model has dynamics, export it with"
+        " --planner mppi",
     ),
     "e2c": "planner.kind: ilqr cannot be exported, only cem, icem, mppi can; plan with another on"
     " the same model: --planner mppi",
     "foresight": "model.dynamics.kind: an agent that plans for marked pixels cannot be exported,"
     " because scores of an export read features and no pictures; play it where torch is: worldmodel"
     " eval RUN --pixel ROW,COLUMN --to ROW,COLUMN",
-    "mae_policy": "planner: none, so the policy acts and nothing is searched; an export needs a"
-    " planner; write planner.kind: cem",
 }
 
 

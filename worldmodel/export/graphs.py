@@ -31,7 +31,6 @@ from worldmodel.planners import (
     CategoricalCEM,
     Planner,
     PlannerSettings,
-    no_planner,
 )
 from worldmodel.scores import reward_rows
 from worldmodel.structs import Latent, each, leaves, with_leaves
@@ -143,7 +142,11 @@ def _about(agent: Agent, belief: Latent, noise: Mapping[str, Tensor]) -> dict[st
 
 def _settings_of(agent: Agent) -> PlannerSettings:
     if agent.planner is None:
-        raise no_planner("an export")
+        raise ConfigError(
+            "planner: none, so the policy acts, and only a search can be exported:"
+            f" {', '.join(PLANNERS)}; play this agent where torch is, or, if its model has"
+            " dynamics, export it with --planner mppi"
+        )
     return agent.planner
 
 
