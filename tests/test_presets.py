@@ -14,7 +14,7 @@ import torch
 
 import worldmodel
 from tests.test_choices import Levers
-from worldmodel import checkpoint, export
+from worldmodel import checkpoint, export, report
 from worldmodel.agent import Agent
 from worldmodel.assembly import agent_of
 from worldmodel.checks import ConfigError, hints, read, sections
@@ -221,3 +221,28 @@ def test_a_preset_is_exported_or_says_why_not(name: str, tmp_path: Path) -> None
         config = replace(config, planner=planner)
     agent = agent_of(config, model)
     assert_exports(name, agent, tmp_path / "export")
+
+
+# By preset: the sentence with which a report is refused.
+CANNOT_DRAW: Mapping[str, str] = {
+    "contrastive": "model.decoder: none, so this model draws no images to look at; it can be"
+    " evaluated and played, and reports, figures and dreams need one that was trained with"
+    " model.decoder.kind: slim and objective.image.weight: 1.0"
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(presets()))
+def test_a_preset_is_visualized_or_says_why_not(name: str, tmp_path: Path) -> None:
+    config, run = tiny(name), tmp_path / "run"
+    go(config, run)
+    agent = worldmodel.load(run)
+    if name in CANNOT_DRAW:
+        with pytest.raises(ConfigError) as raised:
+            report.visualize_run(agent, run, tmp_path / "report", config=config)
+        assert str(raised.value) == CANNOT_DRAW[name]
+        return
+    summary = report.visualize_run(agent, run, tmp_path / "report", config=config)
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "<html" in page
+    assert summary.files
