@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import tempfile
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from worldmodel.rollout import play_random
 def learned_return(config: Config, steps: int) -> float:
     """The mean return of the last evaluation of a run, without exploration."""
     env = make_env(config.task, config.env, config.seed)
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+    with tempfile.TemporaryDirectory() as folder:
         outcome = train(config, Path(folder) / "run", steps=steps, env=env)
     env.close()
     return float(np.mean(outcome.returns))
