@@ -17,14 +17,7 @@ CONFIG = read(
     load_preset("vae_policy"),
     {
         "task": "pendulum",
-        "env": {"image_size": 16, "action_repeat": 2},
-        "model": {
-            "encoder": {"kind": "mlp"},
-            "decoder": {"kind": "mlp"},
-            "policy": {"size": 128},
-            "posterior": {"hidden_size": 128},
-        },
-        "behaviour": {"size": 128, "reward_scale": 0.1, "first_temperature": 0.3},
+        "env": {"action_repeat": 2},
         "learner": {"precision": "float32"},
         "loop": {"evaluate_every": 1_000_000},
     },
