@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import math
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -71,8 +72,9 @@ class Row:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def fails(self, figures: Mapping[str, float]) -> list[str]:
-        """The names of the figures that break their bounds."""
-        return [name for name, bound in self.passes.items() if not bound.holds(figures[name])]
+        """The names of the figures that break their bounds, or are missing."""
+        found = {name: figures.get(name, math.nan) for name in self.passes}
+        return [name for name, bound in self.passes.items() if not bound.holds(found[name])]
 
     def is_as_claimed(self, figures: Mapping[str, float], broken: bool) -> bool:
         """Whether the row keeps its bounds, or the twin breaks one that it must break."""

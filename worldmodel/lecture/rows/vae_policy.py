@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -29,18 +28,16 @@ UNREWARDED = read(CONFIG, {"behaviour": {"reward_scale": 1e-9}})
 def measure(seed: int, broken: bool) -> Mapping[str, float]:
     config = replace(UNREWARDED if broken else CONFIG, seed=seed)
     tuned = learned_return(config, STEPS)
-    frozen = math.nan if broken else learned_return(replace(FROZEN, seed=seed), STEPS)
-    return {
-        "tuned_return": tuned,
-        "frozen_return": frozen,
-        "tuned_over_frozen": tuned - frozen,
-        "random_return": random_return(config),
-    }
+    figures = {"tuned_return": tuned, "random_return": random_return(config)}
+    if broken:
+        return figures
+    frozen = learned_return(replace(FROZEN, seed=seed), STEPS)
+    return {**figures, "frozen_return": frozen, "tuned_over_frozen": tuned - frozen}
 
 
 ROW = Row(
     name="vae_policy",
-    idea="a policy on a VAE's latents needs no planning, and gains where critics tune the encoder",
+    idea="a policy on the latents of a VAE swings a pendulum up without planning",
     broken="the critics see no rewards",
     passes={"tuned_return": at_least(-400), "tuned_over_frozen": at_least(0)},
     reds=("tuned_return",),
