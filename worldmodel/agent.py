@@ -101,11 +101,9 @@ class Agent:
         has_proposals = model.policy is not None and planning.proposals > 0
         std, has_choices = planning.std_without_policy, model.spec.has_choices
         own, wide = searches(planner, std, has_proposals, has_choices)
-        # None: the policy acts
+        # None: the policy acts. free_search is for a score that the policy has not learned for.
         self.search: Planner | None = search or own
-        self.free_search: Planner | None = (
-            search or wide
-        )  # for a score the policy has not learned for
+        self.free_search: Planner | None = search or wide
 
     def changed(
         self,
