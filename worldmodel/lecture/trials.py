@@ -21,6 +21,27 @@ from worldmodel.structs import Batch, Episode, Latent, Spec, Step
 
 RIDGE = 1e-3  # of a probe, on standardised features, for each row
 
+# Settings with which a model of pendulum's images learns in a minute, without a reward.
+PENDULUM = {
+    "task": "pendulum",
+    "env": {"image_size": 32},
+    "model": {
+        "encoder": {"kind": "slim", "width": 8},
+        "decoder": {"width": 8},
+        "dynamics": {"hidden_size": 128},
+        "posterior": {"hidden_size": 128},
+        "reward": None,
+        "discount": None,
+    },
+    "objective": {
+        "reward": None,
+        "discount": None,
+        "image": {"decoded_share": 0.5},
+        "priority": None,
+    },
+    "learner": {"model_rate": 1e-3, "precision": "float32"},
+}
+
 
 @dataclass(frozen=True)
 class Recorded:

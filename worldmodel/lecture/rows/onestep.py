@@ -11,7 +11,7 @@ from torch import Tensor
 from worldmodel.checks import read
 from worldmodel.envs import make_env
 from worldmodel.lecture.row import Row, at_least, at_most
-from worldmodel.lecture.trials import believe, learn, probe, record, states, whole
+from worldmodel.lecture.trials import PENDULUM, believe, learn, probe, record, states, whole
 from worldmodel.losses import Consistency
 from worldmodel.models import WorldModel
 from worldmodel.models.world import Inference
@@ -22,26 +22,7 @@ UPDATES = 1000
 
 CONFIG = read(
     load_preset("onestep"),
-    {
-        "task": "pendulum",
-        "env": {"image_size": 32},
-        "replay": {"batch": 24, "length": 10, "tournament": 1},
-        "model": {
-            "encoder": {"kind": "slim", "width": 8},
-            "decoder": {"width": 8},
-            "dynamics": {"hidden_size": 128},
-            "posterior": {"hidden_size": 128},
-            "reward": None,
-            "discount": None,
-        },
-        "objective": {
-            "reward": None,
-            "discount": None,
-            "image": {"decoded_share": 0.5},
-            "priority": None,
-        },
-        "learner": {"model_rate": 1e-3, "precision": "float32"},
-    },
+    {**PENDULUM, "replay": {"batch": 24, "length": 10, "tournament": 1}},
 )
 
 

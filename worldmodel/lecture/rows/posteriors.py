@@ -14,7 +14,7 @@ from torch import Tensor
 from worldmodel.checks import read
 from worldmodel.envs import make_env
 from worldmodel.lecture.row import Row, at_least, at_most
-from worldmodel.lecture.trials import Recorded, believe, learn, probe, record
+from worldmodel.lecture.trials import PENDULUM, Recorded, believe, learn, probe, record
 from worldmodel.models import WorldModel
 from worldmodel.presets import load_preset
 from worldmodel.replay import cut
@@ -25,26 +25,7 @@ WINDOW, APART = 20, 10  # rows of a window that is probed, and from one's first 
 PAST = 5  # rows after which a past is long enough
 UPDATES = {"vae": 400, "filter": 700, "smoother": 600}
 
-SMALL = {
-    "task": "pendulum",
-    "env": {"image_size": 32},
-    "replay": {"batch": 16, "length": WINDOW, "tournament": 1},
-    "model": {
-        "encoder": {"kind": "slim", "width": 8},
-        "decoder": {"width": 8},
-        "dynamics": {"hidden_size": 128},
-        "posterior": {"hidden_size": 128},
-        "reward": None,
-        "discount": None,
-    },
-    "objective": {
-        "reward": None,
-        "discount": None,
-        "image": {"decoded_share": 0.5},
-        "priority": None,
-    },
-    "learner": {"model_rate": 1e-3, "precision": "float32"},
-}
+SMALL = {**PENDULUM, "replay": {"batch": 16, "length": WINDOW, "tournament": 1}}
 CONFIGS = {name: read(load_preset(name), SMALL) for name in UPDATES}
 
 
